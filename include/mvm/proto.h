@@ -1,0 +1,184 @@
+/*
+ * Host <-> agent wire format, spoken over one vsock stream: the agent dials host port PROTO_PORT
+ * when it is up, the host's first messages are waiting there already.
+ *
+ * Purpose: frames of struct proto_hdr + payload. Streams (stdin, stdout, stderr, a terminal) are
+ *          *not* framed: each is a vsock connection of its own that the agent dials, raw bytes,
+ *          half-closed by shutdown; flow control is vsock's credit.
+ * Trust:   hostile in both directions: every length is checked against its bound before use.
+ *          proto_next() and the proto_get_*() readers (guest/proto.c, linked into both ends) are
+ *          the only code that parses.
+ * Layout:  little-endian, packed by construction, strings NUL-terminated inside the payload.
+ * Order:   host: HELLO SETUP EXEC, then SIGNAL/RESIZE/SHUTDOWN at any time.
+ *          agent: HELLO, then STARTED or FAILED, EXITED (after the session's output streams were
+ *          sent to their end), at last BYE when every file system is synced and unmounted.
+ */
+#ifndef MVM_PROTO_H
+#define MVM_PROTO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mvm/endian.h"
+
+#define PROTO_MAGIC       0x414d564dU /* "MVMA" */
+#define PROTO_VERSION     1U
+#define PROTO_PORT        1U /* host port of the control session */
+#define PROTO_PORT_STREAM 0x40000000U /* first host port granted to a stream */
+#define PROTO_PAYLOAD_MAX (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
+#define PROTO_REPLY_MAX   (64U << 10) /* bytes; bound on what an agent may send */
+#define PROTO_STRINGS_MAX 32768U /* argv or env entries */
+#define PROTO_PORT_NONE   0U /* this stream is /dev/null */
+
+enum proto_type {
+	PROTO_HELLO = 1,
+	/* host -> agent */
+	PROTO_SETUP = 2,
+	PROTO_EXEC = 3,
+	PROTO_SIGNAL = 4,
+	PROTO_RESIZE = 5,
+	PROTO_SHUTDOWN = 6, /* kill every session, sync, unmount, BYE */
+	/* agent -> host */
+	PROTO_STARTED = 32,
+	PROTO_FAILED = 33,
+	PROTO_EXITED = 34,
+	PROTO_BYE = 35,
+	PROTO_ERROR = 36, /* the agent cannot go on; text says why; the VM will be ended */
+};
+
+struct proto_hdr {
+	struct le32 length; /* payload bytes that follow, <= PROTO_PAYLOAD_MAX or PROTO_REPLY_MAX */
+	struct le16 type; /* enum proto_type */
+	struct le16 zero;
+};
+
+struct proto_hello {
+	struct le32 magic;
+	struct le16 version;
+	struct le16 zero;
+	/* followed by the program's version, a NUL-terminated string */
+};
+
+enum proto_setup_flags {
+	PROTO_SETUP_RW = 1U << 0, /* mount the rootfs read-write, no overlay */
+};
+
+struct proto_setup {
+	struct le32 flags;
+	struct le32 zero;
+	struct le64 scratch; /* bytes of the tmpfs above a read-only rootfs; 0: half of memory */
+	/* followed by strings: rootfs device ("vda"), fs type ("ext4"), hostname */
+};
+
+enum proto_exec_flags {
+	PROTO_EXEC_TTY = 1U << 0, /* stdin_port is the terminal, both ways; the other two are NONE */
+};
+
+struct proto_exec {
+	struct le32 session; /* chosen by the host, not 0 */
+	struct le32 flags;
+	struct le32 stdin_port;
+	struct le32 stdout_port;
+	struct le32 stderr_port;
+	struct le16 rows; /* with TTY */
+	struct le16 cols;
+	struct le32 argc; /* 0: the image has nothing to run -> FAILED not-found */
+	struct le32 envc;
+	/* followed by strings: cwd ("" = /), user ("" = root; name[:group] or uid[:gid]), argv, env */
+};
+
+struct proto_signal {
+	struct le32 session;
+	struct le32 signo; /* Linux number, 1..64; sent to the session's process group */
+};
+
+struct proto_resize {
+	struct le32 session;
+	struct le16 rows;
+	struct le16 cols;
+};
+
+struct proto_started {
+	struct le32 session;
+	struct le32 pid; /* in the guest's root pid namespace */
+	struct le64 boot_ns; /* CLOCK_BOOTTIME when the agent's main began */
+	struct le64 started_ns; /* CLOCK_BOOTTIME after the workload's execve succeeded */
+};
+
+enum proto_failure {
+	PROTO_FAIL_NOT_FOUND = 1, /* 127 */
+	PROTO_FAIL_NOT_EXECUTABLE = 2, /* 126 */
+	PROTO_FAIL_REFUSED = 3, /* unknown user, bad cwd, …: the verdict `refused` */
+};
+
+struct proto_failed {
+	struct le32 session;
+	struct le32 reason; /* enum proto_failure */
+	struct le32 error; /* errno */
+	struct le32 zero;
+	/* followed by a string: object and what happened, for one error line */
+};
+
+enum proto_exit_kind {
+	PROTO_EXIT_STATUS = 1, /* value = exit status 0..255 */
+	PROTO_EXIT_SIGNAL = 2, /* value = signal */
+	PROTO_EXIT_OOM = 3, /* value = signal; the guest's OOM killer chose a process of the workload */
+};
+
+struct proto_exited {
+	struct le32 session;
+	struct le32 kind;
+	struct le32 value;
+	struct le32 zero;
+	struct le64 user_us; /* CPU used by the session's processes */
+	struct le64 sys_us;
+	struct le64 peak_bytes; /* of the session's cgroup; 0 unknown */
+};
+
+_Static_assert(sizeof(struct proto_hdr) == 8, "wire");
+_Static_assert(sizeof(struct proto_hello) == 8, "wire");
+_Static_assert(sizeof(struct proto_setup) == 16, "wire");
+_Static_assert(sizeof(struct proto_exec) == 32, "wire");
+_Static_assert(sizeof(struct proto_signal) == 8, "wire");
+_Static_assert(sizeof(struct proto_resize) == 8, "wire");
+_Static_assert(sizeof(struct proto_started) == 24, "wire");
+_Static_assert(sizeof(struct proto_failed) == 16, "wire");
+_Static_assert(sizeof(struct proto_exited) == 40, "wire");
+
+/* A growing outgoing frame. Zero-initialise; free(data) when done. `failed` is sticky (ENOMEM, too long). */
+struct proto_out {
+	uint8_t *data;
+	size_t len, cap;
+	bool failed;
+};
+
+void proto_begin(struct proto_out *out, enum proto_type type); /* appends a header */
+void proto_put(struct proto_out *out, const void *p, size_t len);
+void proto_put_str(struct proto_out *out, const char *s); /* with its NUL */
+void proto_end(struct proto_out *out); /* patches the length of the frame last begun */
+
+/* An incoming payload being read. Readers return 0 or -EPROTO and never pass `end`. */
+struct proto_in {
+	const uint8_t *pos, *end;
+};
+
+int proto_get(struct proto_in *in, void *dst, size_t len);
+int proto_get_str(struct proto_in *in, const char **ret_s); /* points into the payload */
+
+/*
+ * Reads `count` strings into a new NULL-terminated array that points into the payload; the caller
+ * frees the array only. -EPROTO when count > PROTO_STRINGS_MAX or the payload is too short.
+ */
+int proto_get_strs(struct proto_in *in, uint32_t count, char ***ret_strs);
+
+/*
+ * Looks for one whole frame at buf[0..len). Returns its total size and fills type and payload,
+ * 0 when more bytes are needed, -EPROTO when the header is not acceptable (payload above max).
+ */
+long proto_next(const uint8_t *buf, size_t len, size_t max, uint16_t *ret_type, struct proto_in *ret_in);
+
+/* Whether `in` begins with a HELLO of our magic and version; *ret_version (may be NULL): the peer's program version. */
+int proto_check_hello(struct proto_in *in, const char **ret_version);
+
+#endif

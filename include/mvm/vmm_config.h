@@ -1,0 +1,84 @@
+/*
+ * Supervisor -> VMM: the configuration of one virtual machine.
+ *
+ * Purpose: one fixed-layout, versioned struct in a sealed memfd, the only configuration that
+ *          mvm-vmm ever reads; JSON, YAML, tar and OCI never reach it.
+ * Trust:   written by libmvm's supervisor; the VMM validates every field all the same
+ *          (vmm/config.c), because the seal proves who wrote it only as long as nobody errs.
+ * Ownership: file descriptors named here are inherited over exec and belong to the VMM.
+ * Layout:  native integers (both ends are the same machine and the same build).
+ */
+#ifndef MVM_VMM_CONFIG_H
+#define MVM_VMM_CONFIG_H
+
+#include <stdint.h>
+
+#define VMM_CONFIG_MAGIC   0x434d564dU /* "MVMC" */
+#define VMM_CONFIG_VERSION 1U
+
+/* The descriptors that every VMM starts with; all others are named in struct vmm_config. */
+enum vmm_fd {
+	VMM_FD_CONFIG = 0, /* sealed memfd holding struct vmm_config */
+	VMM_FD_CONTROL = 1, /* SOCK_SEQPACKET to the supervisor, messages of mvm/control.h */
+	VMM_FD_LOG = 2, /* write end of the log pipe, text lines */
+	VMM_FD_FIRST = 3, /* first descriptor named by the config */
+};
+
+#define VMM_VCPUS_MAX   32U
+#define VMM_DISKS_MAX   16U
+#define VMM_INITRDS_MAX 2U /* the agent's archive, then the user's */
+#define VMM_CMDLINE_MAX 2048U /* with the terminating NUL; x86 COMMAND_LINE_SIZE */
+#define VMM_DISK_ID_MAX 20U /* VIRTIO_BLK_ID_BYTES; not NUL-terminated when full */
+#define VMM_MEM_MIN     (16ULL << 20) /* below this no kernel of ours boots; see README */
+#define VMM_MEM_MAX     (64ULL << 30)
+
+enum vmm_config_flags {
+	VMM_CONFIG_RNG = 1U << 0, /* attach virtio-rng */
+	VMM_CONFIG_VSOCK = 1U << 1, /* attach virtio-vsock */
+	VMM_CONFIG_CONSOLE = 1U << 2, /* console_fd is valid */
+	VMM_CONFIG_ALL = (1U << 3) - 1,
+};
+
+enum vmm_disk_flags {
+	VMM_DISK_RO = 1U << 0,
+	VMM_DISK_ALL = (1U << 1) - 1,
+};
+
+struct vmm_disk {
+	int32_t fd;
+	uint32_t flags; /* enum vmm_disk_flags */
+	uint64_t size; /* bytes, a multiple of 512, as found when it was opened */
+	char id[VMM_DISK_ID_MAX]; /* VIRTIO_BLK_T_GET_ID answer, NUL-padded */
+	uint32_t reserved;
+};
+
+struct vmm_initrd {
+	int32_t fd;
+	uint32_t reserved;
+	uint64_t size; /* bytes */
+};
+
+struct vmm_config {
+	uint32_t magic;
+	uint32_t version;
+	uint32_t size; /* sizeof(struct vmm_config) */
+	uint32_t flags; /* enum vmm_config_flags */
+	uint64_t mem_bytes; /* multiple of 4096 */
+	uint64_t guest_cid; /* vsock context id, >= 3 */
+	uint32_t vcpus; /* 1 .. VMM_VCPUS_MAX */
+	int32_t kvm_fd;
+	int32_t console_fd; /* where serial output goes; -1: only the log's last lines */
+	int32_t kernel_fd;
+	uint64_t kernel_size; /* bytes */
+	uint32_t ninitrds;
+	uint32_t ndisks;
+	struct vmm_initrd initrds[VMM_INITRDS_MAX];
+	struct vmm_disk disks[VMM_DISKS_MAX];
+	char cmdline[VMM_CMDLINE_MAX]; /* NUL-terminated */
+};
+
+_Static_assert(sizeof(struct vmm_disk) == 40, "layout");
+_Static_assert(sizeof(struct vmm_initrd) == 16, "layout");
+_Static_assert(sizeof(struct vmm_config) == 64 + 2 * 16 + 16 * 40 + 2048, "layout");
+
+#endif

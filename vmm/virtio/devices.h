@@ -1,0 +1,36 @@
+/* The devices there are: one constructor each. A device is owned by the transport it is bound to. */
+#ifndef VMM_VIRTIO_DEVICES_H
+#define VMM_VIRTIO_DEVICES_H
+
+#include "mvm/vmm_config.h"
+#include "virtio/virtio.h"
+
+/* Takes disk->fd over on success. Worker threads do the I/O; see blk.c. */
+int virtio_blk_new(const struct vmm_disk *disk, const char *name, const struct guestmem *gm, struct loop *loop,
+		   struct virtio_dev **ret_dev);
+
+int virtio_rng_new(const struct guestmem *gm, struct loop *loop, struct virtio_dev **ret_dev);
+
+/*
+ * The guest dials host port `port`: the owner decides and answers later with virtio_vsock_dialled()
+ * on the I/O thread. `dial` is the device's number for it.
+ */
+struct vsock_broker {
+	/* 0, or -errno: refuse at once (the guest gets RST). I/O thread, device locked. */
+	int (*dial)(void *arg, uint32_t dial, uint32_t port);
+	void *arg;
+};
+
+int virtio_vsock_new(uint64_t guest_cid, struct vsock_broker broker, const struct guestmem *gm, struct loop *loop,
+		     struct virtio_dev **ret_dev);
+
+/* The answer to a dial: fd >= 0 a connected stream socket (taken over), fd < 0 refused. Unknown dials close fd. I/O thread, unlocked. */
+void virtio_vsock_dialled(struct virtio_dev *dev, uint32_t dial, int fd);
+
+/* Connects fd (taken over, always) to the guest's port; 0, -EMFILE, -ENOTCONN. I/O thread, unlocked. */
+int virtio_vsock_connect(struct virtio_dev *dev, uint32_t port, int fd);
+
+/* Bytes still on their way to the guest's streams or from them to the host's sockets; 0 when all is delivered. */
+uint64_t virtio_vsock_pending(struct virtio_dev *dev);
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * Virtio devices: the contract between a device model and the transport (mmio.c).
+ *
+ * Purpose: a device is one `const struct virtio_ops` and one struct that embeds struct virtio_dev
+ *          as its first member. Devices know no transport and no KVM; interrupts and kicks go
+ *          through the function pointers that the transport fills in.
+ * Trust:   config space writes, features and everything in queues come from a hostile guest.
+ * Thread:  `lock` guards device and queues. The transport takes it around every op marked (L).
+ *          kick runs on the I/O thread (or on a thread of the device's own, if it takes kick_fd
+ *          over). A device may drop the lock while it does host I/O.
+ * Errors:  a guest that breaks the protocol: virtio_dev_broken() -> DEVICE_NEEDS_RESET, one
+ *          rate-limited line; never an abort.
+ */
+#ifndef VMM_VIRTIO_VIRTIO_H
+#define VMM_VIRTIO_VIRTIO_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "log.h"
+#include "loop.h"
+#include "virtio/virtqueue.h"
+
+#define VIRTIO_QUEUES_MAX 4
+
+struct virtio_dev;
+
+struct virtio_ops {
+	const char *name; /* "blk", for logs */
+	uint32_t device_id; /* VIRTIO_ID_* */
+	uint16_t nqueues;
+	uint16_t queue_size; /* offered maximum, power of two <= VQ_SIZE_MAX */
+	/* The device kicks itself: the transport gives it each queue's kick_fd and leaves it out of the loop. */
+	bool own_kicks;
+
+	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len); /* (L) in bounds */
+	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *data,
+			     unsigned len); /* (L) may be NULL */
+	uint32_t config_size; /* bytes; accesses beyond are answered by the transport */
+
+	int (*activate)(struct virtio_dev *dev); /* (L) DRIVER_OK seen, queues started; -errno: device broken */
+	void (*reset)(struct virtio_dev
+			      *dev); /* (L) forget everything of the guest's; returns when no request is in flight */
+	void (*kick)(struct virtio_dev *dev, unsigned queue); /* (L) buffers may be there */
+
+	/*
+	 * (L) Device-specific state only; the transport saves features, status and queues. save is
+	 * called between requests or in the middle of one: what was popped and not pushed is
+	 * recorded (by head) and done again or completed after restore.
+	 */
+	void (*save)(struct virtio_dev *dev, struct state_writer *w);
+	int (*restore)(struct virtio_dev *dev, struct state_reader *r); /* before activate() */
+
+	void (*free)(struct virtio_dev *dev); /* not locked; threads of its own are joined */
+};
+
+struct virtio_dev {
+	const struct virtio_ops *ops;
+	char name[16]; /* "blk0": unique, for logs */
+	uint64_t features; /* offered; VERSION_1 is added by the transport */
+	uint64_t acked; /* what the driver took; valid from FEATURES_OK on */
+	pthread_mutex_t lock;
+	struct virtqueue queues[VIRTIO_QUEUES_MAX];
+	int kick_fds[VIRTIO_QUEUES_MAX]; /* eventfds signalled by QueueNotify; -1 before the transport */
+	bool live; /* DRIVER_OK and not broken */
+	bool broken;
+	const struct guestmem *gm;
+	struct loop *loop;
+	struct log_limit log_limit;
+	void *transport;
+	void (*notify_used)(struct virtio_dev *dev); /* set by the transport: InterruptStatus |= 1 then an edge */
+	void (*notify_config)(struct virtio_dev *dev); /* InterruptStatus |= 2, ConfigGeneration++ */
+};
+
+/* Interrupts the driver if queue q's driver wants it. (L) */
+void virtio_dev_used(struct virtio_dev *dev, unsigned q);
+
+/* Marks the device as needing reset, with a reason; (L). */
+void virtio_dev_broken(struct virtio_dev *dev, const char *reason);
+
+/* Constructors' common part: checks that save/restore/reset/kick are there (-EINVAL otherwise), inits the lock. */
+int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const char *name, const struct guestmem *gm,
+		    struct loop *loop);
+void virtio_dev_fini(struct virtio_dev *dev);
+
+#endif
