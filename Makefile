@@ -17,7 +17,7 @@ LDHARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -DMVM_PREFIX='"$(PREFIX)"'
 CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=2
 LDLIBS_VMM := -lfdt
-LDLIBS_LIB := -ljson-c -lcrypto
+LDLIBS_LIB := -ljson-c -lmd
 STATIC := -static-pie
 CC := gcc
 
