@@ -22,6 +22,8 @@ struct guestmem_region {
 	gpa_t gpa;
 	uint64_t size; /* bytes */
 	uint8_t *hva;
+	void *map; /* the reservation with both guards */
+	size_t map_size;
 };
 
 struct guestmem {
