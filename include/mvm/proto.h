@@ -150,6 +150,7 @@ _Static_assert(sizeof(struct proto_exited) == 40, "wire");
 struct proto_out {
 	uint8_t *data;
 	size_t len, cap;
+	size_t begun; /* offset of the frame last begun */
 	bool failed;
 };
 
@@ -174,11 +175,14 @@ int proto_get_strs(struct proto_in *in, uint32_t count, char ***ret_strs);
 
 /*
  * Looks for one whole frame at buf[0..len). Returns its total size and fills type and payload,
- * 0 when more bytes are needed, -EPROTO when the header is not acceptable (payload above max).
+ * 0 when more bytes are needed, -EPROTO when the header is not acceptable (payload above max, zero not 0).
  */
 long proto_next(const uint8_t *buf, size_t len, size_t max, uint16_t *ret_type, struct proto_in *ret_in);
 
-/* Whether `in` begins with a HELLO of our magic and version; *ret_version (may be NULL): the peer's program version. */
+/*
+ * Whether `in` begins with a HELLO of our magic and version: 0, -EPROTO when it is none, -EPROTONOSUPPORT
+ * when it speaks another PROTO_VERSION. *ret_version (may be NULL): the peer's program version.
+ */
 int proto_check_hello(struct proto_in *in, const char **ret_version);
 
 #endif
