@@ -1,0 +1,654 @@
+/*
+ * lab-guest: the lab's inner end.
+ *
+ *   lab-guest load LIST   loads the kernel modules named in LIST, one a line
+ *   lab-guest fail TEXT   tells the host that there will be no command
+ *   lab-guest run         takes the command from the control port, runs it with
+ *                         its streams on the other three, reports its status
+ *
+ * Run as pid 1 it also reaps orphans, kills what the command left behind and
+ * unmounts the lab's disks.  Static, no threads shared with the command: the
+ * command is forked before any thread exists.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <grp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "frame.h"
+
+/* How long a stream may stay silent after the command's end before it counts as
+ * ended: only reached when something outside our reach still holds its pipe. */
+#define DRAIN_MS 50
+
+/* What the host sent before FRAME_GO. */
+struct job {
+	char **argv;
+	size_t argc;
+	char **envp;
+	size_t envc;
+	char *cwd;
+	char *user;
+	int tty;
+	bool have_winsize;
+	struct winsize winsize;
+};
+
+/* One output stream: the command's end is src, the host's is port. */
+struct stream {
+	int src;
+	int port;
+	int wake; /* eventfd: look at the flags below again */
+	atomic_bool closed; /* the host's reader has gone */
+	atomic_bool draining; /* the command has ended */
+	pthread_t thread;
+	bool started;
+};
+
+/* The way in, for the thread that feeds the command. */
+struct feed {
+	int port;
+	int dst;
+	bool tty;
+};
+
+/* What the control thread acts on. */
+struct control {
+	int port;
+	int pty; /* master, or -1 */
+	struct stream *out;
+	struct stream *err;
+};
+
+static int control_port = -1;
+
+/* Tells the host why there is no command, and waits to be switched off. */
+static _Noreturn __attribute__((format(printf, 1, 2))) void fail(const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "lab-guest: %s\n", text);
+	if (control_port >= 0)
+		(void)frame_send(control_port, FRAME_FAILED, text, (uint32_t)strlen(text));
+	if (getpid() == 1)
+		for (;;)
+			pause();
+	_exit(125);
+}
+
+/* ---- load ---------------------------------------------------------------- */
+
+static int load_modules(const char *list)
+{
+	char line[512];
+	int failed = 0;
+	FILE *f = fopen(list, "re");
+
+	if (!f) {
+		fprintf(stderr, "lab-guest: %s: %m\n", list);
+		return 1;
+	}
+	while (fgets(line, sizeof(line), f)) {
+		int fd;
+
+		line[strcspn(line, "\n")] = '\0';
+		fd = open(line, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 || (syscall(SYS_finit_module, fd, "", 0) < 0 && errno != EEXIST)) {
+			fprintf(stderr, "lab-guest: module %s: %m\n", line);
+			failed = 1;
+		}
+		if (fd >= 0)
+			close(fd);
+	}
+	fclose(f);
+	return failed;
+}
+
+/* ---- the job ------------------------------------------------------------- */
+
+static char **append(char **list, size_t *count, char *item)
+{
+	list = realloc(list, (*count + 2) * sizeof(*list));
+	if (!list)
+		fail("out of memory");
+	list[(*count)++] = item;
+	list[*count] = NULL;
+	return list;
+}
+
+static void receive_job(int port, struct job *job)
+{
+	for (;;) {
+		char type, *p;
+		uint32_t len;
+		int rc = frame_recv(port, &type, &p, &len);
+
+		if (rc < 0)
+			fail("control port: %s", strerror(-rc));
+		switch (type) {
+		case FRAME_ARG:
+			job->argv = append(job->argv, &job->argc, p);
+			continue;
+		case FRAME_ENV:
+			job->envp = append(job->envp, &job->envc, p);
+			continue;
+		case FRAME_CWD:
+			job->cwd = p;
+			continue;
+		case FRAME_USER:
+			job->user = p;
+			continue;
+		case FRAME_TTY:
+			if (len == 1)
+				job->tty = p[0];
+			break;
+		case FRAME_WINSIZE:
+			if (len == sizeof(job->winsize)) {
+				memcpy(&job->winsize, p, len);
+				job->have_winsize = true;
+			}
+			break;
+		case FRAME_GO:
+			free(p);
+			if (!job->argc)
+				fail("no command was sent");
+			return;
+		default:
+			fail("unknown frame %d before the command", type);
+		}
+		free(p);
+	}
+}
+
+/* ---- the user ------------------------------------------------------------ */
+
+struct account {
+	uid_t uid;
+	gid_t gid;
+	char *name;
+	char *home;
+	char *shell;
+	gid_t groups[64];
+	int group_count;
+};
+
+/*
+ * /etc/passwd and /etc/group are read by hand: a static glibc would load the
+ * machine's NSS modules, which need not match it.
+ */
+static bool find_account(const char *user, struct account *a)
+{
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	FILE *f = fopen("/etc/passwd", "re");
+
+	while (f && !found && getline(&line, &size, f) > 0) {
+		char *rest = line, *field[7];
+		int i;
+
+		line[strcspn(line, "\n")] = '\0';
+		for (i = 0; i < 7; i++)
+			field[i] = strsep(&rest, ":");
+		if (!field[6] || strcmp(field[0], user) != 0)
+			continue;
+		a->name = strdup(field[0]);
+		a->uid = (uid_t)strtoul(field[2], NULL, 10);
+		a->gid = (gid_t)strtoul(field[3], NULL, 10);
+		a->home = strdup(field[5]);
+		a->shell = strdup(field[6]);
+		found = true;
+	}
+	if (f)
+		fclose(f);
+	if (!found) {
+		free(line);
+		return false;
+	}
+
+	a->groups[a->group_count++] = a->gid;
+	f = fopen("/etc/group", "re");
+	while (f && getline(&line, &size, f) > 0) {
+		char *rest = line, *gid, *member;
+
+		line[strcspn(line, "\n")] = '\0';
+		strsep(&rest, ":");
+		strsep(&rest, ":");
+		gid = strsep(&rest, ":");
+		while (gid && (member = strsep(&rest, ",")))
+			if (!strcmp(member, user) && a->group_count < 64)
+				a->groups[a->group_count++] = (gid_t)strtoul(gid, NULL, 10);
+	}
+	if (f)
+		fclose(f);
+	free(line);
+	return true;
+}
+
+static void become(const struct account *a)
+{
+	if (geteuid() == a->uid && a->uid != 0)
+		return; /* systemd did it */
+	if (setgroups((size_t)a->group_count, a->groups) < 0 || setresgid(a->gid, a->gid, a->gid) < 0 ||
+	    setresuid(a->uid, a->uid, a->uid) < 0) {
+		fprintf(stderr, "lab: becoming %s: %m\n", a->name);
+		_exit(125);
+	}
+}
+
+static void export_account(const struct account *a)
+{
+	char path[64], value[128];
+
+	setenv("USER", a->name, 1);
+	setenv("LOGNAME", a->name, 1);
+	setenv("SHELL", a->shell, 1);
+	setenv("HOME", a->home, 1);
+	snprintf(path, sizeof(path), "/run/user/%u", a->uid);
+	if (access(path, F_OK) == 0)
+		setenv("XDG_RUNTIME_DIR", path, 1);
+	snprintf(value, sizeof(value), "unix:path=%s/bus", path);
+	if (access(value + strlen("unix:path="), F_OK) == 0)
+		setenv("DBUS_SESSION_BUS_ADDRESS", value, 1);
+}
+
+/* ---- the command --------------------------------------------------------- */
+
+/* The command's ends of its streams; with a terminal in and out are the same. */
+struct ends {
+	int in, out, err;
+};
+
+static _Noreturn void start_command(const struct job *job, const struct account *a, struct ends ends)
+{
+	sigset_t none;
+	int sig;
+
+	for (sig = 1; sig < NSIG; sig++)
+		(void)signal(sig, SIG_DFL); /* refused for KILL, STOP and libc's own: as wanted */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid();
+	if ((job->tty & TTY_STDIO) && ioctl(ends.in, TIOCSCTTY, 0) < 0)
+		_exit(125);
+	/* /dev/stdout and its like are opened by their owner. */
+	if (fchown(ends.in, a->uid, (gid_t)-1) < 0 || fchown(ends.out, a->uid, (gid_t)-1) < 0 ||
+	    fchown(ends.err, a->uid, (gid_t)-1) < 0)
+		_exit(125);
+	if (dup2(ends.in, 0) < 0 || dup2(ends.out, 1) < 0 || dup2(ends.err, 2) < 0)
+		_exit(125);
+	close_range(3, ~0u, 0);
+
+	clearenv();
+	export_account(a);
+	for (size_t i = 0; i < job->envc; i++)
+		putenv(job->envp[i]);
+	become(a);
+	umask(022);
+	if (chdir(job->cwd ? job->cwd : "/") < 0) {
+		fprintf(stderr, "lab: %s: %m\n", job->cwd);
+		_exit(125);
+	}
+	execvp(job->argv[0], job->argv);
+	sig = errno;
+	fprintf(stderr, "lab: %s: %s\n", job->argv[0], strerror(sig));
+	_exit(sig == ENOENT || sig == ENOTDIR ? 127 : 126);
+}
+
+static void make_pipe(int *ret_read, int *ret_write)
+{
+	int fd[2];
+
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		fail("pipe: %m");
+	(void)fcntl(fd[0], F_SETPIPE_SZ, 1 << 20); /* only faster */
+	*ret_read = fd[0];
+	*ret_write = fd[1];
+}
+
+static int make_pty(const struct job *job, int *ret_slave)
+{
+	int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC);
+	char name[32];
+	int n, zero = 0;
+
+	if (master < 0 || ioctl(master, TIOCSPTLCK, &zero) < 0 || ioctl(master, TIOCGPTN, &n) < 0)
+		fail("/dev/ptmx: %m");
+	snprintf(name, sizeof(name), "/dev/pts/%d", n);
+	*ret_slave = open(name, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (*ret_slave < 0)
+		fail("%s: %m", name);
+	if (job->have_winsize)
+		(void)ioctl(master, TIOCSWINSZ, &job->winsize);
+	return master;
+}
+
+/* ---- the streams --------------------------------------------------------- */
+
+static void *run_feed(void *arg)
+{
+	struct feed *f = arg;
+	char *buf = malloc(FRAME_MAX);
+	bool open = true;
+
+	while (buf) {
+		char type;
+		uint32_t len;
+
+		if (frame_recv_head(f->port, &type, &len) < 0 || read_all(f->port, buf, len) < 0)
+			break;
+		if (type != FRAME_DATA)
+			continue;
+		if (len == 0) {
+			/* A terminal has no half-close: ^D says it in-band. */
+			if (f->tty)
+				(void)write_all(f->dst, "\4", 1);
+			else if (open)
+				close(f->dst);
+			break;
+		}
+		/* A command that no longer reads is no reason to stop the host. */
+		if (open && write_all(f->dst, buf, len) < 0 && !f->tty) {
+			close(f->dst);
+			open = false;
+		}
+	}
+	free(buf);
+	return NULL;
+}
+
+static void *run_stream(void *arg)
+{
+	struct stream *s = arg;
+	char *buf = malloc(FRAME_HEAD + FRAME_CHUNK);
+
+	while (buf) {
+		struct pollfd p[2] = { { .fd = s->src, .events = POLLIN }, { .fd = s->wake, .events = POLLIN } };
+		bool draining = s->draining;
+		int n = poll(p, 2, draining ? DRAIN_MS : -1);
+		ssize_t got;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 || s->closed)
+			break;
+		if (p[1].revents & POLLIN) {
+			eventfd_t v;
+
+			(void)eventfd_read(s->wake, &v);
+		}
+		if (!p[0].revents) {
+			if (draining && n == 0)
+				break;
+			continue;
+		}
+		got = read(s->src, buf + FRAME_HEAD, FRAME_CHUNK);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0) /* end of file, or EIO: the terminal's last user has gone */
+			break;
+		frame_head(buf, FRAME_DATA, (uint32_t)got);
+		if (write_all(s->port, buf, FRAME_HEAD + (size_t)got) < 0)
+			break;
+	}
+	free(buf);
+	/* Before the end is announced: the command must see EPIPE if it writes on. */
+	close(s->src);
+	(void)frame_send(s->port, FRAME_DATA, NULL, 0);
+	return NULL;
+}
+
+static void wake(struct stream *s)
+{
+	if (s->started)
+		(void)eventfd_write(s->wake, 1);
+}
+
+static void *run_control(void *arg)
+{
+	struct control *c = arg;
+
+	for (;;) {
+		char type, *p;
+		uint32_t len;
+
+		if (frame_recv(c->port, &type, &p, &len) < 0)
+			return NULL;
+		if (type == FRAME_WINSIZE && len == sizeof(struct winsize) && c->pty >= 0)
+			(void)ioctl(c->pty, TIOCSWINSZ, p);
+		if (type == FRAME_CLOSED && len == 1) {
+			struct stream *s = p[0] == 1 ? c->out : c->err;
+
+			s->closed = true;
+			wake(s);
+		}
+		free(p);
+	}
+}
+
+static void start_thread(pthread_t *t, void *(*fn)(void *), void *arg)
+{
+	int rc = pthread_create(t, NULL, fn, arg);
+
+	if (rc)
+		fail("thread: %s", strerror(rc));
+}
+
+static void start_stream(struct stream *s, int src, int port)
+{
+	s->src = src;
+	s->port = port;
+	s->wake = eventfd(0, EFD_CLOEXEC);
+	if (s->wake < 0)
+		fail("eventfd: %m");
+	s->started = true;
+	start_thread(&s->thread, run_stream, s);
+}
+
+static void finish_stream(struct stream *s)
+{
+	if (!s->started)
+		return;
+	s->draining = true;
+	wake(s);
+	pthread_join(s->thread, NULL);
+}
+
+/* ---- run ----------------------------------------------------------------- */
+
+/* The kernel numbers a port's device among all virtio devices: look for it. */
+static int open_port(int nr, int flags)
+{
+	char pattern[32];
+	glob_t found;
+	int fd = -1;
+
+	snprintf(pattern, sizeof(pattern), "/dev/vport*p%d", nr);
+	if (glob(pattern, 0, NULL, &found) == 0) {
+		fd = open(found.gl_pathv[0], flags | O_CLOEXEC);
+		globfree(&found);
+	}
+	if (fd < 0)
+		fail("%s: %m", pattern);
+	return fd;
+}
+
+static int wait_for(pid_t child)
+{
+	for (;;) {
+		int status;
+		pid_t pid = waitpid(-1, &status, 0); /* -1: pid 1 reaps everybody */
+
+		if (pid < 0 && errno != EINTR)
+			fail("wait: %m");
+		if (pid != child)
+			continue;
+		return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	}
+}
+
+/*
+ * Ends whatever the command left running, so that its pipes reach their end.
+ * Under systemd the leftovers are our children, because we are their subreaper;
+ * as each dies its own children become ours.
+ */
+static void kill_leftovers(void)
+{
+	char path[64], *list = NULL;
+	size_t size = 0;
+	FILE *f;
+
+	if (getpid() == 1) {
+		(void)kill(-1, SIGKILL);
+		return;
+	}
+	snprintf(path, sizeof(path), "/proc/self/task/%d/children", (int)getpid());
+	for (;;) {
+		bool any = false;
+
+		f = fopen(path, "re");
+		if (f && getline(&list, &size, f) > 0)
+			for (char *rest = list, *pid; (pid = strsep(&rest, " \n"));)
+				any |= *pid && kill((pid_t)atol(pid), SIGKILL) == 0;
+		if (f)
+			fclose(f);
+		if (!any)
+			break;
+		(void)waitpid(-1, NULL, 0);
+	}
+	free(list);
+}
+
+/* Unmounts what lies on the lab's own disks, innermost first, so that their file
+ * systems are clean. */
+static void unmount_disks(void)
+{
+	char *line = NULL, *dir[64];
+	size_t size = 0;
+	int count = 0;
+	FILE *f = fopen("/proc/self/mounts", "re");
+
+	while (f && getline(&line, &size, f) > 0) {
+		char *rest = line, *src = strsep(&rest, " "), *at = strsep(&rest, " ");
+
+		if (at && !strncmp(src, "/dev/", 5) && count < 64)
+			dir[count++] = strdup(at);
+	}
+	if (f)
+		fclose(f);
+	free(line);
+	while (count > 0)
+		(void)umount2(dir[--count], 0); /* the sync that follows covers a busy one */
+}
+
+static _Noreturn void run(void)
+{
+	struct job job = { 0 };
+	struct account account = { .name = "root", .home = "/root", .shell = "/bin/bash" };
+	struct stream out = { 0 }, err = { 0 };
+	struct feed feed = { 0 };
+	struct control control = { .pty = -1 };
+	struct ends ends;
+	int in_port, out_port, err_port, out_src, err_src = -1;
+	uint32_t status;
+	pthread_t thread;
+	pid_t child;
+
+	signal(SIGPIPE, SIG_IGN);
+	(void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* nothing to gain as pid 1, no harm either */
+	control_port = open_port(PORT_CONTROL, O_RDWR);
+	in_port = open_port(PORT_STDIN, O_RDONLY);
+	out_port = open_port(PORT_STDOUT, O_WRONLY);
+	err_port = open_port(PORT_STDERR, O_WRONLY);
+	receive_job(control_port, &job);
+	if (job.user && !find_account(job.user, &account))
+		fail("no user %s in the lab", job.user);
+
+	feed.port = in_port;
+	if (job.tty & TTY_STDIO) {
+		control.pty = make_pty(&job, &ends.in);
+		ends.out = ends.in;
+		out_src = dup(control.pty); /* each thread closes its own */
+		feed.dst = dup(control.pty);
+		if (out_src < 0 || feed.dst < 0)
+			fail("dup: %m");
+		feed.tty = true;
+	} else {
+		make_pipe(&ends.in, &feed.dst);
+		make_pipe(&out_src, &ends.out);
+	}
+	if (job.tty & TTY_STDERR)
+		ends.err = ends.in;
+	else
+		make_pipe(&err_src, &ends.err);
+
+	(void)frame_send(control_port, FRAME_RUNNING, NULL, 0);
+	child = fork();
+	if (child < 0)
+		fail("fork: %m");
+	if (child == 0)
+		start_command(&job, &account, ends);
+	close(ends.in);
+	if (ends.out != ends.in)
+		close(ends.out);
+	if (ends.err != ends.in)
+		close(ends.err);
+
+	start_stream(&out, out_src, out_port);
+	if (err_src >= 0)
+		start_stream(&err, err_src, err_port);
+	else
+		(void)frame_send(err_port, FRAME_DATA, NULL, 0);
+	control.port = control_port;
+	control.out = &out;
+	control.err = &err;
+	start_thread(&thread, run_feed, &feed);
+	start_thread(&thread, run_control, &control);
+
+	status = (uint32_t)wait_for(child);
+	kill_leftovers();
+	finish_stream(&out);
+	finish_stream(&err);
+	if (getpid() == 1)
+		unmount_disks();
+	sync();
+	(void)frame_send(control_port, FRAME_STATUS, &status, sizeof(status));
+	for (;;)
+		pause(); /* the host switches the lab off */
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 3 && !strcmp(argv[1], "load"))
+		return load_modules(argv[2]);
+	if (argc == 2 && !strcmp(argv[1], "run"))
+		run();
+	if (argc == 3 && !strcmp(argv[1], "fail")) {
+		control_port = open_port(PORT_CONTROL, O_RDWR);
+		fail("%s", argv[2]);
+	}
+	fprintf(stderr, "usage: lab-guest load LIST | fail TEXT | run\n");
+	return 125;
+}
