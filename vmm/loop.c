@@ -19,6 +19,7 @@ struct loop {
 	int epoll_fd;
 	struct loop_source wake;
 	bool quit;
+	struct post after; /* fn NULL: nothing */
 	/* the batch being delivered: loop_remove() blanks entries that point to a source about to be freed */
 	struct epoll_event events[EVENTS_BATCH];
 	int nevents;
@@ -139,6 +140,11 @@ static void run_posts(struct loop *loop)
 		batch[i].fn(batch[i].arg);
 }
 
+void loop_set_after(struct loop *loop, void (*fn)(void *arg), void *arg)
+{
+	loop->after = (struct post){ fn, arg };
+}
+
 int loop_run(struct loop *loop)
 {
 	while (!loop->quit) {
@@ -157,6 +163,8 @@ int loop_run(struct loop *loop)
 		}
 		loop->nevents = 0;
 		run_posts(loop);
+		if (loop->after.fn)
+			loop->after.fn(loop->after.arg);
 	}
 	return 0;
 }

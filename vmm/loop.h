@@ -32,6 +32,9 @@ void loop_remove(struct loop *loop, struct loop_source *source);
 /* Calls fn(arg) on the I/O thread after the current batch of events; at most 64 pending, -ENOSPC beyond. Any thread. */
 int loop_post(struct loop *loop, void (*fn)(void *arg), void *arg);
 
+/* Calls fn(arg) after every batch of events from now on; NULL: no more. */
+void loop_set_after(struct loop *loop, void (*fn)(void *arg), void *arg);
+
 int loop_run(struct loop *loop); /* until loop_quit(); 0 or -errno */
 void loop_quit(struct loop *loop);
 

@@ -1,0 +1,16 @@
+/*
+ * Reading and checking the configuration (mvm/vmm_config.h).
+ *
+ * Trust:   the supervisor wrote it; every field is checked all the same.
+ * Ownership: config_read() returns a private read-only mapping that lives as long as the process.
+ * Returns: 0 or -errno; failures are logged with the field's name.
+ */
+#ifndef VMM_CONFIG_H
+#define VMM_CONFIG_H
+
+#include "mvm/vmm_config.h"
+
+int config_read(int fd, const struct vmm_config **ret_config);
+int config_check(const struct vmm_config *config); /* the checks alone; -EINVAL */
+
+#endif

@@ -1,0 +1,164 @@
+#include "control.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "log.h"
+#include "mvm/cleanup.h"
+#include "vm.h"
+
+#define MESSAGES_BATCH 16 /* per wake-up, so that the devices get their turn */
+
+struct control {
+	struct loop_source source;
+	struct vm *vm;
+};
+
+/* 1: one message, with the descriptor that came along or -1; 0: none waiting; -EPIPE: the supervisor is gone. */
+static int receive(struct control *control, struct control_msg *ret_msg, int *ret_fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} ancillary;
+	struct iovec iov = { .iov_base = ret_msg, .iov_len = sizeof(*ret_msg) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = ancillary.bytes,
+		.msg_controllen = sizeof(ancillary.bytes),
+	};
+	ssize_t n = recvmsg(control->source.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *cmsg;
+
+	*ret_fd = -1;
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+	if (n == 0)
+		return -EPIPE;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS &&
+	    cmsg->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(cmsg), sizeof(int));
+	if (n != (ssize_t)sizeof(*ret_msg) || msg.msg_flags & MSG_TRUNC) {
+		log_error("control: a message of the wrong size");
+		if (*ret_fd >= 0)
+			(void)close(*ret_fd);
+		*ret_fd = -1;
+		ret_msg->type = 0;
+	}
+	return 1;
+}
+
+/* After CONTROL_STOP: once the vsock device has delivered what the guest's streams had sent, the VM is over. */
+static void stop_when_delivered(void *arg)
+{
+	struct vm *vm = arg;
+
+	if (!vm->vsock || virtio_vsock_pending(vm->vsock) == 0) {
+		loop_set_after(vm->loop, NULL, NULL);
+		vm_end(vm, VM_END_STOPPED, 0);
+	}
+}
+
+static void handle(struct control *control, const struct control_msg *msg, int fd_arg)
+{
+	struct vm *vm = control->vm;
+	_cleanup_fd_ int fd = fd_arg;
+
+	switch (msg->type) {
+	case CONTROL_DIALLED:
+	case CONTROL_REFUSED:
+		if (vm->vsock)
+			virtio_vsock_dialled(vm->vsock, msg->id, msg->type == CONTROL_DIALLED ? take_fd(&fd) : -1);
+		break;
+	case CONTROL_CONNECT:
+		if (vm->vsock && fd >= 0) {
+			int err = virtio_vsock_connect(vm->vsock, msg->port, take_fd(&fd));
+
+			if (err)
+				log_warn("vsock: connecting to guest port %u: %s", msg->port, strerror(-err));
+		}
+		break;
+	case CONTROL_STOP:
+		loop_set_after(vm->loop, stop_when_delivered, vm);
+		break;
+	default:
+		log_error("control: unknown message %u", msg->type);
+		break;
+	}
+}
+
+static void on_event(struct loop_source *source, uint32_t events)
+{
+	struct control *control = (struct control *)source;
+	struct control_msg msg;
+	int fd;
+
+	(void)events;
+	for (unsigned i = 0; i < MESSAGES_BATCH; i++) {
+		int got = receive(control, &msg, &fd);
+
+		if (got == 0)
+			return;
+		if (got < 0) {
+			/* End-of-file: no supervisor, no VM; this closes the race of the parent-death signal. */
+			loop_remove(control->vm->loop, source);
+			vm_end(control->vm, VM_END_STOPPED, 0);
+			return;
+		}
+		handle(control, &msg, fd);
+	}
+}
+
+int control_send(struct control *control, enum control_type type, uint32_t id, uint32_t port, uint32_t code,
+		 uint64_t arg)
+{
+	struct control_msg msg = { .type = type, .id = id, .port = port, .code = code, .arg = arg };
+	ssize_t n;
+
+	do
+		n = write(control->source.fd, &msg, sizeof(msg));
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : 0;
+}
+
+static int dial(void *arg, uint32_t dial_id, uint32_t port)
+{
+	return control_send(arg, CONTROL_DIAL, dial_id, port, 0, 0);
+}
+
+struct vsock_broker control_broker(struct control *control)
+{
+	return (struct vsock_broker){ .dial = dial, .arg = control };
+}
+
+int control_new(int fd, struct vm *vm, struct control **ret_control)
+{
+	struct control *control = calloc(1, sizeof(*control));
+	int err;
+
+	if (!control)
+		return -ENOMEM;
+	control->source = (struct loop_source){ .fd = fd, .events = EPOLLIN, .on_event = on_event };
+	control->vm = vm;
+	err = loop_add(vm->loop, &control->source);
+	if (err) {
+		free(control);
+		return err;
+	}
+	*ret_control = control;
+	return 0;
+}
+
+void control_free(struct control *control)
+{
+	if (!control)
+		return;
+	loop_remove(control->vm->loop, &control->source);
+	free(control);
+}

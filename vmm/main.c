@@ -1,0 +1,45 @@
+/*
+ * mvm-vmm: one virtual machine, from the descriptors that the supervisor hands over.
+ * It takes no arguments, reads no environment and opens nothing by name.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "log.h"
+#include "mvm/control.h"
+#include "vm.h"
+
+static void report(enum vm_end reason, uint64_t arg)
+{
+	struct control_msg msg = { .type = CONTROL_ENDED, .code = (uint32_t)reason, .arg = arg };
+
+	if (write(VMM_FD_CONTROL, &msg, sizeof(msg)) < 0 && errno != EPIPE)
+		log_error("control: the end could not be reported");
+}
+
+int main(void)
+{
+	const struct vmm_config *config;
+	enum vm_end reason = VM_END_SETUP;
+	uint64_t arg = 0;
+	sigset_t all;
+	struct vm *vm;
+
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, NULL); /* the vCPU threads open their kick signal alone */
+	(void)signal(SIGPIPE, SIG_IGN); /* a closed stream is an EPIPE, handled where it is written */
+	/* The supervisor's death ends the VM; end-of-file on the control socket closes the race before this line. */
+	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
+		return EXIT_FAILURE;
+	log_init(VMM_FD_LOG, LOG_DEBUG);
+	if (config_read(VMM_FD_CONFIG, &config) == 0 && vm_new(config, &vm) == 0) {
+		reason = vm_run(vm, &arg);
+		vm_free(vm); /* every request in flight is finished before the end is reported */
+	}
+	report(reason, arg);
+	return reason == VM_END_SETUP ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,298 @@
+#include "vm.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "dev/power.h"
+#include "dev/serial.h"
+#include "log.h"
+#include "vcpu.h"
+#include "virtio/devices.h"
+
+#define TAIL_LINES   24U
+#define QUEUE_NOTIFY 0x50U /* virtio 1.2 §4.2.2 */
+
+static const char *const end_names[] = {
+	[VM_END_NONE] = "running",
+	[VM_END_STOPPED] = "stopped",
+	[VM_END_POWEROFF] = "guest powered off",
+	[VM_END_REBOOT] = "guest rebooted",
+	[VM_END_PANIC] = "guest kernel panicked",
+	[VM_END_TRIPLE_FAULT] = "triple fault",
+	[VM_END_KVM_ERROR] = "KVM error",
+	[VM_END_SETUP] = "set-up failed",
+	[VM_END_FAULT] = "VMM fault",
+};
+
+const char *vm_end_name(enum vm_end reason)
+{
+	return (size_t)reason < sizeof(end_names) / sizeof(end_names[0]) ? end_names[reason] : "unknown";
+}
+
+static void on_end(void *arg)
+{
+	struct vm *vm = arg;
+
+	loop_quit(vm->loop);
+}
+
+void vm_end(struct vm *vm, enum vm_end reason, uint64_t arg)
+{
+	unsigned none = VM_END_NONE;
+
+	if (!atomic_compare_exchange_strong(&vm->end, &none, (unsigned)reason))
+		return;
+	atomic_store(&vm->end_arg, arg);
+	(void)loop_post(vm->loop, on_end, vm); /* a full post queue already has the loop awake */
+}
+
+/* Binds a device to the next slot: transport, bus range, and one ioeventfd for each queue. */
+static int attach(struct vm *vm, struct virtio_dev *dev)
+{
+	unsigned slot = vm->ndevices;
+	struct irq_line irq = { .raise = arch_irq_raise, .arg = vm, .pin = arch_virtio_pin(slot) };
+	struct virtio_mmio *mmio;
+	int err = virtio_mmio_new(dev, irq, &mmio);
+
+	if (err) {
+		log_error("%s: transport: %s", dev->name, strerror(-err));
+		dev->ops->free(dev);
+		return err;
+	}
+	vm->devices[vm->ndevices++] = mmio;
+	err = bus_add(&vm->bus, arch_virtio_base(slot), VIRTIO_MMIO_SIZE, &virtio_mmio_bus_ops, mmio);
+	for (unsigned q = 0; q < dev->ops->nqueues && !err; q++) {
+		struct kvm_ioeventfd kick = {
+			.datamatch = q,
+			.addr = arch_virtio_base(slot) + QUEUE_NOTIFY,
+			.len = 4,
+			.fd = dev->kick_fds[q],
+			.flags = KVM_IOEVENTFD_FLAG_DATAMATCH,
+		};
+
+		if (ioctl(vm->vm_fd, KVM_IOEVENTFD, &kick) < 0)
+			err = -errno;
+	}
+	if (err)
+		log_error("%s: attaching it: %s", dev->name, strerror(-err));
+	return err;
+}
+
+/* The devices, in attach order: this is the order in which the guest finds them. */
+static int make_devices(struct vm *vm)
+{
+	const struct vmm_config *config = vm->config;
+	struct virtio_dev *dev;
+	int err;
+
+	for (unsigned i = 0; i < config->ndisks; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "blk%u", i);
+		err = virtio_blk_new(&config->disks[i], name, vm->mem, vm->loop, &dev);
+		if (err) {
+			log_error("%s: %s", name, strerror(-err));
+			return err;
+		}
+		err = attach(vm, dev);
+		if (err)
+			return err;
+	}
+	if (config->flags & VMM_CONFIG_VSOCK) {
+		err = virtio_vsock_new(config->guest_cid, control_broker(vm->control), vm->mem, vm->loop, &dev);
+		if (!err)
+			err = attach(vm, dev);
+		if (err)
+			return err;
+		vm->vsock = dev;
+	}
+	if (config->flags & VMM_CONFIG_RNG) {
+		err = virtio_rng_new(vm->mem, vm->loop, &dev);
+		if (!err)
+			err = attach(vm, dev);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static unsigned count_devices(const struct vmm_config *config)
+{
+	return config->ndisks + (config->flags & VMM_CONFIG_VSOCK ? 1U : 0U) +
+	       (config->flags & VMM_CONFIG_RNG ? 1U : 0U);
+}
+
+static int make_system_devices(struct vm *vm)
+{
+	struct irq_line irq = { .raise = arch_irq_raise, .arg = vm, .pin = ARCH_SERIAL_PIN };
+	int err = serial_new(vm->config->console_fd, irq, vm->loop, &vm->serial);
+
+	if (!err)
+		err = bus_add(&vm->bus, arch_serial_base, ARCH_DEVICE_SIZE, &serial_bus_ops, vm->serial);
+	if (!err)
+		err = bus_add(&vm->bus, arch_poweroff_base, ARCH_DEVICE_SIZE, &poweroff_bus_ops, vm);
+	if (!err)
+		err = bus_add(&vm->bus, arch_panic_base, ARCH_DEVICE_SIZE, &pvpanic_bus_ops, vm);
+	return err;
+}
+
+static int make_memory(struct vm *vm)
+{
+	int err = guestmem_new(vm->config->mem_bytes, arch_hole_start, arch_hole_end, &vm->mem);
+
+	if (err) {
+		log_error("vm: %llu MiB of memory: %s", (unsigned long long)(vm->config->mem_bytes >> 20),
+			  strerror(-err));
+		return err;
+	}
+	for (unsigned i = 0; i < vm->mem->nregions; i++) {
+		struct kvm_userspace_memory_region slot = {
+			.slot = i,
+			.guest_phys_addr = vm->mem->regions[i].gpa,
+			.memory_size = vm->mem->regions[i].size,
+			.userspace_addr = (uintptr_t)vm->mem->regions[i].hva,
+		};
+
+		if (ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0) {
+			log_error("vm: memory slot %u: %s", i, strerror(errno));
+			return -errno;
+		}
+	}
+	return 0;
+}
+
+static int make_vcpus(struct vm *vm)
+{
+	int run_size = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	int err;
+
+	if (run_size < (int)sizeof(struct kvm_run)) {
+		log_error("kvm: run page of %d bytes", run_size);
+		return -EINVAL;
+	}
+	vm->vcpus = calloc(vm->config->vcpus, sizeof(*vm->vcpus));
+	if (!vm->vcpus)
+		return -ENOMEM;
+	for (unsigned i = 0; i < vm->config->vcpus; i++) {
+		err = vcpu_new(vm, i, (size_t)run_size, &vm->vcpus[i]);
+		vm->nvcpus++;
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+static int build(struct vm *vm)
+{
+	int err = arch_check_kvm(vm->kvm_fd);
+
+	if (err)
+		return err;
+	vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0UL);
+	if (vm->vm_fd < 0) {
+		err = -errno;
+		log_error("kvm: KVM_CREATE_VM: %s", strerror(errno));
+		return err;
+	}
+	err = make_memory(vm);
+	if (!err)
+		err = arch_vm_init(vm, arch_virtio_pin(count_devices(vm->config)));
+	if (!err)
+		err = make_system_devices(vm);
+	if (!err)
+		err = make_devices(vm);
+	if (!err)
+		err = make_vcpus(vm);
+	if (!err)
+		err = arch_vm_load(vm, vm->config);
+	for (unsigned i = 0; i < vm->nvcpus && !err; i++)
+		err = arch_vcpu_init(&vm->vcpus[i]);
+	return err;
+}
+
+int vm_new(const struct vmm_config *config, struct vm **ret_vm)
+{
+	struct vm *vm = calloc(1, sizeof(*vm));
+	int err;
+
+	if (!vm)
+		return -ENOMEM;
+	vm->config = config;
+	vm->kvm_fd = config->kvm_fd;
+	vm->vm_fd = -1;
+	err = loop_new(&vm->loop);
+	if (!err)
+		err = control_new(VMM_FD_CONTROL, vm, &vm->control);
+	if (!err)
+		err = vcpu_init_kicks();
+	if (err)
+		log_error("vm: event loop: %s", strerror(-err));
+	else
+		err = build(vm);
+	if (err) {
+		vm_free(vm);
+		return err;
+	}
+	*ret_vm = vm;
+	return 0;
+}
+
+void vm_free(struct vm *vm)
+{
+	if (!vm)
+		return;
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_stop(&vm->vcpus[i]);
+	/* Devices first: their threads still write guest memory and raise interrupts. */
+	for (unsigned i = 0; i < vm->ndevices; i++)
+		virtio_mmio_free(vm->devices[i]);
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_free(&vm->vcpus[i]);
+	free(vm->vcpus);
+	serial_free(vm->serial);
+	arch_vm_fini(vm);
+	control_free(vm->control);
+	loop_free(vm->loop);
+	guestmem_free(vm->mem);
+	if (vm->vm_fd >= 0)
+		(void)close(vm->vm_fd);
+	free(vm);
+}
+
+static bool needs_explaining(enum vm_end reason)
+{
+	return reason == VM_END_PANIC || reason == VM_END_TRIPLE_FAULT || reason == VM_END_KVM_ERROR;
+}
+
+enum vm_end vm_run(struct vm *vm, uint64_t *ret_arg)
+{
+	enum vm_end reason;
+	int err = control_send(vm->control, CONTROL_RUNNING, 0, 0, 0, CONTROL_VERSION);
+
+	if (err) {
+		log_error("control: %s", strerror(-err));
+		return VM_END_SETUP;
+	}
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		if (vcpu_start(&vm->vcpus[i]) < 0)
+			vm_end(vm, VM_END_SETUP, 0);
+	err = loop_run(vm->loop);
+	if (err) {
+		log_error("vm: event loop: %s", strerror(-err));
+		vm_end(vm, VM_END_FAULT, 0);
+	}
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_stop(&vm->vcpus[i]);
+	reason = (enum vm_end)atomic_load(&vm->end);
+	*ret_arg = atomic_load(&vm->end_arg);
+	serial_drain(vm->serial);
+	if (needs_explaining(reason))
+		serial_log_tail(vm->serial, TAIL_LINES);
+	return reason;
+}
