@@ -19,6 +19,7 @@ struct loop_source {
 	int fd;
 	uint32_t events; /* EPOLLIN | EPOLLOUT, 0 while muted (the fd then stays registered) */
 	void (*on_event)(struct loop_source *source, uint32_t events);
+	void *arg; /* the owner's */
 	bool registered;
 };
 
