@@ -24,27 +24,48 @@ struct irq_line {
 	unsigned pin;
 };
 
+struct virtio_mmio;
+
+struct mmio_kick {
+	struct loop_source source; /* first member */
+	struct virtio_mmio *mmio;
+	unsigned queue;
+};
+
 struct virtio_mmio {
 	struct virtio_dev *dev;
 	struct irq_line irq;
-	uint32_t status;
+	uint32_t status; /* as the driver wrote it; DEVICE_NEEDS_RESET is added when it is read */
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 	uint64_t driver_features;
 	uint32_t config_generation;
+	bool resetting; /* a reset waits for requests in flight; everything written meanwhile is ignored */
 	atomic_uint interrupt_status;
-	struct loop_source kick_sources[VIRTIO_QUEUES_MAX];
+	struct mmio_kick kicks[VIRTIO_QUEUES_MAX];
 };
 
 extern const struct bus_ops virtio_mmio_bus_ops; /* dev = struct virtio_mmio * */
 
-/* Binds dev; makes its kick eventfds (exposed in dev->kick_fds for ioeventfd) and, unless own_kicks, adds them to the loop. */
+/* Binds dev; makes its kick eventfds (exposed in dev->kick_fds for ioeventfd) and, unless own_kicks, adds them to the loop (if dev has one). I/O thread, or before it runs. */
 int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, struct virtio_mmio **ret_mmio);
 void virtio_mmio_free(struct virtio_mmio *mmio); /* frees the device too */
 
 /* Called when the pin is unmasked: an edge is sent again if InterruptStatus is not 0. */
 void virtio_mmio_resend(struct virtio_mmio *mmio);
 
-void virtio_mmio_save(struct virtio_mmio *mmio, struct state_writer *w);
-int virtio_mmio_restore(struct virtio_mmio *mmio, struct state_reader *r); /* re-activates; -EINVAL */
+/*
+ * Snapshots: pause, save, write guest memory, then resume or free. Between pause and resume the
+ * device changes nothing in the rings, so that the state saved and the memory written agree. Not on vCPU threads.
+ */
+void virtio_mmio_pause(struct virtio_mmio *mmio);
+void virtio_mmio_resume(struct virtio_mmio *mmio);
+void virtio_mmio_save(struct virtio_mmio *mmio, struct state_writer *w); /* paused */
+
+/*
+ * Into a device just made, before vCPUs run: re-activates it and kicks its queues. The caller raises
+ * the interrupt again with virtio_mmio_resend() once interrupts work. 0, or -EINVAL for a state that
+ * no sound device can have; free the device then.
+ */
+int virtio_mmio_restore(struct virtio_mmio *mmio, struct state_reader *r);
 
 #endif

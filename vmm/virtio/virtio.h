@@ -8,6 +8,9 @@
  * Thread:  `lock` guards device and queues. The transport takes it around every op marked (L).
  *          kick runs on the I/O thread (or on a thread of the device's own, if it takes kick_fd
  *          over). A device may drop the lock while it does host I/O.
+ * Snapshots: the transport pauses a device (live = false, paused = true) before it saves: from
+ *          then on nothing may be popped or pushed, so that the state and the rings in guest
+ *          memory agree. Host I/O under way may end; its result waits. Resuming sets live and kicks.
  * Errors:  a guest that breaks the protocol: virtio_dev_broken() -> DEVICE_NEEDS_RESET, one
  *          rate-limited line; never an abort.
  */
@@ -31,7 +34,7 @@ struct virtio_ops {
 	uint32_t device_id; /* VIRTIO_ID_* */
 	uint16_t nqueues;
 	uint16_t queue_size; /* offered maximum, power of two <= VQ_SIZE_MAX */
-	/* The device kicks itself: the transport gives it each queue's kick_fd and leaves it out of the loop. */
+	/* The device waits for kicks itself: it may make kick_fds before it is bound; the transport leaves them out of the loop. */
 	bool own_kicks;
 
 	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len); /* (L) in bounds */
@@ -58,13 +61,17 @@ struct virtio_ops {
 struct virtio_dev {
 	const struct virtio_ops *ops;
 	char name[16]; /* "blk0": unique, for logs */
-	uint64_t features; /* offered; VERSION_1 is added by the transport */
+	uint64_t features; /* offered: virtio_dev_init() sets those of the rings, the constructor adds (|=) its own */
 	uint64_t acked; /* what the driver took; valid from FEATURES_OK on */
 	pthread_mutex_t lock;
 	struct virtqueue queues[VIRTIO_QUEUES_MAX];
-	int kick_fds[VIRTIO_QUEUES_MAX]; /* eventfds signalled by QueueNotify; -1 before the transport */
-	bool live; /* DRIVER_OK and not broken */
+	int kick_fds
+		[VIRTIO_QUEUES_MAX]; /* eventfds signalled by QueueNotify; -1 before the transport; it closes them */
+	bool live; /* DRIVER_OK, not broken, not paused: only then are queues touched */
 	bool broken;
+	bool paused;
+	bool report_pending; /* a line about broken_reason is on its way to the I/O thread */
+	const char *broken_reason;
 	const struct guestmem *gm;
 	struct loop *loop;
 	struct log_limit log_limit;
@@ -76,10 +83,16 @@ struct virtio_dev {
 /* Interrupts the driver if queue q's driver wants it. (L) */
 void virtio_dev_used(struct virtio_dev *dev, unsigned q);
 
-/* Marks the device as needing reset, with a reason; (L). */
+/*
+ * Marks the device as needing reset, with a reason (a string constant); (L). Any thread: the line is
+ * written by the I/O thread, because vCPU threads may neither ask for the time nor write.
+ */
 void virtio_dev_broken(struct virtio_dev *dev, const char *reason);
 
-/* Constructors' common part: checks that save/restore/reset/kick are there (-EINVAL otherwise), inits the lock. */
+/*
+ * Constructors' common part: checks that the ops are complete and sound (-EINVAL otherwise), inits the
+ * lock, offers EVENT_IDX, INDIRECT_DESC and VERSION_1 (a device takes out of `features` what it does not want).
+ */
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const char *name, const struct guestmem *gm,
 		    struct loop *loop);
 void virtio_dev_fini(struct virtio_dev *dev);
