@@ -64,6 +64,9 @@ module_list() {
 		*.xz) xz -dc "$file" >"$4/modules/$name" ;;
 		*) cp "$file" "$4/modules/$name" ;;
 		esac
+		# Drops the signature too: checking those of kvm and its like costs the
+		# emulated CPU more than half a second.
+		strip --strip-debug "$4/modules/$name"
 		echo "/modules/$name"
 	done >"$4/$3"
 }
@@ -93,8 +96,8 @@ lab_build() {
 	key=$(cat "$lab_d"/{build.sh,init,modules-root,modules-work,frame.h,guest.c,host.c} | sha256sum)
 	[ "$(cat "$dir/key" 2>/dev/null)" = "$key" ] && return
 
-	for tool in busybox cpio modprobe depmod xz zstd "${CC:-cc}" dpkg apt-get; do
-		command -v "$tool" >/dev/null || die "$tool is missing (packages: busybox-static cpio kmod xz-utils zstd gcc)"
+	for tool in busybox cpio modprobe depmod xz zstd strip "${CC:-cc}" dpkg apt-get; do
+		command -v "$tool" >/dev/null || die "$tool is missing (packages: busybox-static cpio kmod xz-utils zstd gcc binutils)"
 	done
 	mkdir -p "$dir" || die "cannot write $dir"
 	(

@@ -45,7 +45,7 @@
 
 /* What is kept of the console and of QEMU's own messages, for the case of failure. */
 #define KEEP 16384u
-#define SHOWN_LINES 15
+#define SHOWN_LINES 30
 
 /* Three of these in a row on the terminal end the lab: ^] */
 #define ESCAPE 0x1d
@@ -160,17 +160,15 @@ static void tail_print(struct tail *t, const char *what)
 	char *from = t->text + t->len;
 	int lines = 0;
 
-	if (!t->len)
-		return;
 	t->text[t->len] = '\0';
 	while (from > t->text && lines <= SHOWN_LINES)
 		if (*--from == '\n')
 			lines++;
-	fprintf(stderr, "lab: %s said:\n", what);
 	for (char *rest = from + (*from == '\n'), *line; (line = strsep(&rest, "\n"));) {
 		line[strcspn(line, "\r")] = '\0';
-		if (*line)
-			fprintf(stderr, "lab|  %s\n", line);
+		/* Said at every start of what an emulated EPYC lacks. */
+		if (*line && !strstr(line, "TCG doesn't support requested feature"))
+			fprintf(stderr, "lab: %s: %s\n", what, line);
 	}
 }
 
@@ -179,7 +177,7 @@ static void explain(struct tail *console, struct tail *messages)
 	tail_drain(console);
 	tail_drain(messages);
 	tail_print(messages, "QEMU");
-	tail_print(console, "the lab's kernel");
+	tail_print(console, "kernel");
 }
 
 static _Noreturn void qemu_ended(struct tail *console, struct tail *messages)
