@@ -13,6 +13,7 @@
 #include "vm.h"
 
 #define CPUID_ENTRIES_MAX 256U
+#define CPUID_OWN_MAX     3U
 
 #define MSR_MISC_ENABLE    0x1a0U
 #define MSR_MTRR_DEF_TYPE  0x2ffU
@@ -43,27 +44,26 @@ static uint32_t id_bits(uint32_t n)
 	return bits;
 }
 
-/* Intel SDM vol. 2 CPUID leaf 0xb/0x1f: one thread per core, all cores in one package. */
-static void cpuid_topology(struct kvm_cpuid_entry2 *e, uint32_t apic_id, uint32_t vcpus)
+/*
+ * Intel SDM vol. 2, CPUID leaf 0xb: one thread per core, all cores in one package. KVM's supported
+ * set holds subleaf 0 at most, so the whole leaf is ours; 0x1f is left out (all zeroes: not there).
+ */
+static unsigned cpuid_topology(struct kvm_cpuid_entry2 *entries, uint32_t apic_id, uint32_t vcpus)
 {
-	e->edx = apic_id;
-	switch (e->index) {
-	case 0: /* SMT level */
-		e->eax = 0;
-		e->ebx = 1;
-		e->ecx = 1 << 8;
-		break;
-	case 1: /* core level */
-		e->eax = id_bits(vcpus);
-		e->ebx = vcpus;
-		e->ecx = 1 | 2 << 8;
-		break;
-	default:
-		e->eax = 0;
-		e->ebx = 0;
-		e->ecx = e->index & 0xff;
-		break;
+	const struct kvm_cpuid_entry2 levels[] = {
+		{ .index = 0, .eax = 0, .ebx = 1, .ecx = 1 << 8 }, /* SMT */
+		{ .index = 1, .eax = id_bits(vcpus), .ebx = vcpus, .ecx = 1 | 2 << 8 }, /* core */
+		{ .index = 2, .ecx = 2 }, /* no further level */
+	};
+	unsigned n = sizeof(levels) / sizeof(levels[0]);
+
+	for (unsigned i = 0; i < n; i++) {
+		entries[i] = levels[i];
+		entries[i].function = 0xb;
+		entries[i].flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		entries[i].edx = apic_id;
 	}
+	return n;
 }
 
 /* One leaf of KVM's supported set, made into what this guest sees: no VMX, no SVM, no PMU, its own topology. */
@@ -100,10 +100,6 @@ static void cpuid_fix(struct kvm_cpuid_entry2 *e, uint32_t apic_id, uint32_t vcp
 	case 0x80000022: /* AMD extended performance monitoring */
 		e->eax = e->ebx = e->ecx = e->edx = 0;
 		break;
-	case 0xb:
-	case 0x1f:
-		cpuid_topology(e, apic_id, vcpus);
-		break;
 	case 0x80000001:
 		/* SVM, SKINIT, IBS, LWP, and the performance counter extensions */
 		e->ecx &= ~(bit(2) | bit(12) | bit(10) | bit(15) | bit(23) | bit(24) | bit(28));
@@ -132,18 +128,27 @@ static int set_cpuid(struct vcpu *vcpu)
 	size_t bytes = sizeof(struct kvm_cpuid2) + CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2);
 	struct kvm_cpuid2 *cpuid = calloc(1, bytes);
 	bool tsc_deadline = ioctl(vcpu->vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+	unsigned kept = 0;
 	int err = 0;
 
 	if (!cpuid)
 		return -ENOMEM;
-	cpuid->nent = CPUID_ENTRIES_MAX;
+	cpuid->nent = CPUID_ENTRIES_MAX - CPUID_OWN_MAX;
 	if (ioctl(vcpu->vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid) < 0) {
 		err = -errno;
 		log_error("vcpu %u: KVM_GET_SUPPORTED_CPUID: %s", vcpu->index, strerror(errno));
 		goto out;
 	}
-	for (unsigned i = 0; i < cpuid->nent; i++)
-		cpuid_fix(&cpuid->entries[i], vcpu->index, vcpu->vm->nvcpus, tsc_deadline);
+	for (unsigned i = 0; i < cpuid->nent; i++) {
+		struct kvm_cpuid_entry2 *e = &cpuid->entries[i];
+
+		if (e->function == 0xb || e->function == 0x1f)
+			continue;
+		cpuid_fix(e, vcpu->index, vcpu->vm->nvcpus, tsc_deadline);
+		cpuid->entries[kept++] = *e;
+	}
+	kept += cpuid_topology(&cpuid->entries[kept], vcpu->index, vcpu->vm->nvcpus);
+	cpuid->nent = kept;
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid) < 0) {
 		err = -errno;
 		log_error("vcpu %u: KVM_SET_CPUID2: %s", vcpu->index, strerror(errno));
