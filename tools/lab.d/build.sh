@@ -77,10 +77,10 @@ initramfs_make() {
 	rm -rf "$root"
 	mkdir -p "$root"/{bin,dev,proc,sys,lower,rw,root,modules}
 	cp "$(command -v busybox)" "$root/bin/busybox"
-	for applet in sh mount mkdir ln cp mknod chmod chown grep sed cut cat uname printf sleep ip hostname switch_root rmdir; do
+	for applet in sh mount mkdir ln cp mknod chmod chown grep sed cut cat uname printf sleep tr ip hostname switch_root rmdir; do
 		ln -s busybox "$root/bin/$applet"
 	done
-	cp "$lab_d/init" "$root/init"
+	cp "$lab_d/init" "$lab_d/init-systemd" "$root/"
 	cp "$3" "$root/lab-guest"
 	chmod 755 "$root/init" "$root/lab-guest"
 	module_list "$1" "$2" modules-root "$root"
@@ -93,7 +93,7 @@ initramfs_make() {
 lab_build() {
 	local dir=$build/$1 key version made
 	local cflags='-std=gnu11 -O2 -Wall -Wextra -pthread'
-	key=$(cat "$lab_d"/{build.sh,init,modules-root,modules-work,frame.h,guest.c,host.c} | sha256sum)
+	key=$(cat "$lab_d"/{build.sh,init,init-systemd,modules-root,modules-work,frame.h,guest.c,host.c} | sha256sum)
 	[ "$(cat "$dir/key" 2>/dev/null)" = "$key" ] && return
 
 	for tool in busybox cpio modprobe depmod xz zstd strip "${CC:-cc}" dpkg apt-get; do

@@ -301,7 +301,9 @@ static _Noreturn void start_command(const struct job *job, const struct account 
 		_exit(125);
 	close_range(3, ~0u, 0);
 
-	clearenv();
+	if (getppid() == 1)
+		clearenv(); /* the kernel's; a service's is what its session gave it */
+	unsetenv("NOTIFY_SOCKET");
 	export_account(a);
 	for (size_t i = 0; i < job->envc; i++)
 		putenv(job->envp[i]);
@@ -563,6 +565,34 @@ static void unmount_disks(void)
 		(void)umount2(dir[--count], 0); /* the sync that follows covers a busy one */
 }
 
+/*
+ * As a service with delegation the command owns its cgroup, and could enable no
+ * controller for groups below it while we sit there with it: step aside.  In a
+ * session, and with cgroup v1, there is nothing to own.
+ */
+static void leave_cgroup(void)
+{
+	char line[1024], path[1200];
+	FILE *f = fopen("/proc/self/cgroup", "re");
+	bool v2 = f && fgets(line, sizeof(line), f) && !strncmp(line, "0::/", 4);
+	int fd;
+
+	if (f)
+		fclose(f);
+	if (!v2 || getpid() == 1)
+		return;
+	line[strcspn(line, "\n")] = '\0';
+	snprintf(path, sizeof(path), "/sys/fs/cgroup%s/lab-guest", line + 3);
+	if (mkdir(path, 0755) < 0)
+		return;
+	strncat(path, "/cgroup.procs", sizeof(path) - strlen(path) - 1);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		(void)write_all(fd, "0", 1);
+		close(fd);
+	}
+}
+
 static _Noreturn void run(void)
 {
 	struct job job = { 0 };
@@ -571,7 +601,7 @@ static _Noreturn void run(void)
 	struct feed feed = { 0 };
 	struct control control = { .pty = -1 };
 	struct ends ends;
-	int in_port, out_port, err_port, out_src, err_src = -1;
+	int in_port, out_port, err_port, out_src, err_src = -1, held, hold;
 	uint32_t status;
 	pthread_t thread;
 	pid_t child;
@@ -605,11 +635,20 @@ static _Noreturn void run(void)
 		make_pipe(&err_src, &ends.err);
 
 	(void)frame_send(control_port, FRAME_RUNNING, NULL, 0);
+	make_pipe(&held, &hold);
 	child = fork();
 	if (child < 0)
 		fail("fork: %m");
-	if (child == 0)
+	if (child == 0) {
+		char c;
+
+		close(hold);
+		(void)read_all(held, &c, 1); /* ends when the parent has left the cgroup */
 		start_command(&job, &account, ends);
+	}
+	leave_cgroup();
+	close(hold);
+	close(held);
 	close(ends.in);
 	if (ends.out != ends.in)
 		close(ends.out);
