@@ -14,7 +14,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wundef -Wformat=2 -Wcast-qual
 	-Wmissing-prototypes -Wimplicit-fallthrough -Wswitch-enum $(if $(WERROR),-Werror)
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -fno-plt
 LDHARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
-CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -DMVM_PREFIX='"$(PREFIX)"'
+CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -Itests/unit -DMVM_PREFIX='"$(PREFIX)"'
 CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=2
 LDLIBS_VMM := -lfdt
 LDLIBS_LIB := -ljson-c -lmd
@@ -84,5 +84,81 @@ $(B)/agent.cpio: $(B)/mvm-agent
 	$(Q)d=$$(mktemp -d); trap 'rm -rf "$$d"' EXIT; strip -o "$$d/init" $<; touch -d @0 "$$d/init"; \
 	(cd "$$d" && echo init | cpio --quiet -o -H newc --owner 0:0 --reproducible) > $@
 
+# ---- setting up, images, running -------------------------------------------------------------------
+setup: ## install the Debian packages that are missing
+	$(Q)tools/setup
+kernel: ## the guest kernel, build/kernel/vmlinux
+	$(Q)kernel-config/build --variant mvm
+kernel-qemu: kernel ## its twin that QEMU's microvm machine boots too (bench)
+	$(Q)kernel-config/build --variant qemu
+IMAGE := build/images/debian.img
+IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr
+image: ## the Debian rootfs that demo and tests run
+	$(Q)tools/image/debian $(IMAGE) 700 $(IMAGE_PACKAGES)
+lab: ## a shell on an emulated machine with real KVM
+	$(Q)tools/lab
+demo: setup ## build everything and run a Python program in a microVM
+	$(Q)$(MAKE) --no-print-directory all kernel image
+	$(Q)tools/demo $(B)/mvm $(IMAGE)
+
+# ---- tests -----------------------------------------------------------------------------------------
+UNIT_HELPERS := $(filter-out tests/unit/test_%.c,$(wildcard tests/unit/*.c))
+UNITS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
+$(B)/tests/test_%: $(B)/tests/unit/test_%.o $(call obj,$(UNIT_HELPERS)) $(B)/libvmm.a $(B)/libmvm.a
+	@[ $(V) = 1 ] || echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ -lcmocka $(LDLIBS_VMM) $(LDLIBS_LIB)
+units: $(UNITS)
+.SECONDARY:
+
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
+$(B)/tests/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(call obj,$(UNIT_HELPERS)) $(B)/libvmm.a $(B)/libmvm.a
+	@[ $(V) = 1 ] || echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(SANITIZE) -fsanitize=fuzzer -o $@ $^ -lcmocka $(LDLIBS_VMM) $(LDLIBS_LIB)
+fuzzers: $(FUZZERS)
+FUZZ_SECONDS ?= 20
+
+check: setup ## everything that CI runs; ends with one line of counts
+	$(Q)tests/run check
+check-unit: ## the module tests
+	$(Q)tests/run unit
+check-e2e: ## the real binaries, on real KVM (the lab where this machine has none)
+	$(Q)tests/run e2e
+check-kvm: ## a smoke run on this machine's own /dev/kvm, whatever kind it is
+	$(Q)tests/run kvm
+check-readme: ## every fenced command of the README
+	$(Q)tests/run readme
+check-long: setup ## soaks, long fuzzing, power cuts, applications
+	$(Q)tests/run long
+asan: ## module tests and an e2e smoke under ASan and UBSan
+	$(Q)tests/run asan
+fuzz: ## every fuzz target for FUZZ_SECONDS
+	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
+ubsan: asan ## the same run: both sanitizers are on
+lint: ## formatting, clang-tidy, cppcheck, shellcheck, and both compilers with -Werror
+	$(Q)tests/run lint
+coverage: ## line coverage of the module tests
+	$(Q)$(MAKE) --no-print-directory VARIANT=coverage units
+	$(Q)tools/coverage build/coverage
+bench: setup ## timings against QEMU's microvm machine in one run, as ratios
+	$(Q)$(MAKE) --no-print-directory all kernel kernel-qemu image
+	$(Q)tests/bench/run
+
+# ---- installing ------------------------------------------------------------------------------------
+install: all kernel ## into DESTDIR/PREFIX
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/mvm $(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
+	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
+	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
+	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
+dist: ## a source archive of HEAD
+	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz
+clean: ## forget the builds; kernel and images stay
+	rm -rf build/release build/asan build/fuzz build/clang build/coverage build/musl-kernel-headers
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all
+.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-kvm check-readme \
+	check-long asan ubsan fuzz lint coverage bench install dist clean help
