@@ -148,6 +148,10 @@ static int load_bzimage(const struct guestmem *mem, int fd, uint64_t size, struc
 		return -ENOEXEC;
 	}
 	payload = size - setup_bytes < payload ? size - setup_bytes : payload;
+	if (header.init_size < payload) {
+		log_error("kernel: a bzImage that says it needs less memory than it has bytes");
+		return -ENOEXEC;
+	}
 	if (header.pref_address >= X86_HIMEM)
 		load = header.pref_address;
 	if (guestmem_slice(mem, load, header.init_size, &slice)) {
