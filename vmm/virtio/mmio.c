@@ -127,17 +127,10 @@ int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, struct virtio_m
 
 void virtio_mmio_free(struct virtio_mmio *mmio)
 {
-	int fds[VIRTIO_QUEUES_MAX];
-	unsigned nfds;
-
 	if (!mmio)
 		return;
 	kicks_free(mmio);
-	nfds = mmio->dev->ops->nqueues;
-	memcpy(fds, mmio->dev->kick_fds, sizeof(fds));
-	mmio->dev->ops->free(mmio->dev); /* its threads may wait on the eventfds until here */
-	for (unsigned q = 0; q < nfds; q++)
-		(void)close(fds[q]);
+	mmio->dev->ops->free(mmio->dev);
 	free(mmio);
 }
 

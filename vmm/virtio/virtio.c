@@ -4,6 +4,7 @@
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
 #include <stdio.h>
+#include <unistd.h>
 
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const char *name, const struct guestmem *gm,
 		    struct loop *loop)
@@ -29,6 +30,9 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const 
 
 void virtio_dev_fini(struct virtio_dev *dev)
 {
+	for (unsigned q = 0; q < VIRTIO_QUEUES_MAX; q++)
+		if (dev->kick_fds[q] >= 0)
+			(void)close(dev->kick_fds[q]);
 	(void)pthread_mutex_destroy(&dev->lock);
 }
 

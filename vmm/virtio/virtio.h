@@ -65,8 +65,7 @@ struct virtio_dev {
 	uint64_t acked; /* what the driver took; valid from FEATURES_OK on */
 	pthread_mutex_t lock;
 	struct virtqueue queues[VIRTIO_QUEUES_MAX];
-	int kick_fds
-		[VIRTIO_QUEUES_MAX]; /* eventfds signalled by QueueNotify; -1 before the transport; it closes them */
+	int kick_fds[VIRTIO_QUEUES_MAX]; /* eventfds signalled by QueueNotify; -1 before the transport */
 	bool live; /* DRIVER_OK, not broken, not paused: only then are queues touched */
 	bool broken;
 	bool paused;
@@ -95,6 +94,6 @@ void virtio_dev_broken(struct virtio_dev *dev, const char *reason);
  */
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const char *name, const struct guestmem *gm,
 		    struct loop *loop);
-void virtio_dev_fini(struct virtio_dev *dev);
+void virtio_dev_fini(struct virtio_dev *dev); /* closes kick_fds too */
 
 #endif

@@ -1,0 +1,449 @@
+/*
+ * virtio-blk (virtio 1.2 §5.2): the device and its threads. README.md beside this file says why threads.
+ *
+ * Each disk has BLK_THREADS threads of its own. Idle ones sleep in epoll_wait on one epoll instance
+ * that holds the kick eventfd, edge-triggered: the kernel wakes exactly one per kick, the one that
+ * slept last. A thread that wakes pops a request, does it and pushes it, so at queue depth 1 no
+ * request ever changes threads. Reads that lie in the page cache are done one after another by one
+ * thread, with kicks off and one interrupt for several. Before a thread does something that may block
+ * it turns kicks on again, and if more is waiting wakes one sibling, who does the same.
+ *
+ * A request lives in its thread from pop to push: requests in flight are bounded by the threads,
+ * nothing is allocated, and threads (with their 4 KiB of iovecs) that load never needed stay untouched.
+ */
+#include "virtio/blk.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+
+#include "mvm/cleanup.h"
+
+#define BLK_THREADS  4U
+#define THREAD_STACK (64U << 10) /* bytes */
+#define QUEUE_SIZE   256
+#define IRQ_BATCH    8U /* cached reads per interrupt at most */
+#define SAVE_VERSION 1U
+
+struct blk;
+
+struct worker {
+	struct blk *blk;
+	pthread_t thread;
+	unsigned index;
+	bool busy; /* req was popped and not pushed yet (L) */
+	struct blk_request req;
+};
+
+struct blk {
+	struct virtio_dev dev;
+	struct blk_disk disk;
+	struct virtio_blk_config config;
+	int epoll_fd;
+	/* all under dev.lock */
+	bool stopping; /* free(): threads end */
+	bool dropping; /* reset(): what is in flight ends unpushed */
+	unsigned nbusy, nidle;
+	pthread_cond_t resumed; /* not paused any more, or dropping, or stopping */
+	pthread_cond_t quiet; /* nbusy == 0 */
+	uint16_t redo[QUEUE_SIZE]; /* heads that were in flight when the state was saved, done again */
+	unsigned nredo, redone;
+	unsigned nthreads;
+	struct worker workers[BLK_THREADS];
+};
+
+static struct blk *blk_of(struct virtio_dev *dev)
+{
+	return (struct blk *)dev;
+}
+
+static void wake_one(struct blk *blk)
+{
+	(void)eventfd_write(blk->dev.kick_fds[0], 1);
+}
+
+static void log_failure(struct blk *blk, const struct blk_request *req)
+{
+	const char *reason = strerrordesc_np(req->error);
+
+	if (!log_allowed(&blk->dev.log_limit, blk->dev.name))
+		return;
+	log_warn("disk %s: %s: %s%s", blk->dev.name, blk_request_name(req), reason ? reason : "unknown error",
+		 req->type == VIRTIO_BLK_T_FLUSH ? "; writes before it may be lost, so no later flush will succeed"
+						 : "");
+}
+
+/* The request is done: gives it back to the driver, unless there is nobody any more to give it to. (L) */
+static void complete(struct worker *w)
+{
+	struct blk *blk = w->blk;
+	struct virtio_dev *dev = &blk->dev;
+
+	while (dev->paused && !blk->dropping && !blk->stopping)
+		(void)pthread_cond_wait(&blk->resumed, &dev->lock);
+	if (w->req.error)
+		log_failure(blk, &w->req);
+	if (dev->live && !blk->stopping) {
+		*w->req.status_byte = w->req.status;
+		vq_push(&dev->queues[0], w->req.chain.head, w->req.written);
+	}
+	w->busy = false;
+	if (--blk->nbusy == 0)
+		(void)pthread_cond_signal(&blk->quiet);
+}
+
+/* The next request, popped and dissected; 1, 0, or -EPROTO with the device broken. (L) */
+static int take(struct worker *w)
+{
+	struct blk *blk = w->blk;
+	struct virtqueue *vq = &blk->dev.queues[0];
+	const char *wrong;
+	int n;
+
+	if (blk->redone < blk->nredo)
+		n = vq_pop_head(vq, blk->redo[blk->redone++], &w->req.chain);
+	else
+		n = vq_pop(vq, &w->req.chain);
+	if (!n)
+		return 0;
+	wrong = n < 0 ? vq->error : blk_request_parse(&w->req);
+	if (wrong) {
+		virtio_dev_broken(&blk->dev, wrong);
+		return -EPROTO;
+	}
+	w->busy = true;
+	blk->nbusy++;
+	return 1;
+}
+
+static bool more_waiting(struct blk *blk)
+{
+	return blk->redone < blk->nredo || vq_enable_kicks(&blk->dev.queues[0]);
+}
+
+/* Serves the queue until it is empty. (L), dropped while a request is done. */
+static void serve(struct worker *w)
+{
+	struct blk *blk = w->blk;
+	struct virtio_dev *dev = &blk->dev;
+	unsigned unsignalled = 0;
+
+	while (dev->live && !blk->stopping && take(w) > 0) {
+		bool done;
+
+		vq_disable_kicks(&dev->queues[0]);
+		(void)pthread_mutex_unlock(&dev->lock);
+		done = blk_request_try(&blk->disk, &w->req);
+		(void)pthread_mutex_lock(&dev->lock);
+		if (!done) {
+			/* This may take long: what was finished is announced, what waits finds another thread. */
+			if (unsignalled && dev->live)
+				virtio_dev_used(dev, 0);
+			unsignalled = IRQ_BATCH;
+			if (blk->nidle && dev->live && more_waiting(blk))
+				wake_one(blk);
+			(void)pthread_mutex_unlock(&dev->lock);
+			blk_request_run(&blk->disk, &w->req);
+			(void)pthread_mutex_lock(&dev->lock);
+		}
+		complete(w);
+		if (++unsignalled >= IRQ_BATCH && dev->live) {
+			virtio_dev_used(dev, 0);
+			unsignalled = 0;
+		}
+	}
+	if (unsignalled && dev->live)
+		virtio_dev_used(dev, 0);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	struct blk *blk = w->blk;
+	struct epoll_event event;
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "%.11s-%u", blk->dev.name, w->index);
+	(void)pthread_setname_np(pthread_self(), name); /* by prctl: there is no /proc in the jail */
+	(void)pthread_mutex_lock(&blk->dev.lock);
+	while (!blk->stopping) {
+		serve(w);
+		/* A kick for myself rather than a loop under the lock: a guest may change the index as fast as we look. */
+		if (blk->dev.live && more_waiting(blk))
+			wake_one(blk);
+		blk->nidle++;
+		(void)pthread_mutex_unlock(&blk->dev.lock);
+		(void)epoll_wait(blk->epoll_fd, &event, 1, -1); /* EINTR only makes us look once too often */
+		(void)pthread_mutex_lock(&blk->dev.lock);
+		blk->nidle--;
+	}
+	(void)pthread_mutex_unlock(&blk->dev.lock);
+	wake_one(blk); /* the next sleeper ends too */
+	return NULL;
+}
+
+static void blk_kick(struct virtio_dev *dev, unsigned queue)
+{
+	(void)queue;
+	(void)pthread_cond_broadcast(&blk_of(dev)->resumed);
+	wake_one(blk_of(dev));
+}
+
+static int blk_activate(struct virtio_dev *dev)
+{
+	struct blk *blk = blk_of(dev);
+
+	/* §5.2.6.2: a driver that knows no FLUSH gets a disk whose writes are durable when they complete. */
+	blk->disk.writethrough = !(dev->acked & 1ULL << VIRTIO_BLK_F_FLUSH);
+	wake_one(blk);
+	return 0;
+}
+
+static void blk_reset(struct virtio_dev *dev)
+{
+	struct blk *blk = blk_of(dev);
+
+	blk->dropping = true;
+	(void)pthread_cond_broadcast(&blk->resumed);
+	while (blk->nbusy)
+		(void)pthread_cond_wait(&blk->quiet, &dev->lock);
+	blk->dropping = false;
+	blk->nredo = blk->redone = 0;
+}
+
+static void blk_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
+{
+	memcpy(data, (const uint8_t *)&blk_of(dev)->config + offset, len);
+}
+
+/*
+ * A request in flight is saved as its head and done again by the clone: its buffers belong to the
+ * device until it is pushed, and reading, writing, zeroing or flushing twice equals doing so once.
+ */
+static void blk_save(struct virtio_dev *dev, struct state_writer *w)
+{
+	struct blk *blk = blk_of(dev);
+
+	state_put_u16(w, SAVE_VERSION);
+	state_put_u64(w, blk->disk.sectors);
+	(void)pthread_mutex_lock(&blk->disk.flush_lock);
+	state_put_u16(w, blk->disk.flush_failed);
+	(void)pthread_mutex_unlock(&blk->disk.flush_lock);
+	state_put_u16(w, (uint16_t)(blk->nbusy + blk->nredo - blk->redone));
+	for (unsigned i = 0; i < blk->nthreads; i++)
+		if (blk->workers[i].busy)
+			state_put_u16(w, blk->workers[i].req.chain.head);
+	for (unsigned i = blk->redone; i < blk->nredo; i++)
+		state_put_u16(w, blk->redo[i]);
+}
+
+static int blk_restore(struct virtio_dev *dev, struct state_reader *r)
+{
+	struct blk *blk = blk_of(dev);
+	const struct virtqueue *vq = &dev->queues[0];
+	uint16_t version = state_get_u16(r);
+	uint64_t sectors = state_get_u64(r);
+	uint16_t flush_failed = state_get_u16(r);
+	uint16_t n = state_get_u16(r);
+	bool seen[QUEUE_SIZE] = { false };
+
+	/* a disk of another size is another disk */
+	if (!state_ok(r) || version != SAVE_VERSION || sectors != blk->disk.sectors || flush_failed > 1)
+		return -EINVAL;
+	if (n > vq->size || n != (uint16_t)(vq->avail_next - vq->used_next))
+		return -EINVAL;
+	for (unsigned i = 0; i < n; i++) {
+		uint16_t head = state_get_u16(r);
+
+		if (!state_ok(r) || head >= vq->size || seen[head])
+			return -EINVAL;
+		seen[head] = true;
+		blk->redo[i] = head;
+	}
+	blk->nredo = n;
+	blk->redone = 0;
+	blk->disk.flush_failed = flush_failed;
+	return 0;
+}
+
+static void blk_free(struct virtio_dev *dev)
+{
+	struct blk *blk = blk_of(dev);
+
+	(void)pthread_mutex_lock(&dev->lock);
+	blk->stopping = true;
+	(void)pthread_cond_broadcast(&blk->resumed);
+	(void)pthread_mutex_unlock(&dev->lock);
+	wake_one(blk);
+	for (unsigned i = 0; i < blk->nthreads; i++)
+		(void)pthread_join(blk->workers[i].thread, NULL);
+	cleanup_fd(&blk->disk.fd);
+	cleanup_fd(&blk->epoll_fd);
+	(void)pthread_cond_destroy(&blk->quiet);
+	(void)pthread_cond_destroy(&blk->resumed);
+	(void)pthread_mutex_destroy(&blk->disk.flush_lock);
+	virtio_dev_fini(dev);
+	free(blk);
+}
+
+static const struct virtio_ops blk_ops = {
+	.name = "blk",
+	.device_id = VIRTIO_ID_BLOCK,
+	.nqueues = 1,
+	.queue_size = QUEUE_SIZE,
+	.own_kicks = true,
+	.config_read = blk_config_read,
+	.config_size = offsetof(struct virtio_blk_config, max_secure_erase_sectors),
+	.activate = blk_activate,
+	.reset = blk_reset,
+	.kick = blk_kick,
+	.save = blk_save,
+	.restore = blk_restore,
+	.free = blk_free,
+};
+
+static int open_kicks(struct blk *blk)
+{
+	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
+
+	/* Its counter is never read: each write is an edge of its own, and 2^64 kicks do not come. */
+	blk->dev.kick_fds[0] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (blk->dev.kick_fds[0] < 0)
+		return -errno;
+	blk->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (blk->epoll_fd < 0)
+		return -errno;
+	return epoll_ctl(blk->epoll_fd, EPOLL_CTL_ADD, blk->dev.kick_fds[0], &event) < 0 ? -errno : 0;
+}
+
+static int start_threads(struct blk *blk)
+{
+	sigset_t all, before;
+	pthread_attr_t attr;
+	int err;
+
+	err = pthread_attr_init(&attr);
+	if (err)
+		return -err;
+	err = pthread_attr_setstacksize(&attr, THREAD_STACK);
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited: signals are the main thread's */
+	while (!err && blk->nthreads < BLK_THREADS) {
+		struct worker *w = &blk->workers[blk->nthreads];
+
+		w->blk = blk;
+		w->index = blk->nthreads;
+		err = pthread_create(&w->thread, &attr, worker_main, w);
+		if (!err)
+			blk->nthreads++;
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	(void)pthread_attr_destroy(&attr);
+	return -err;
+}
+
+static void offer(struct blk *blk)
+{
+	struct virtio_blk_config *config = &blk->config;
+
+	blk->dev.features |= 1ULL << VIRTIO_BLK_F_SEG_MAX | 1ULL << VIRTIO_BLK_F_BLK_SIZE;
+	config->capacity = htole64(blk->disk.sectors);
+	config->seg_max = htole32(BLK_SEG_MAX);
+	config->blk_size = htole32(BLK_SECTOR);
+	if (blk->disk.read_only) {
+		blk->dev.features |= 1ULL << VIRTIO_BLK_F_RO;
+		return;
+	}
+	blk->dev.features |=
+		1ULL << VIRTIO_BLK_F_FLUSH | 1ULL << VIRTIO_BLK_F_DISCARD | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES;
+	config->max_discard_sectors = htole32(BLK_DISCARD_SECTORS);
+	config->max_discard_seg = htole32(BLK_DISCARD_SEGS);
+	config->discard_sector_alignment = htole32(1);
+	config->max_write_zeroes_sectors = htole32(BLK_ZEROES_SECTORS);
+	config->max_write_zeroes_seg = htole32(BLK_ZEROES_SEGS);
+	config->write_zeroes_may_unmap = 1;
+}
+
+/* What the descriptor can do; -EINVAL when it is not what the configuration says it is. */
+static int inspect(struct blk_disk *disk, uint64_t size)
+{
+	struct stat st;
+	int flags;
+
+	if (disk->io != &blk_host_io)
+		return 0;
+	flags = fcntl(disk->fd, F_GETFL);
+	if (flags < 0 || fstat(disk->fd, &st) < 0)
+		return -errno;
+	if (!disk->read_only && (flags & O_ACCMODE) != O_RDWR)
+		return -EINVAL;
+	if (S_ISREG(st.st_mode)) {
+		if (st.st_size < 0 || (uint64_t)st.st_size < size)
+			return -EINVAL;
+	} else if (!S_ISBLK(st.st_mode)) {
+		return -EINVAL;
+	}
+	disk->block_device = S_ISBLK(st.st_mode);
+	disk->nowait = !(flags & O_DIRECT); /* without a page cache there is nothing to find in it */
+	return 0;
+}
+
+int virtio_blk_new_io(const struct vmm_disk *disk, const struct blk_io_ops *io, void *io_arg, const char *name,
+		      const struct guestmem *gm, struct loop *loop, struct virtio_dev **ret_dev)
+{
+	struct blk *blk;
+	int err;
+
+	if (disk->size % BLK_SECTOR || disk->size > (uint64_t)INT64_MAX || (disk->flags & ~(uint32_t)VMM_DISK_ALL))
+		return -EINVAL;
+	blk = calloc(1, sizeof(*blk));
+	if (!blk)
+		return -ENOMEM;
+	err = virtio_dev_init(&blk->dev, &blk_ops, name, gm, loop);
+	if (err) {
+		free(blk);
+		return err;
+	}
+	(void)pthread_mutex_init(&blk->disk.flush_lock, NULL);
+	(void)pthread_cond_init(&blk->resumed, NULL);
+	(void)pthread_cond_init(&blk->quiet, NULL);
+	blk->epoll_fd = -1;
+	blk->disk.io = io;
+	blk->disk.io_arg = io_arg;
+	blk->disk.fd = disk->fd;
+	blk->disk.read_only = disk->flags & VMM_DISK_RO;
+	blk->disk.sectors = disk->size / BLK_SECTOR;
+	memcpy(blk->disk.id, disk->id, sizeof(blk->disk.id));
+	blk->disk.nowait = true;
+	blk->disk.can_discard = blk->disk.can_punch = blk->disk.can_zero_range = true;
+	err = inspect(&blk->disk, disk->size);
+	if (!err)
+		err = open_kicks(blk);
+	if (!err) {
+		offer(blk);
+		err = start_threads(blk);
+	}
+	if (err) {
+		blk->disk.fd = -1; /* stays the caller's */
+		blk_free(&blk->dev);
+		return err;
+	}
+	*ret_dev = &blk->dev;
+	return 0;
+}
+
+int virtio_blk_new(const struct vmm_disk *disk, const char *name, const struct guestmem *gm, struct loop *loop,
+		   struct virtio_dev **ret_dev)
+{
+	return virtio_blk_new_io(disk, &blk_host_io, NULL, name, gm, loop, ret_dev);
+}
