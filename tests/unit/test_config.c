@@ -75,10 +75,10 @@ static struct vmm_config good(void)
 
 static void test_bounds(void **state)
 {
-	struct vmm_config config = good();
+	struct vmm_config accepted = good();
 
 	(void)state;
-	assert_int_equal(config_check(&config), 0);
+	assert_int_equal(config_check(&accepted), 0);
 	FIELDS(FUNCTION)
 }
 
