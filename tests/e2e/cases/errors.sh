@@ -1,0 +1,117 @@
+# Bad input: one line, the object, the reason, the remedy; status 125.
+test_rootfs_missing() {
+	refused rootfs /no/such.img -- "$mvm" run --rootfs /no/such.img -- true
+}
+
+test_rootfs_empty() {
+	: >empty.img
+	refused empty.img empty -- "$mvm" run --rootfs empty.img -- true
+}
+
+test_rootfs_is_a_folder() {
+	mkdir tree
+	refused tree mke2fs -- "$mvm" run --rootfs tree -- true
+}
+
+test_rootfs_is_a_tar() {
+	mkdir tree && tar cf tree.tar tree
+	refused tree.tar tar2sqfs -- "$mvm" run --rootfs tree.tar -- true
+}
+
+test_rootfs_truncated() {
+	head -c 1000000 "$small/small.ext4" >short.img
+	refused short.img truncated -- "$mvm" run --rootfs short.img -- true
+}
+
+test_rootfs_unknown() {
+	head -c 1000448 /dev/urandom >noise.img
+	refused noise.img ext4 erofs squashfs -- "$mvm" run --rootfs noise.img -- true
+	: # the kinds that are known are named
+}
+
+test_kernel() {
+	refused kernel /no/such -- run --kernel /no/such -- true
+	head -c 100000 "$top/build/kernel/vmlinux" >short
+	refused short cut -- run --kernel short -- true
+	cp "$top/build/kernel/vmlinux" arm64
+	printf '\267\000' | dd of=arm64 bs=1 seek=18 conv=notrunc status=none
+	refused arm64 -- run --kernel arm64 -- true
+	echo text >text
+	refused text -- run --kernel text -- true
+}
+
+test_initrd_too_large() {
+	truncate -s 90M big.cpio
+	refused big.cpio -- "$mvm" run --rootfs "$small/small.ext4" -m 64M --initrd big.cpio -- true
+}
+
+test_memory() {
+	local size
+	for size in 0 1 1t 64x abc '' -5 999999999999999999999; do
+		refused -m -- "$mvm" run --rootfs "$small/small.ext4" -m "$size" -- true
+	done
+}
+
+test_vcpus() {
+	local n
+	for n in 0 33 -1 two ''; do
+		refused -c -- run -c "$n" -- true
+	done
+}
+
+test_same_disk_twice() {
+	truncate -s 1M d.img
+	refused d.img -- run --disk d.img --disk d.img -- true
+}
+
+test_disk_in_use() {
+	cp "$small/small.ext4" own.img
+	"$mvm" run --rw --rootfs own.img -- sh -c 'echo ready; sleep 600' >out 2>err &
+	local pid=$!
+	for _ in $(seq 500); do grep -q ready out && break; sleep 0.02; done
+	refused own.img use -- "$mvm" run --rootfs own.img -- true
+	refused own.img use -- "$mvm" run --rw --rootfs own.img -- true
+	kill -TERM "$pid"
+	wait "$pid" || true
+	expect 0 "$mvm" run --rootfs own.img -- true
+}
+
+test_environment_without_equals() {
+	refused NOVALUE = -- run -e NOVALUE -- true
+}
+
+test_command_line_too_long() {
+	refused cmdline -- run --cmdline "$(head -c 3000 /dev/zero | tr '\0' a)" -- true
+}
+
+test_flags() {
+	refused --rotfs --rootfs -- "$mvm" run --rotfs x -- true
+	refused rootfs -- "$mvm" run -- true
+	refused -p -- run -p 80:80 -- true
+	refused -v -- run -v /a:/b -- true
+	refused --timeout -- run --timeout soon -- true
+	refused frobnicate -- "$mvm" frobnicate
+}
+
+test_kvm() {
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root for a mount namespace"; return; }
+	# shellcheck disable=SC2016 # expanded inside
+	in_ns='mount --bind "$1" /dev/kvm 2>/dev/null; shift; exec "$@"'
+	: >fake
+	expect 125 unshare -m sh -c "$in_ns" sh "$PWD/fake" "$mvm" run --rootfs "$small/small.ext4" -- true
+	case $err in *"/dev/kvm"*) ;; *) die "$err" ;; esac
+	expect 125 unshare -m sh -c 'mount -t tmpfs none /dev; exec "$@"' sh "$mvm" run --rootfs "$small/small.ext4" -- true
+	case $err in *"/dev/kvm"*) ;; *) die "$err" ;; esac
+}
+
+test_host_disk_full_under_a_read_write_image() {
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root for a small tmpfs"; return; }
+	mkdir fs && mount -t tmpfs -o size=24M none fs
+	cp --sparse=always "$small/small.ext4" fs/own.img
+	truncate -s 64M fs/data.img
+	expect 0 "$mvm" run --rw --rootfs fs/own.img --disk fs/data.img -- sh -c '
+		dd if=/dev/zero of=/dev/vdb bs=1M count=60 conv=fsync 2>&1 | grep -i -o "i/o error" | head -1'
+	umount fs
+	equal "$(echo "$out" | tr "[:upper:]" "[:lower:]")" "i/o error"
+	case $err in *"No space left"*) ;; *) die "mvm did not say that the host's disk is full: $err" ;; esac
+}

@@ -1,0 +1,34 @@
+# The host is left as it was.
+snapshot() {
+	pgrep -c '^mvm' || true
+	find /run/mvm "$XDG_RUNTIME_DIR/mvm" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | wc -l
+	wc -l </proc/self/mountinfo
+	find /tmp -maxdepth 1 -name 'mvm*' | wc -l
+	find /dev/shm | wc -l
+}
+
+test_thirty_runs_in_a_row() {
+	local before i
+	before=$(snapshot)
+	for i in $(seq "${RUNS:-30}"); do
+		expect $((i % 50)) run -- sh -c "exit $((i % 50))"
+	done
+	equal "$(snapshot)" "$before"
+}
+
+test_twenty_at_once_from_one_image() {
+	local pids=() i
+	for i in $(seq 20); do
+		timeout 200 "$mvm" run --rootfs "$small/small.ext4" -m 64M -- sh -c "echo vm $i; exit $i" >"out.$i" 2>"err.$i" &
+		pids+=($!)
+	done
+	for i in $(seq 20); do
+		wait "${pids[$((i - 1))]}"
+		equal $? "$i"
+		equal "$(cat "out.$i")" "vm $i"
+	done
+}
+
+test_smallest_memory() {
+	expect 0 "$mvm" run --rootfs "$small/small.ext4" -m 40M -- true
+}

@@ -1,0 +1,101 @@
+# What the flags do inside.
+test_environment_and_folder() {
+	printf 'FILE_A=1\n# comment\n\nFILE_B=two words\n' >env
+	expect 0 run -e 'A=x y' --env-file env -w /tmp -- sh -c 'echo "$A|$FILE_A|$FILE_B|$PWD"'
+	equal "$out" "x y|1|two words|/tmp"
+}
+
+test_user() {
+	expect 0 run -u nobody -- id -u
+	equal "$out" 65534
+	expect 0 run -u 1234:4321 -- sh -c 'echo $(id -u):$(id -g)'
+	equal "$out" 1234:4321
+	refused no-such-user -- run -u no-such-user -- true
+}
+
+test_cpus_and_memory() {
+	expect 0 run -c 4 -- nproc
+	equal "$out" 4
+	expect 0 run -c 2 -- sh -c 'grep -c ^processor /proc/cpuinfo'
+	equal "$out" 2
+}
+
+test_five_gigabytes() {
+	local free
+	free=$(awk '/MemAvailable/{print int($2 / 1024)}' /proc/meminfo)
+	[ "$free" -gt 5600 ] || { echo "SKIP this machine has $free MiB free"; return; }
+	expect 0 "$mvm" run --rootfs "$small/small.ext4" -m 5G -- awk '/MemTotal/{print int($2 / 1024)}' /proc/meminfo
+	[ "$out" -ge 4900 ] && [ "$out" -le 5120 ] || die "-m 5G gave $out MiB"
+}
+
+test_scratch() {
+	expect 0 run --scratch 8M -- sh -c 'dd if=/dev/zero of=/big bs=1M count=20 2>/dev/null; echo $(($(wc -c </big) / 1048576 <= 8))'
+	equal "$out" 1
+	expect 0 run -- sh -c 'echo changed >/etc/changed && cat /etc/changed'
+	expect 1 run -- test -e /etc/changed
+}
+
+test_read_write() {
+	cp "$small/small.ext4" own.img
+	expect 0 "$mvm" run --rw --rootfs own.img -- sh -c 'echo kept >/kept'
+	expect 0 "$mvm" run --rootfs own.img -- cat /kept
+	equal "$out" kept
+	e2fsck -fn own.img >fsck 2>&1 || die "the file system was not left clean: $(cat fsck)"
+}
+
+test_disks() {
+	truncate -s 16M a.img b.img
+	printf 'hello' | dd of=b.img conv=notrunc status=none
+	expect 0 run --disk a.img,id=first --disk b.img,ro,id=second -- sh -c '
+		cat /sys/block/vdb/serial /sys/block/vdc/serial; echo; cat /sys/block/vdc/ro
+		head -c 5 /dev/vdc; echo; printf written >/dev/vdb; sync
+		printf x >/dev/vdc 2>/dev/null || echo refused'
+	equal "$(echo "$out" | tr '\n' ' ')" "first second 1 hello refused "
+	equal "$(head -c 7 a.img)" written
+	equal "$(head -c 5 b.img)" hello
+}
+
+test_file_systems() {
+	local kind
+	for kind in ext4 erofs squashfs; do
+		expect 0 "$mvm" run --rootfs "$small/small.$kind" -m 96M -- sh -c 'cat /etc/kind; echo x >/etc/new && cat /etc/new'
+		equal "$(echo "$out" | tr '\n' ' ')" "$kind x "
+	done
+}
+
+test_console_and_cmdline() {
+	expect 0 run --console console.log --cmdline 'mvm.test=here' -- cat /proc/cmdline
+	case $out in *mvm.test=here*) ;; *) die "the appended word is missing: $out" ;; esac
+	grep -q 'Linux version' console.log || die "no kernel log in the console file: $(head -c 300 console.log)"
+}
+
+test_extra_initrd() {
+	mkdir -p x/extra && echo inside >x/extra/file
+	(cd x && find . | cpio --quiet -o -H newc) >extra.cpio
+	expect 0 run --initrd extra.cpio -- true
+}
+
+test_workload_sees_only_itself() {
+	expect 0 run -- sh -c 'ps | grep -c "[m]vm-agent\|/init"; echo $(ls -d /proc/[0-9]* | wc -l)'
+	equal "$(echo "$out" | head -1)" 0
+}
+
+test_loopback_is_up() {
+	expect 0 run -- sh -c 'nc -l -p 99 -e echo hi & sleep 0.2; nc 127.0.0.1 99'
+	equal "$out" hi
+}
+
+test_entropy_is_ready() {
+	expect 0 debian -- python3 -c 'import os; print(len(os.getrandom(16, os.GRND_NONBLOCK)))'
+	equal "$out" 16
+}
+
+test_version_and_help() {
+	expect 0 "$mvm" --version
+	case $out in *0.1.0*) ;; *) die "$out" ;; esac
+	expect 0 "$mvm" --help
+	expect 0 "$mvm" run --help
+	for flag in --rootfs --kernel --cmdline --initrd --disk --env-file --scratch --rw --timeout --console --log-level --receipt; do
+		case $out in *"$flag"*) ;; *) die "--help does not name $flag" ;; esac
+	done
+}

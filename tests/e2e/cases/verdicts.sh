@@ -1,0 +1,81 @@
+# Exit statuses and verdicts, by $? and in the receipt.
+
+# verdict STATUS VERDICT MVM-ARGUMENTS…
+verdict() {
+	local status=$1 want=$2
+	shift 2
+	expect "$status" run --receipt receipt.json "$@"
+	equal "$(jq -r .verdict receipt.json)" "$want"
+	equal "$(jq -r .status receipt.json)" "$status"
+}
+
+test_exited() {
+	verdict 0 exited -- true
+	verdict 1 exited -- false
+	verdict 255 exited -- sh -c 'exit 255'
+}
+
+test_not_found() {
+	verdict 127 not-found -- /no/such/program
+	case $err in *"/no/such/program"*) ;; *) die "the error does not name the program: $err" ;; esac
+	verdict 127 not-found -- no-such-program
+}
+
+test_not_executable() {
+	verdict 126 not-executable -- /etc/passwd
+	verdict 126 not-executable -- /etc
+}
+
+test_signalled() {
+	verdict 137 signalled -- sh -c 'kill -KILL $$'
+	verdict 143 signalled -- sh -c 'kill -TERM $$'
+	verdict 134 signalled -- sh -c 'kill -ABRT $$'
+}
+
+test_timeout() {
+	verdict 124 timeout --timeout 2s -- sleep 600
+}
+
+test_panic() {
+	verdict 125 guest-panic -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 60'
+	case $err in *"console:"*) ;; *) die "the console's last lines are missing: $err" ;; esac
+}
+
+test_guest_poweroff_and_reboot() {
+	verdict 125 guest-poweroff -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo o >/proc/sysrq-trigger; sleep 60'
+	verdict 125 guest-reboot -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger; sleep 60'
+}
+
+test_guest_oom() {
+	expect 137 debian --receipt receipt.json -m 128M -- python3 -c 'x = []
+while True: x.append(bytearray(1 << 20))'
+	equal "$(jq -r .verdict receipt.json)" guest-oom
+}
+
+test_receipt_facts() {
+	expect 3 run --receipt receipt.json -- sh -c 'exit 3'
+	equal "$(jq -r '.image.sha256 // .digests.image // .rootfs.sha256' receipt.json)" "$(sha256sum "$small/small.ext4" | cut -d' ' -f1)"
+	jq -e '.id | test("^[0-9a-f]{12}$")' receipt.json >/dev/null || die "no id: $(cat receipt.json)"
+}
+
+test_receipt_to_a_descriptor() {
+	"$mvm" run --rootfs "$small/small.ext4" --receipt fd:9 -- sh -c 'exit 5' 9>receipt.json
+	equal $? 5
+	equal "$(jq -r .status receipt.json)" 5
+}
+
+test_receipt_nowhere_to_write() {
+	refused receipt /no/such/folder -- run --receipt /no/such/folder/receipt.json -- true
+}
+test_killed_vmm_is_a_vmm_fault() {
+	run --receipt receipt.json -- sleep 600 >out 2>err &
+	local cli=$! vmm=
+	for _ in $(seq 300); do
+		vmm=$(pgrep -x mvm-vmm | head -1) && grep -q 'KVM\|kvm' "/proc/$vmm/maps" 2>/dev/null && break
+		sleep 0.02
+	done
+	kill -SEGV "$vmm"
+	wait "$cli"
+	equal $? 125
+	equal "$(jq -r .verdict receipt.json)" vmm-fault
+}
