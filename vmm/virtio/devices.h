@@ -24,13 +24,24 @@ struct vsock_broker {
 int virtio_vsock_new(uint64_t guest_cid, struct vsock_broker broker, const struct guestmem *gm, struct loop *loop,
 		     struct virtio_dev **ret_dev);
 
-/* The answer to a dial: fd >= 0 a connected stream socket (taken over), fd < 0 refused. Unknown dials close fd. I/O thread, unlocked. */
+/*
+ * The answer to a dial: fd >= 0 a connected, non-blocking stream socket (taken over), fd < 0 refused.
+ * Dials that the guest gave up, and unknown ones, close fd. I/O thread, unlocked.
+ */
 void virtio_vsock_dialled(struct virtio_dev *dev, uint32_t dial, int fd);
 
-/* Connects fd (taken over, always) to the guest's port; 0, -EMFILE, -ENOTCONN. I/O thread, unlocked. */
+/*
+ * Connects fd, a non-blocking stream socket (taken over, always), to the guest's port. Should nobody
+ * listen there the socket is closed later. 0, -EMFILE, -ENOTCONN (no driver yet), -EINVAL (blocking fd).
+ * I/O thread, unlocked.
+ */
 int virtio_vsock_connect(struct virtio_dev *dev, uint32_t port, int fd);
 
-/* Bytes still on their way to the guest's streams or from them to the host's sockets; 0 when all is delivered. */
+/*
+ * Bytes that the guest has sent and its host sockets have not taken yet; 0 when all is delivered.
+ * Looks at the transmit queue first, so that it holds also right after the guest's last instruction.
+ * Not 0: let the loop run and ask again. I/O thread, unlocked.
+ */
 uint64_t virtio_vsock_pending(struct virtio_dev *dev);
 
 #endif
