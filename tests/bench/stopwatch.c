@@ -1,17 +1,17 @@
 /*
  * stopwatch: runs a command and tells when its output came, seen from the host's end of a pipe.
  *
- *   stopwatch [-o FILE] [-f BYTES] [-v PORT] [-n] -- command args…
+ *   stopwatch [-o FILE] [-f BYTES] [-v PORT] -- command args…
  *
  * Purpose: one clock for every VMM that the bench compares: it starts right before the command's
  *          fork and looks at the same byte for all of them. Writes one JSON object to -o (or stdout):
- *          ready, first, last, end (ns since the start), bytes, status, user_ns, sys_ns (of the
- *          command and of all its descendants that were waited for), text (the output's beginning).
+ *          ready, first, last, end (ns since the start), bytes, status, cpu_ns (user and system, of the
+ *          command and of all its descendants, the guest's own included), left (descendants that
+ *          outlived the command), text (the output's beginning).
  *          ready is when the line "ready\n" was whole, what `last` is measured from by throughputs.
  * Options: -f BYTES: once "ready" came, that many zeroes are written to the command's stdin.
  *          -v PORT: streams run over a vsock connection that the guest makes to this host port,
  *          instead of stdout and stdin (QEMU with vhost-vsock).
- *          -n: SIGTERM to the command when its output ended, for programs that would stay.
  * Trust:   a test tool, run by the bench alone.
  * Returns: 0 when the command ran, whatever its status; 125 when the stopwatch itself failed.
  */
@@ -24,6 +24,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -38,6 +39,8 @@ struct watch {
 	int in, out; /* of the command: we write to in (-1: nothing to feed), read from out */
 	uint64_t start, ready, first, last, end;
 	uint64_t bytes, feed;
+	int status; /* of the command, as wait() has it */
+	unsigned left;
 	char text[512];
 };
 
@@ -159,6 +162,29 @@ static void follow(struct watch *w)
 	free(buf);
 }
 
+/* The command's end is what counts; who outlives it is waited for as well, for the CPU time. */
+static void reap(struct watch *w, pid_t pid)
+{
+	int status;
+
+	for (;;) {
+		pid_t dead = wait(&status);
+
+		if (dead < 0 && errno == EINTR)
+			continue;
+		if (dead < 0)
+			break;
+		if (dead == pid) {
+			w->status = status;
+			w->end = now() - w->start;
+		} else if (w->end) {
+			w->left++;
+		}
+	}
+	if (!w->end)
+		die("wait");
+}
+
 /* The text as a JSON string; what is not printable ASCII becomes a question mark. */
 static void print_text(FILE *f, const char *s)
 {
@@ -177,14 +203,18 @@ static uint64_t ns_of(struct timeval t)
 	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_usec * 1000U;
 }
 
-static void report(FILE *f, const struct watch *w, int status, const struct rusage *ru)
+static void report(FILE *f, const struct watch *w)
 {
+	struct rusage ru;
+
+	if (getrusage(RUSAGE_CHILDREN, &ru) < 0)
+		die("getrusage");
 	fprintf(f, "{\"ready\": %llu, \"first\": %llu, \"last\": %llu, \"end\": %llu, \"bytes\": %llu, ",
 		(unsigned long long)w->ready, (unsigned long long)w->first, (unsigned long long)w->last,
 		(unsigned long long)w->end, (unsigned long long)w->bytes);
-	fprintf(f, "\"status\": %d, \"user_ns\": %llu, \"sys_ns\": %llu, \"text\": ",
-		WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
-		(unsigned long long)ns_of(ru->ru_utime), (unsigned long long)ns_of(ru->ru_stime));
+	fprintf(f, "\"status\": %d, \"cpu_ns\": %llu, \"left\": %u, \"text\": ",
+		WIFEXITED(w->status) ? WEXITSTATUS(w->status) : 128 + WTERMSIG(w->status),
+		(unsigned long long)(ns_of(ru.ru_utime) + ns_of(ru.ru_stime)), w->left);
 	print_text(f, w->text);
 	fputs("}\n", f);
 }
@@ -218,13 +248,11 @@ int main(int argc, char **argv)
 	struct watch w = { 0 };
 	const char *to = NULL;
 	unsigned port = 0;
-	bool term = false;
-	struct rusage ru;
-	int opt, status;
 	pid_t pid;
+	int opt;
 	FILE *f;
 
-	while ((opt = getopt(argc, argv, "+o:f:v:n")) != -1) {
+	while ((opt = getopt(argc, argv, "+o:f:v:")) != -1) {
 		switch (opt) {
 		case 'o':
 			to = optarg;
@@ -235,28 +263,23 @@ int main(int argc, char **argv)
 		case 'v':
 			port = (unsigned)strtoul(optarg, NULL, 10);
 			break;
-		case 'n':
-			term = true;
-			break;
 		default:
 			return 125;
 		}
 	}
 	if (optind >= argc) {
-		fprintf(stderr, "usage: stopwatch [-o FILE] [-f BYTES] [-v PORT] [-n] -- command args...\n");
+		fprintf(stderr, "usage: stopwatch [-o FILE] [-f BYTES] [-v PORT] -- command args...\n");
 		return 125;
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		die("subreaper");
 	pid = start(&w, argv + optind, port);
 	follow(&w);
-	if (term)
-		(void)kill(pid, SIGTERM);
-	if (wait4(pid, &status, 0, &ru) != pid)
-		die("wait");
-	w.end = now() - w.start;
+	reap(&w, pid);
 	f = to ? fopen(to, "we") : stdout;
 	if (!f)
 		die(to);
-	report(f, &w, status, &ru);
+	report(f, &w);
 	return fclose(f) == 0 ? 0 : 125;
 }

@@ -2,7 +2,9 @@
 #
 # What tools/lab promises, seen from its outside. Prints one ok or not ok line per
 # promise and exits 1 if one is broken. With arguments, runs only the tests whose
-# names contain one of them. About two minutes on two idle cores.
+# names contain one of them.
+#
+# shellcheck disable=SC2016 # what stands in single quotes is for the shell in the lab
 
 set -u
 
@@ -77,7 +79,7 @@ test_kvm() {
 	output "crw-rw---- root kvm" '/dev/kvm is there, for root and group kvm' -- stat -c '%A %U %G' /dev/kvm
 	lab -- tools/kvm-kind >"$work/out" 2>"$work/err"
 	ok $? 'kvm-kind calls it hardware'
-	output "$(uname -n | sed 's/.*/lab/') 2" '--smp and the host name' --smp 2 -- sh -c 'echo $(uname -n) $(nproc)'
+	output 'lab 2' '--smp and the host name' --smp 2 -- sh -c 'echo $(uname -n) $(nproc)'
 }
 
 test_streams() {
@@ -96,7 +98,7 @@ test_streams() {
 	output '' 'an empty stdin ends at once' -- cat
 	lab -- cat <&- >"$work/out" 2>"$work/err"
 	ok $? 'so does a closed one'
-	[ "$( (echo a; sleep 1; echo b) | lab -- sh -c 'cat; echo end' 2>"$work/err")" = "$(printf 'a\nb\nend')" ]
+	[ "$( (echo a; echo b) | lab -- sh -c 'cat; echo end' 2>"$work/err")" = "$(printf 'a\nb\nend')" ]
 	ok $? 'the end of stdin leaves stdout open'
 
 	{
@@ -106,9 +108,11 @@ test_streams() {
 	[ "$(cat "$work/out" "$work/status")" = "$(printf 'y\n141')" ]
 	ok $? 'a reader that goes away gives the command SIGPIPE'
 
-	# The reader starts only when the writer must have filled every buffer.
-	lab -- sh -c 'head -c 20000000 /dev/zero; echo written >&2' 2>"$work/err" | {
-		sleep 1
+	# The reader starts only when the writer must have filled every buffer on the way.
+	mkfifo "$work/go"
+	lab -- sh -c 'echo go >&2; head -c 20000000 /dev/zero' 2>"$work/go" | {
+		read -r _ <"$work/go"
+		sleep 1 # nothing announces a writer that blocks; too short only weakens the test
 		wc -c
 	} >"$work/out"
 	[ "$(cat "$work/out")" = 20000000 ]
@@ -163,7 +167,7 @@ test_cgroup() {
 test_kernel() {
 	output 6.1 '--kernel 6.1' --kernel 6.1 -- sh -c 'uname -r | cut -d. -f1-2'
 	output 6.12 '--kernel 6.12' --kernel 6.12 -- sh -c 'uname -r | cut -d. -f1-2'
-	status 0 'modules load when they are needed' -- sh -ec 'modprobe dm-flakey; unshare -n nft add table inet t; ip link add v type veth peer name w'
+	status 0 'modules load when they are needed' -- sh -ec 'modprobe dm-flakey; modprobe nf_tables; modprobe ext4; ip link add v type veth peer name w'
 }
 
 test_icount() {
@@ -184,7 +188,7 @@ test_failure() {
 # lab's process, and qemu.
 start_lab() {
 	mkfifo "$work/up"
-	tools/lab "$@" -- sh -c 'echo up; sleep 1000' </dev/null >"$work/up" 2>"$work/err" &
+	tools/lab -- sh -c 'echo up; sleep 1000' </dev/null >"$work/up" 2>"$work/err" &
 	pid=$!
 	read -r -t 120 <"$work/up"
 	rm "$work/up"
@@ -210,8 +214,12 @@ test_ending() {
 
 test_two_at_once() {
 	local first=0
-	lab -- sh -c 'echo one >/tmp/f; sleep 1; cat /tmp/f' </dev/null >"$work/one" 2>"$work/err" &
-	lab -- sh -c 'echo two >/tmp/f; sleep 1; cat /tmp/f' </dev/null >"$work/two" 2>"$work/err" || first=1
+	# Each goes on only when the other is up: the results folder is the one thing shared.
+	mkdir "$work/shared"
+	lab --results "$work/shared" -- sh -c 'echo one >/tmp/f; touch /results/1; until [ -e /results/2 ]; do sleep 0.1; done; cat /tmp/f' \
+		</dev/null >"$work/one" 2>"$work/err" &
+	lab --results "$work/shared" -- sh -c 'echo two >/tmp/f; touch /results/2; until [ -e /results/1 ]; do sleep 0.1; done; cat /tmp/f' \
+		</dev/null >"$work/two" 2>"$work/err" || first=1
 	wait $! && [ $first = 0 ] && [ "$(cat "$work/one" "$work/two")" = "$(printf 'one\ntwo')" ]
 	ok $? 'two labs at once do not see each other'
 }

@@ -8,8 +8,21 @@ started() {
 	die "the workload did not start: $(cat out err)"
 }
 
-vm_processes() {
-	pgrep -f 'mvm-(vmm|supervisor)' | wc -l
+# The supervisor and the VMM of the run whose CLI is $1; remembered, because they lose their parent.
+family() {
+	local supervisor
+	supervisor=$(pgrep -P "$1" -x mvm-supervisor) && echo "$supervisor $(pgrep -P "$supervisor" -x mvm-vmm)"
+}
+
+all_gone() {
+	local pid
+	for pid in "$@"; do
+		for _ in $(seq 500); do
+			[ -d "/proc/$pid" ] || continue 2
+			sleep 0.02
+		done
+		die "left behind: $(tr '\0' ' ' <"/proc/$pid/cmdline")"
+	done
 }
 
 test_signals_are_forwarded() {
@@ -42,30 +55,27 @@ test_second_signal_kills() {
 
 test_killed_cli_takes_the_vm_along() {
 	run -- sh -c 'echo ready; sleep 600' >out 2>err &
-	local pid=$!
+	local pid=$! vm
 	started
+	vm=$(family "$pid")
+	equal "$(echo "$vm" | wc -w)" 2
 	kill -KILL "$pid"
-	wait "$pid" 2>/dev/null || true
-	for _ in $(seq 500); do
-		[ "$(vm_processes)" -eq 0 ] && return
-		sleep 0.02
-	done
-	die "left behind: $(pgrep -af mvm-)"
+	wait "$pid" 2>/dev/null
+	# shellcheck disable=SC2086 # two numbers
+	all_gone $vm
 }
 
 test_killed_supervisor() {
 	run -- sh -c 'echo ready; sleep 600' >out 2>err &
-	local pid=$!
+	local pid=$! vm
 	started
-	kill -KILL "$(pgrep -f mvm-supervisor | head -1)"
+	vm=$(family "$pid")
+	kill -KILL "${vm% *}"
 	wait "$pid"
 	equal $? 125
 	grep -q supervisor err || die "the error does not say what happened: $(cat err)"
-	for _ in $(seq 500); do
-		[ "$(vm_processes)" -eq 0 ] && break
-		sleep 0.02
-	done
-	equal "$(vm_processes)" 0
+	# shellcheck disable=SC2086 # two numbers
+	all_gone $vm
 	expect 0 run -- true # and the next command finds a clean house
-	equal "$(find "$XDG_RUNTIME_DIR/mvm" /run/mvm -mindepth 1 2>/dev/null | grep -vE '/(lock|\.lock)$' | wc -l)" 0
+	equal "$(find "$XDG_RUNTIME_DIR/mvm" /run/mvm -mindepth 1 2>/dev/null | grep -cvE '/(lock|\.lock)$')" 0
 }
