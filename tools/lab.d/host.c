@@ -594,6 +594,14 @@ static void parse(int argc, char **argv, struct options *o)
 	o->command = argv + i + 1;
 }
 
+/* A caller may have closed its streams; their numbers must not become sockets. */
+static void open_missing_streams(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			_exit(EXIT_LAB);
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = { .cwd = "/", .boot_timeout = 120 };
@@ -602,6 +610,7 @@ int main(int argc, char **argv)
 	sigset_t set;
 	int signals;
 
+	open_missing_streams();
 	parse(argc, argv, &o);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
