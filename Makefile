@@ -73,13 +73,17 @@ $(B)/mvm: $(call obj,$(CLI_SRC)) $(B)/libmvm.a
 # The agent: static, musl, nothing in the rootfs is needed or trusted.
 AGENT_CFLAGS := -std=gnu11 -Os -g -fPIE -ffunction-sections -fdata-sections $(WARN) -fstack-protector-strong -fno-plt \
 	-isystem build/musl-kernel-headers
+# musl-gcc's specs know no -static-pie: rcrt1.o, which relocates itself, is named by hand.
+MUSL := /usr/lib/$(shell uname -m)-linux-musl
+AGENT_LDFLAGS := -static -nostartfiles -Wl,-pie,--no-dynamic-linker
 build/musl-kernel-headers:
 	@mkdir -p $@
 	$(Q)ln -sfn /usr/include/linux $@/linux; ln -sfn /usr/include/asm-generic $@/asm-generic; \
 	ln -sfn /usr/include/$$(gcc -print-multiarch)/asm $@/asm
-$(B)/mvm-agent: $(AGENT_SRC) $(wildcard guest/*.h include/mvm/*.h) | build/musl-kernel-headers
+$(B)/mvm-agent: $(AGENT_SRC) $(wildcard guest/*.h guest/arch/*.h include/mvm/*.h) | build/musl-kernel-headers
 	@mkdir -p $(@D); [ $(V) = 1 ] || echo "  CC    $@"
-	$(Q)musl-gcc -D_GNU_SOURCE -Iinclude -Iguest $(AGENT_CFLAGS) -static-pie $(filter-out --coverage -fsanitize%,$(LDHARDEN)) -o $@ $(AGENT_SRC)
+	$(Q)musl-gcc -D_GNU_SOURCE -Iinclude -Iguest $(AGENT_CFLAGS) $(AGENT_LDFLAGS) $(filter-out --coverage -fsanitize%,$(LDHARDEN)) \
+		-o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(AGENT_SRC) $(MUSL)/crtn.o
 $(B)/agent.cpio: $(B)/mvm-agent
 	$(Q)d=$$(mktemp -d); trap 'rm -rf "$$d"' EXIT; strip -o "$$d/init" $<; touch -d @0 "$$d/init"; \
 	(cd "$$d" && echo init | cpio --quiet -o -H newc --owner 0:0 --reproducible) > $@

@@ -1,0 +1,413 @@
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent.h"
+#include "dial.h"
+#include "mount.h"
+#include "mvm/cleanup.h"
+#include "mvm/version.h"
+
+#define LINGER_MS  5000
+#define EVENTS_MAX 16
+#define INPUT_MAX  (sizeof(struct proto_hdr) + PROTO_PAYLOAD_MAX)
+
+static uint64_t now_ns(void)
+{
+	struct timespec t = { 0 };
+
+	(void)clock_gettime(CLOCK_BOOTTIME, &t); /* cannot fail for this clock; vDSO, no system call */
+	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
+}
+
+static void host_gone(struct agent *a)
+{
+	cleanup_fd(&a->control);
+	a->control = -1;
+	a->ending = true;
+	container_kill(&a->container);
+}
+
+/* Sends what the socket takes; the rest goes when it is writable again (edge-triggered). */
+static void flush(struct agent *a)
+{
+	while (a->connected && a->control >= 0 && a->out_sent < a->out.len) {
+		ssize_t n = send(a->control, a->out.data + a->out_sent, a->out.len - a->out_sent, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n < 0) {
+			host_gone(a);
+			return;
+		}
+		a->out_sent += (size_t)n;
+	}
+	if (a->out_sent == a->out.len)
+		a->out.len = a->out_sent = 0;
+}
+
+static void put_frame(struct agent *a, enum proto_type type, const void *p, size_t len, const char *text)
+{
+	proto_begin(&a->out, type);
+	proto_put(&a->out, p, len);
+	if (text)
+		proto_put_str(&a->out, text);
+	proto_end(&a->out);
+	if (a->out.failed)
+		console_line("agent: out of memory for a message");
+	else
+		flush(a);
+}
+
+void agent_fail(struct agent *a, const char *text)
+{
+	if (a->over)
+		return;
+	a->over = true;
+	if (!a->connected || a->control < 0)
+		console_line("agent: %s", text);
+	put_frame(a, PROTO_ERROR, NULL, 0, text); /* behind our HELLO, should the host still answer */
+}
+
+static void on_setup(struct agent *a, struct proto_in in)
+{
+	struct setup_request req;
+	struct failure f;
+
+	if (a->rooted || request_setup(in, &req) < 0) {
+		agent_fail(a, "SETUP message is malformed or out of order");
+		return;
+	}
+	(void)strcpy(a->device, req.device); /* request_setup() bounds both */
+	(void)strcpy(a->hostname, req.hostname);
+	a->rw = req.rw;
+	if (mount_root(&req, &f) < 0 || container_start(&a->container, a->epoll, req.rw, &f) < 0) {
+		agent_fail(a, f.text);
+		return;
+	}
+	a->rooted = true;
+	if (*req.hostname && sethostname(req.hostname, strlen(req.hostname)) < 0)
+		agent_fail(a, "the hostname cannot be set");
+}
+
+static struct session *find_session(struct agent *a, uint32_t id)
+{
+	for (int i = 0; i < AGENT_SESSIONS; i++)
+		if (a->sessions[i].id == id)
+			return &a->sessions[i];
+	return NULL;
+}
+
+static void say_failed(struct agent *a, uint32_t id, const struct failure *f)
+{
+	struct proto_failed wire = {
+		.session = le32_of(id),
+		.reason = le32_of(f->reason),
+		.error = le32_of((uint32_t)f->error),
+	};
+
+	put_frame(a, PROTO_FAILED, &wire, sizeof(wire), f->text);
+}
+
+/* The first session is the container's reason to be: without it there is nothing to wait for. */
+static void boot_session_over(struct agent *a)
+{
+	a->ending = true;
+	container_kill(&a->container);
+}
+
+static void start_session(struct agent *a, const struct exec_request *req)
+{
+	struct session *s = find_session(a, req->session) ? NULL : find_session(a, 0);
+	struct proto_started wire;
+	struct failure f;
+
+	if (!s || a->ending) {
+		(void)fail(&f, EBUSY, "session %u", req->session);
+		say_failed(a, req->session, &f);
+		return;
+	}
+	if (session_start(s, req, &a->container, a->epoll, a->hostname, &f) < 0) {
+		session_close(s);
+		say_failed(a, req->session, &f);
+		boot_session_over(a);
+		return;
+	}
+	wire = (struct proto_started){
+		.session = le32_of(req->session),
+		.pid = le32_of((uint32_t)s->pid),
+		.boot_ns = le64_of(a->boot_ns),
+		.started_ns = le64_of(now_ns()),
+	};
+	put_frame(a, PROTO_STARTED, &wire, sizeof(wire), NULL);
+}
+
+static void on_exec(struct agent *a, struct proto_in in)
+{
+	struct exec_request req;
+	int r = a->rooted ? request_exec(in, &req) : -EPROTO;
+
+	if (r < 0) {
+		agent_fail(a, r == -ENOMEM ? "no memory for the EXEC message"
+					   : "EXEC message is malformed or out of order");
+		return;
+	}
+	start_session(a, &req);
+	request_exec_free(&req);
+}
+
+static void on_signal(struct agent *a, struct proto_in in)
+{
+	struct session *s;
+	uint32_t id;
+	int signo;
+
+	if (request_signal(in, &id, &signo) < 0) {
+		agent_fail(a, "SIGNAL message is malformed");
+		return;
+	}
+	s = id ? find_session(a, id) : NULL; /* one that has just ended is no error */
+	if (s)
+		session_signal(s, signo);
+}
+
+static void on_resize(struct agent *a, struct proto_in in)
+{
+	uint16_t rows, cols;
+	struct session *s;
+	uint32_t id;
+
+	if (request_resize(in, &id, &rows, &cols) < 0) {
+		agent_fail(a, "RESIZE message is malformed");
+		return;
+	}
+	s = id ? find_session(a, id) : NULL;
+	if (s)
+		session_resize(s, rows, cols);
+}
+
+static void on_hello(struct agent *a, struct proto_in in)
+{
+	int r = a->greeted ? -EPROTO : proto_check_hello(&in, NULL);
+
+	if (r == -EPROTONOSUPPORT)
+		agent_fail(a, "the host speaks another protocol version than agent " MVM_VERSION);
+	else if (r < 0)
+		agent_fail(a, "HELLO message is malformed or repeated");
+	a->greeted = r == 0;
+}
+
+static void dispatch(struct agent *a, uint16_t type, struct proto_in in)
+{
+	if (type != PROTO_HELLO && !a->greeted) {
+		agent_fail(a, "the host's first message is not HELLO");
+		return;
+	}
+	switch (type) {
+	case PROTO_HELLO:
+		on_hello(a, in);
+		break;
+	case PROTO_SETUP:
+		on_setup(a, in);
+		break;
+	case PROTO_EXEC:
+		on_exec(a, in);
+		break;
+	case PROTO_SIGNAL:
+		on_signal(a, in);
+		break;
+	case PROTO_RESIZE:
+		on_resize(a, in);
+		break;
+	case PROTO_SHUTDOWN:
+		a->ending = true;
+		container_kill(&a->container);
+		break;
+	default:
+		agent_fail(a, "message of an unknown type");
+	}
+}
+
+/* Handles every whole frame in the buffer and keeps the rest; false when the input is no frame. */
+static bool consume(struct agent *a)
+{
+	size_t done = 0;
+	struct proto_in in;
+	uint16_t type;
+	long n = 0;
+
+	while (!a->over) {
+		n = proto_next(a->in + done, a->in_len - done, PROTO_PAYLOAD_MAX, &type, &in);
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+		dispatch(a, type, in);
+	}
+	memmove(a->in, a->in + done, a->in_len - done);
+	a->in_len -= done;
+	return n >= 0;
+}
+
+/* Room for more input: doubles up to the largest frame, which proto_next() refuses to exceed. */
+static bool grow_input(struct agent *a)
+{
+	size_t cap = a->in_cap * 2 < INPUT_MAX ? a->in_cap * 2 : INPUT_MAX;
+	uint8_t *grown;
+
+	if (a->in_len < a->in_cap)
+		return true;
+	grown = a->in == a->first ? malloc(cap) : realloc(a->in, cap);
+	if (!grown)
+		return false;
+	if (a->in == a->first)
+		memcpy(grown, a->first, a->in_len);
+	a->in = grown;
+	a->in_cap = cap;
+	return true;
+}
+
+static void read_control(struct agent *a)
+{
+	while (a->control >= 0 && !a->over) {
+		ssize_t n;
+
+		if (!grow_input(a)) {
+			agent_fail(a, "no memory for the host's message");
+			return;
+		}
+		n = recv(a->control, a->in + a->in_len, a->in_cap - a->in_len, 0);
+		if (n < 0 && errno == EAGAIN)
+			return;
+		if (n <= 0) {
+			host_gone(a);
+			return;
+		}
+		a->in_len += (size_t)n;
+		if (!consume(a))
+			agent_fail(a, "the host's bytes are no message");
+	}
+}
+
+static void say_hello(struct agent *a)
+{
+	struct proto_hello wire = { .magic = le32_of(PROTO_MAGIC), .version = le16_of(PROTO_VERSION) };
+
+	put_frame(a, PROTO_HELLO, &wire, sizeof(wire), MVM_VERSION);
+}
+
+static void control_ready(struct watch *w, uint32_t events)
+{
+	struct agent *a = watch_owner(w, struct agent, control_watch);
+
+	if (a->control < 0 || a->over)
+		return;
+	if (!a->connected && events & (EPOLLERR | EPOLLHUP)) {
+		console_line("agent: the host does not take the control session");
+		host_gone(a);
+		return;
+	}
+	if (events & EPOLLOUT)
+		a->connected = true;
+	flush(a);
+	if (a->connected)
+		read_control(a);
+}
+
+int agent_init(struct agent *a, uint64_t boot_ns, struct failure *f)
+{
+	int r;
+
+	/* Field by field: clearing the whole would touch the input buffer's pages. */
+	a->control_watch.ready = control_ready;
+	a->control = -1;
+	a->boot_ns = boot_ns;
+	a->connected = a->greeted = a->rooted = a->ending = a->over = a->rw = false;
+	a->device[0] = a->hostname[0] = 0;
+	a->out = (struct proto_out){ 0 };
+	a->out_sent = a->in_len = 0;
+	a->in = a->first;
+	a->in_cap = sizeof(a->first);
+	container_zero(&a->container);
+	for (int i = 0; i < AGENT_SESSIONS; i++)
+		session_zero(&a->sessions[i]);
+	say_hello(a);
+	a->control = dial(PROTO_PORT);
+	if (a->control < 0)
+		return fail(f, -a->control, "vsock to the host");
+	a->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (a->epoll < 0)
+		return fail(f, errno, "epoll");
+	r = watch_add(a->epoll, a->control, EPOLLIN | EPOLLOUT, &a->control_watch);
+	return r < 0 ? fail(f, -r, "epoll") : 0;
+}
+
+/* Looks whether something has come to its end, and does what follows from that. */
+static void step(struct agent *a)
+{
+	struct session *boot = &a->sessions[0];
+	int r;
+
+	if (a->over)
+		return;
+	if (boot->id && !session_running(boot) && !a->ending)
+		boot_session_over(a);
+	if (!a->ending || !container_gone(&a->container) || session_running(boot))
+		return;
+	if (boot->id && a->control >= 0) {
+		if (!session_drained(boot))
+			return;
+		session_report(boot, &a->container, &a->out);
+		flush(a);
+	}
+	session_close(boot);
+	r = a->rooted ? mount_settle(a->device, a->rw) : 0;
+	if (r < 0)
+		console_line("agent: %s: still in use after the workload: %s", a->device, strerror(-r));
+	a->over = true;
+	put_frame(a, PROTO_BYE, NULL, 0, NULL);
+}
+
+void agent_run(struct agent *a)
+{
+	struct epoll_event events[EVENTS_MAX];
+	bool again = false;
+
+	while (!a->over) {
+		int n = epoll_wait(a->epoll, events, EVENTS_MAX, again ? 0 : -1);
+
+		for (int i = 0; i < n; i++) {
+			struct watch *w = events[i].data.ptr;
+
+			w->ready(w, events[i].events);
+		}
+		again = false;
+		for (int i = 0; i < AGENT_SESSIONS; i++)
+			again |= session_pump(&a->sessions[i]);
+		step(a);
+	}
+}
+
+void agent_linger(struct agent *a)
+{
+	uint64_t end = now_ns() + LINGER_MS * 1000000ULL;
+	char ignored[512];
+
+	while (a->control >= 0) {
+		struct pollfd p = { .fd = a->control, .events = POLLIN };
+		uint64_t now = now_ns();
+		ssize_t n;
+
+		flush(a);
+		if (a->out.len)
+			p.events |= POLLOUT;
+		if (a->control < 0 || now >= end || poll(&p, 1, (int)((end - now) / 1000000) + 1) <= 0)
+			return;
+		a->connected |= p.revents & POLLOUT;
+		n = recv(a->control, ignored, sizeof(ignored), 0);
+		if (n == 0 || (n < 0 && errno != EAGAIN))
+			return;
+	}
+}

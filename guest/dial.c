@@ -1,0 +1,26 @@
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <linux/vm_sockets.h>
+
+#include "dial.h"
+#include "mvm/cleanup.h"
+
+/* The kernel's own patience is 2 s, which a busy host can exceed; the host has time-outs of its own. */
+#define DIAL_PATIENCE_S 600
+
+int dial(uint32_t port)
+{
+	struct sockaddr_vm host = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port };
+	struct timeval patience = { .tv_sec = DIAL_PATIENCE_S };
+	_cleanup_fd_ int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return -errno;
+	if (setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_CONNECT_TIMEOUT, &patience, sizeof(patience)) < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&host, sizeof(host)) < 0 && errno != EINPROGRESS)
+		return -errno;
+	return take_fd(&fd);
+}
