@@ -607,6 +607,10 @@ static _Noreturn void run(void)
 	pid_t child;
 
 	signal(SIGPIPE, SIG_IGN);
+	/* As systemd does: whoever makes a mount namespace is to find what a user's
+	 * machine has. */
+	if (getpid() == 1 && mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) < 0)
+		fprintf(stderr, "lab-guest: sharing /: %m\n");
 	(void)prctl(PR_SET_CHILD_SUBREAPER, 1); /* nothing to gain as pid 1, no harm either */
 	control_port = open_port(PORT_CONTROL, O_RDWR);
 	in_port = open_port(PORT_STDIN, O_RDONLY);
