@@ -520,7 +520,7 @@ static void stream_up(void **state)
 		r = read(c.fd, got, sizeof(got) - read_total % 4099);
 		if (r > 0) {
 			pattern(bytes, read_total, (size_t)r);
-			assert_memory_equal(got, bytes, r);
+			assert_memory_equal(got, bytes, (size_t)r);
 			read_total += (uint64_t)r;
 		} else if (!n) {
 			peer_settle(&p);
