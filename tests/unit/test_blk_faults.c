@@ -1,0 +1,182 @@
+/* virtio-blk on a host that fails: errors, short transfers, flushes that lost data, caches. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/virtio_blk.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_mmio.h>
+#include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "blk_guest.h"
+
+/* ---- faults of the host ---- */
+
+static void test_write_errors(void **state)
+{
+	static const struct {
+		int error;
+		const char *line;
+	} cases[] = {
+		{ -ENOSPC, "warning disk blk0: write: No space left on device\n" },
+		{ -EIO, "warning disk blk0: write: Input/output error\n" },
+		{ -EDQUOT, "warning disk blk0: write: Disk quota exceeded\n" },
+		{ -EINVAL, "warning disk blk0: write: Invalid argument\n" },
+	};
+
+	(void)state;
+	bring_up(0, &fault_io, FLUSH_F, 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		host.write_error = cases[i].error;
+		assert_int_equal(write_disk(0, 4096), VIRTIO_BLK_S_IOERR);
+		assert_string_equal(logged(), cases[i].line);
+		host.write_error = 0;
+		assert_int_equal(write_disk(0, 4096), VIRTIO_BLK_S_OK);
+	}
+	/* and not without limit */
+	host.write_error = -ENOSPC;
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(write_disk(0, 512), VIRTIO_BLK_S_IOERR);
+	assert_true(strlen(logged()) < 12 * 60);
+}
+
+static void test_read_errors(void **state)
+{
+	uint32_t used;
+
+	(void)state;
+	bring_up(0, &fault_io, 0, 0);
+	host.read_error = -EIO;
+	assert_int_equal(request(VIRTIO_BLK_T_IN, 0, 512, true, &used), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(used, 1);
+	assert_string_equal(logged(), "warning disk blk0: read: Input/output error\n");
+	host.read_error = 0;
+	/* the file was cut short under us */
+	assert_int_equal(ftruncate(image, 1000), 0);
+	assert_int_equal(read_disk(0, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(read_disk(1, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(read_disk(4, 512), VIRTIO_BLK_S_IOERR);
+	(void)logged();
+	/* a discard that fails for a real reason says so; one that the host cannot do is done */
+	host.punch_error = -EIO;
+	memset(fake_ptr(&drv, data), 0, 16);
+	*(uint32_t *)fake_ptr(&drv, data + 8) = 1;
+	assert_int_equal(request(VIRTIO_BLK_T_DISCARD, 0, 16, false, NULL), VIRTIO_BLK_S_IOERR);
+	assert_string_equal(logged(), "warning disk blk0: discard: Input/output error\n");
+}
+
+static void test_short_and_interrupted(void **state)
+{
+	static const size_t shorts[] = { 0, 1, 511, 512, 700, 4096 };
+
+	(void)state;
+	bring_up(0, &fault_io, FLUSH_F, 0);
+	for (size_t i = 0; i < sizeof(shorts) / sizeof(shorts[0]); i++) {
+		host.short_by = shorts[i];
+		host.eintr = 3;
+		assert_int_equal(read_disk(5, 8192), VIRTIO_BLK_S_OK);
+		assert_true(same(data, 5, 8192));
+		pattern(fake_ptr(&drv, data), 8192, (unsigned)i + 77);
+		host.eintr = 3;
+		assert_int_equal(write_disk(9, 8192), VIRTIO_BLK_S_OK);
+		assert_true(same(data, 9, 8192));
+		/* zeroes written out */
+		host.punch_error = host.zero_range_error = -EOPNOTSUPP;
+		host.eintr = 2;
+		memset(fake_ptr(&drv, data), 0, 16);
+		*(uint64_t *)fake_ptr(&drv, data) = 100;
+		*(uint32_t *)fake_ptr(&drv, data + 8) = 7;
+		assert_int_equal(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, 16, false, NULL), VIRTIO_BLK_S_OK);
+		assert_true(image_zero(100, 7));
+	}
+	assert_int_equal(host.eintr, 0);
+}
+
+/*
+ * A flush that failed once means that data may be gone; the host forgets that after telling it. The
+ * guest is told every time from then on, also after it reset the device, also in a clone.
+ */
+static void test_flush_error_is_sticky(void **state)
+{
+	(void)state;
+	bring_up(0, &fault_io, FLUSH_F, 0);
+	assert_int_equal(flush_disk(), VIRTIO_BLK_S_OK);
+	host.flush_error = -EIO;
+	assert_int_equal(flush_disk(), VIRTIO_BLK_S_IOERR);
+	assert_non_null(strstr(logged(), "disk blk0: flush: Input/output error"));
+	host.flush_error = 0;
+	assert_int_equal(flush_disk(), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(host.flushes, 2);
+	assert_int_equal(fake_probe(&drv, FLUSH_F, 0), 0);
+	assert_int_equal(flush_disk(), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(fake_replace(&drv, disk_new(0, &fault_io)), 0);
+	assert_int_equal(flush_disk(), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(host.flushes, 2);
+	assert_int_equal(write_disk(0, 512), VIRTIO_BLK_S_OK); /* everything else goes on */
+	assert_int_equal(read_disk(0, 512), VIRTIO_BLK_S_OK);
+}
+
+/* A driver that takes FLUSH gets a cache, one that does not gets durable writes (virtio 1.2 §5.2.6.2). */
+static void test_write_cache(void **state)
+{
+	(void)state;
+	bring_up(0, &fault_io, FLUSH_F, 0);
+	assert_int_equal(write_disk(0, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(host.last_flags, 0);
+	assert_int_equal(fake_probe(&drv, 0, 0), 0);
+	assert_int_equal(write_disk(0, 512), VIRTIO_BLK_S_OK);
+	assert_int_equal(host.last_flags, RWF_DSYNC);
+}
+
+static void test_cached_reads(void **state)
+{
+	(void)state;
+	bring_up(0, &fault_io, EVENT_F, 0);
+	/* not in the cache: a blocking read */
+	assert_int_equal(read_disk(0, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(host.nowaits, 1);
+	assert_int_equal(host.reads, 1);
+	/* partly */
+	host.nowait_error = 0;
+	host.nowait_max = 1000;
+	assert_int_equal(read_disk(1, 4096), VIRTIO_BLK_S_OK);
+	assert_true(same(data, 1, 4096));
+	assert_int_equal(host.reads, 2);
+	/* wholly */
+	host.nowait_max = SIZE_MAX;
+	assert_int_equal(read_disk(2, 4096), VIRTIO_BLK_S_OK);
+	assert_true(same(data, 2, 4096));
+	assert_int_equal(host.reads, 2);
+	assert_int_equal(host.nowaits, 3);
+	/* over the end: refused before anything is tried */
+	assert_int_equal(read_disk(SECTORS, 512), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(host.nowaits, 3);
+	/* a file system that cannot: never asked again */
+	host.nowait_error = -EOPNOTSUPP;
+	assert_int_equal(read_disk(3, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(read_disk(4, 4096), VIRTIO_BLK_S_OK);
+	assert_int_equal(host.nowaits, 4);
+	assert_int_equal(host.reads, 4);
+}
+
+#define T(fn) cmocka_unit_test_setup_teardown(fn, blk_setup, blk_teardown)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		T(test_write_errors),          T(test_read_errors), T(test_short_and_interrupted),
+		T(test_flush_error_is_sticky), T(test_write_cache), T(test_cached_reads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
