@@ -1,0 +1,131 @@
+/*
+ * libmvm: run workloads in microVMs of their own.
+ *
+ * Purpose: describe a VM (mvm_spec_*), start it (mvm_start), follow and steer it (mvm_next,
+ *          mvm_signal, …). The mvm command is written on these calls alone.
+ * Trust:   option values come from the user; texts in errors and events are made harmless for a
+ *          terminal, whoever wrote them.
+ * Ownership: *_new and mvm_start hand out what *_free takes back; *_free(NULL) is legal.
+ * Thread:  any; an object belongs to one thread at a time. No global state.
+ * Returns: 0 or -errno unless said otherwise; outputs are written on success only. `err` may be
+ *          NULL; when given it holds, on failure, one line: the object, the reason, the remedy.
+ */
+#ifndef MVM_MVM_H
+#define MVM_MVM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MVM_ERROR_TEXT_MAX 1024
+#define MVM_ID_LEN         12 /* hex digits */
+
+struct mvm_error {
+	int code; /* errno */
+	char text[MVM_ERROR_TEXT_MAX];
+};
+
+/* ---- what is to run ---- */
+
+struct mvm_spec;
+
+/* An option of a spec; the names are the command's long flags and the keys of its JSON form. */
+struct mvm_option {
+	const char *name;
+	char letter; /* short flag, 0: none */
+	bool repeats; /* may be given several times; an array in JSON */
+	const char *metavar; /* NULL: a switch, without a value */
+	const char *help;
+};
+
+/* The option at `index`, in the order of the manual; NULL past the last. */
+const struct mvm_option *mvm_spec_option(size_t index);
+
+int mvm_spec_new(struct mvm_spec **ret_spec);
+void mvm_spec_free(struct mvm_spec *spec);
+
+/*
+ * Sets one option from text, as on a command line. A switch takes NULL, "true" or "false".
+ * -EINVAL: unknown name (the nearest known one is named) or a value out of range.
+ */
+int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, struct mvm_error *err);
+
+/* The command and its arguments, NULL-terminated; copied. */
+int mvm_spec_set_args(struct mvm_spec *spec, const char *const *args, struct mvm_error *err);
+
+/* Whether an option of that name was set (the switches: set to true); "args": whether there is a command. */
+bool mvm_spec_has(const struct mvm_spec *spec, const char *name);
+
+/* Checks what single options cannot: what is missing, what excludes what. mvm_start does it too. */
+int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err);
+
+int mvm_spec_to_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err); /* free() it */
+int mvm_spec_from_json(const char *json, size_t len, struct mvm_spec **ret_spec, struct mvm_error *err);
+
+/* ---- a run ---- */
+
+struct mvm_vm;
+
+enum mvm_stream { MVM_STDIN, MVM_STDOUT, MVM_STDERR, MVM_STREAMS };
+
+enum mvm_log_level { MVM_LOG_ERROR, MVM_LOG_WARNING, MVM_LOG_INFO, MVM_LOG_DEBUG };
+
+enum mvm_event_type {
+	MVM_EVENT_STARTED = 1, /* the workload's execve succeeded */
+	MVM_EVENT_LOG, /* level, text */
+	MVM_EVENT_ASK_BUSY, /* the VM is over but for output: call mvm_answer_busy() */
+	MVM_EVENT_ENDED, /* verdict, status, text (the cause); the last event */
+};
+
+struct mvm_event {
+	enum mvm_event_type type;
+	enum mvm_log_level level;
+	int status; /* exit status that mvm's table gives the verdict */
+	const char *verdict; /* static */
+	const char *text; /* valid until the next call */
+};
+
+/* Where and when the caller's own story began; all zero is fine. */
+struct mvm_start_options {
+	uint64_t began_ns; /* CLOCK_MONOTONIC: the zero of the receipt's times; 0: now */
+	uint16_t rows, cols; /* of the terminal, with the option tty */
+	const char *supervisor; /* path of mvm-supervisor; NULL: found beside the program or installed */
+};
+
+/*
+ * Starts a VM under a supervisor of its own and returns at once; a VM that cannot be started
+ * reports so by MVM_EVENT_ENDED with the verdict "refused". When the caller dies the VM is ended.
+ */
+int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
+	      struct mvm_error *err);
+
+/*
+ * The caller's end of a stream: a non-blocking socket, then owned by the caller; -1 when the spec
+ * has none (stdin without `interactive`; stderr with `tty`, where stdin's is the terminal both
+ * ways). End-of-file on the outputs means that all was delivered.
+ */
+int mvm_take_stream(struct mvm_vm *vm, enum mvm_stream stream);
+
+int mvm_fd(const struct mvm_vm *vm); /* readable: call mvm_next() until it returns 0 */
+
+/* 1 and an event, 0 when there is none now, -EPIPE when the supervisor died without a result. */
+int mvm_next(struct mvm_vm *vm, struct mvm_event *ret_event);
+
+int mvm_signal(struct mvm_vm *vm, int signo); /* to the workload */
+int mvm_resize(struct mvm_vm *vm, uint16_t rows, uint16_t cols);
+int mvm_stop(struct mvm_vm *vm); /* workload killed, file systems synced, VM ended: verdict `operator` */
+int mvm_kill(struct mvm_vm *vm); /* VM ended at once: verdict `operator` */
+int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still waits for its reader */
+
+/* Ends the VM if it is still there, and waits for its supervisor's end. */
+void mvm_free(struct mvm_vm *vm);
+
+/* ---- about this installation ---- */
+
+/* Where a part ("mvm-supervisor", "mvm-vmm", "agent.cpio", "vmlinux") is; -ENOENT. free() it. */
+int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err);
+
+/* The banner ("Linux version …") inside a kernel image; -ENOENT when it has none. free() it. */
+int mvm_kernel_version(const char *path, char **ret_banner, struct mvm_error *err);
+
+#endif

@@ -1,0 +1,53 @@
+/*
+ * The mvm command: its verbs, its way of speaking.
+ *
+ * Purpose: one verb per file, one table of them (main.c); everything below is libmvm (mvm/mvm.h).
+ * Trust:   arguments and terminals are the user's.
+ * Thread:  one.
+ */
+#ifndef CLI_H
+#define CLI_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mvm/mvm.h"
+
+#define CLI_STATUS_FAILED 125 /* mvm itself failed, or refused: docker's number, and the table's */
+
+struct cli {
+	uint64_t began_ns; /* CLOCK_MONOTONIC at main() */
+};
+
+struct verb {
+	const char *name, *usage, *summary;
+	/* argv[0] is the verb; returns the exit status. */
+	int (*run)(const struct cli *cli, int argc, char **argv);
+};
+
+/* In the order of the help; NULL past the last. */
+const struct verb *verb_at(size_t index);
+
+int verb_run(const struct cli *cli, int argc, char **argv);
+int verb_version(const struct cli *cli, int argc, char **argv);
+int verb_help(const struct cli *cli, int argc, char **argv);
+
+/* "mvm: text" on stderr, with the carriage return that a raw terminal needs. */
+void cli_say(const char *text);
+
+/* Says err and returns CLI_STATUS_FAILED. */
+int cli_fail(const struct mvm_error *err);
+
+/* The options of `run`, as --help shows them. */
+void args_print_options(void);
+
+/* What the command line of `run` said besides the spec. */
+struct args {
+	bool help;
+};
+
+/* Reads options and, after --, the command into spec. 0 or -errno with err. */
+int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_args, struct mvm_error *err);
+
+#endif

@@ -1,0 +1,30 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "cli.h"
+
+static void print_verb(const struct verb *verb)
+{
+	printf("usage: %s\n\n%s\n", verb->usage, verb->summary);
+	if (!strcmp(verb->name, "run")) {
+		printf("\noptions:\n");
+		args_print_options();
+	}
+}
+
+int verb_help(const struct cli *cli, int argc, char **argv)
+{
+	const struct verb *verb;
+
+	(void)cli;
+	for (size_t i = 0; argc > 1 && (verb = verb_at(i)); i++)
+		if (!strcmp(verb->name, argv[1])) {
+			print_verb(verb);
+			return 0;
+		}
+	printf("mvm runs every workload in a virtual machine of its own.\n\n");
+	for (size_t i = 0; (verb = verb_at(i)); i++)
+		printf("  mvm %-10s %s\n", verb->name, verb->summary);
+	printf("\nmvm help VERB says more, as does the manual: man mvm, man mvm-run.\n");
+	return 0;
+}

@@ -1,0 +1,81 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli.h"
+#include "tty.h"
+
+static const struct verb verbs[] = {
+	{ "run", "mvm run [options] --rootfs FILE -- command [argument…]", "run a command in a microVM of its own",
+	  verb_run },
+	{ "version", "mvm version", "versions of mvm, its kernel, its agent and its protocols", verb_version },
+	{ "help", "mvm help [verb]", "what the verbs do", verb_help },
+};
+
+const struct verb *verb_at(size_t index)
+{
+	return index < sizeof(verbs) / sizeof(verbs[0]) ? &verbs[index] : NULL;
+}
+
+void cli_say(const char *text)
+{
+	/* One write: the workload may be writing to the same terminal. */
+	(void)dprintf(STDERR_FILENO, "mvm: %s%s", text, tty_is_raw() ? "\r\n" : "\n");
+}
+
+int cli_fail(const struct mvm_error *err)
+{
+	cli_say(err->text);
+	return CLI_STATUS_FAILED;
+}
+
+static const struct verb *verb_find(const char *name)
+{
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (!strcmp(verbs[i].name, name))
+			return &verbs[i];
+	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+		return verb_find("version");
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		return verb_find("help");
+	return NULL;
+}
+
+/* A descriptor opened below would else become the workload's output. */
+static bool standard_streams_open(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	const struct verb *verb;
+	struct timespec now;
+	struct cli cli;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	cli.began_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+	if (!standard_streams_open())
+		return CLI_STATUS_FAILED;
+	if (argc < 2) {
+		char *help[] = { argv[0], NULL };
+
+		(void)verb_help(&cli, 1, help);
+		return CLI_STATUS_FAILED;
+	}
+	verb = verb_find(argv[1]);
+	if (!verb) {
+		char text[160];
+
+		(void)snprintf(text, sizeof(text), "%.60s: unknown: mvm help lists what there is", argv[1]);
+		cli_say(text);
+		return CLI_STATUS_FAILED;
+	}
+	return verb->run(&cli, argc - 1, argv + 1);
+}

@@ -1,0 +1,89 @@
+#include "lib/log_reader.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/text.h"
+
+/* vmm/log.c begins each line with its level's name. */
+static enum mvm_log_level take_level(const char **text)
+{
+	static const char *const names[] = { "error ", "warning ", "info ", "debug " };
+
+	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strncmp(*text, names[i], strlen(names[i]))) {
+			*text += strlen(names[i]);
+			return (enum mvm_log_level)i;
+		}
+	return MVM_LOG_ERROR; /* not ours: an assertion's or a sanitizer's last words */
+}
+
+static void tell_dropped(uint32_t *dropped, log_reader_fn *fn, void *arg)
+{
+	char text[64];
+
+	if (!*dropped)
+		return;
+	(void)snprintf(text, sizeof(text), "vmm: %u log lines came too fast and were dropped", *dropped);
+	*dropped = 0;
+	fn(arg, MVM_LOG_WARNING, text);
+}
+
+static void emit(struct log_reader *reader, uint64_t now_ns, log_reader_fn *fn, void *arg)
+{
+	const char *text = reader->line;
+	enum mvm_log_level level;
+	uint64_t refill;
+	unsigned class;
+
+	reader->line[reader->len] = '\0';
+	reader->len = 0;
+	text_harmless(reader->line);
+	if (!*text)
+		return;
+	level = take_level(&text);
+	class = level == MVM_LOG_ERROR ? 0 : 1;
+	refill = (now_ns - reader->limits[class].last_ns) / (1000000000U / LOG_READER_RATE);
+	if (refill) {
+		reader->limits[class].used =
+			refill >= reader->limits[class].used ? 0 : reader->limits[class].used - (uint32_t)refill;
+		reader->limits[class].last_ns = now_ns;
+	}
+	if (reader->limits[class].used >= LOG_READER_BURST) {
+		if (reader->limits[class].dropped < UINT32_MAX)
+			reader->limits[class].dropped++;
+		return;
+	}
+	reader->limits[class].used++;
+	tell_dropped(&reader->limits[class].dropped, fn, arg);
+	fn(arg, level, text);
+}
+
+void log_reader_feed(struct log_reader *reader, const char *bytes, size_t len, uint64_t now_ns, log_reader_fn *fn,
+		     void *arg)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (bytes[i] == '\n') {
+			if (!reader->cut)
+				emit(reader, now_ns, fn, arg);
+			reader->cut = false;
+			reader->len = 0;
+		} else if (reader->cut) {
+			continue;
+		} else {
+			reader->line[reader->len++] = bytes[i] ? bytes[i] : '?';
+			if (reader->len == sizeof(reader->line) - 1) {
+				emit(reader, now_ns, fn, arg);
+				reader->cut = true;
+			}
+		}
+	}
+}
+
+void log_reader_finish(struct log_reader *reader, log_reader_fn *fn, void *arg)
+{
+	if (reader->len && !reader->cut)
+		emit(reader, UINT64_MAX / 2, fn, arg);
+	for (unsigned i = 0; i < 2; i++)
+		tell_dropped(&reader->limits[i].dropped, fn, arg);
+}

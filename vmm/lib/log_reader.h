@@ -1,0 +1,42 @@
+/*
+ * Lines from a VMM's log pipe.
+ *
+ * Purpose: cuts the stream into lines, tells their level, makes them harmless, bounds their rate.
+ * Trust:   hostile: a guest may own the VMM. A line is cut at LOG_READER_LINE bytes; past the rate
+ *          lines are counted, not kept.
+ * Thread:  the supervisor's.
+ */
+#ifndef LIB_LOG_READER_H
+#define LIB_LOG_READER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mvm/mvm.h"
+
+#define LOG_READER_LINE  600U /* bytes; the VMM's own lines have at most 512 */
+#define LOG_READER_BURST 128U /* lines of one class at once: a register dump and a console's tail fit */
+#define LOG_READER_RATE  16U /* lines of one class a second after that */
+
+struct log_reader {
+	char line[LOG_READER_LINE];
+	size_t len;
+	bool cut; /* the rest of an overlong line is being skipped */
+	/* Errors have tokens of their own: a flood of warnings must not hide the reason of the end. */
+	struct {
+		uint32_t used, dropped;
+		uint64_t last_ns;
+	} limits[2];
+};
+
+/* Called for each whole line that is within the rate; text without level and newline. */
+typedef void log_reader_fn(void *arg, enum mvm_log_level level, const char *text);
+
+void log_reader_feed(struct log_reader *reader, const char *bytes, size_t len, uint64_t now_ns, log_reader_fn *fn,
+		     void *arg);
+
+/* At the end: what is left of a line without newline, and how many lines were dropped. */
+void log_reader_finish(struct log_reader *reader, log_reader_fn *fn, void *arg);
+
+#endif

@@ -1,0 +1,189 @@
+#include "lib/spec.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+#include "mvm/proto.h"
+
+_Static_assert(SPEC_LIST_MAX <= PROTO_STRINGS_MAX, "a spec's lists fit into EXEC");
+_Static_assert(SPEC_EXEC_MAX < PROTO_PAYLOAD_MAX, "a spec's strings fit into EXEC");
+
+int mvm_spec_new(struct mvm_spec **ret_spec)
+{
+	struct mvm_spec *spec = calloc(1, sizeof(*spec));
+
+	if (!spec)
+		return -ENOMEM;
+	spec->memory = SPEC_MEMORY;
+	spec->vcpus = 1;
+	spec->boot_timeout_ns = SPEC_BOOT_TIMEOUT;
+	spec->log_level = MVM_LOG_WARNING;
+	*ret_spec = spec;
+	return 0;
+}
+
+void spec_list_free(struct spec_list *list)
+{
+	for (size_t i = 0; i < list->n; i++)
+		free(list->v[i]);
+	free(list->v);
+	*list = (struct spec_list){ 0 };
+}
+
+int spec_list_add(struct spec_list *list, const char *value)
+{
+	char *copy;
+
+	if (list->n >= SPEC_LIST_MAX)
+		return -E2BIG;
+	if (list->n + 1 >= list->cap) {
+		size_t cap = list->cap ? list->cap * 2 : 8;
+		char **v = reallocarray(list->v, cap, sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		list->v = v;
+		list->cap = cap;
+	}
+	copy = strdup(value);
+	if (!copy)
+		return -ENOMEM;
+	list->v[list->n++] = copy;
+	list->v[list->n] = NULL;
+	return 0;
+}
+
+void mvm_spec_free(struct mvm_spec *spec)
+{
+	if (!spec)
+		return;
+	for (size_t i = 0; i < spec->ndisks; i++) {
+		free(spec->disks[i].file);
+		free(spec->disks[i].id);
+	}
+	spec_list_free(&spec->env_file);
+	spec_list_free(&spec->env);
+	spec_list_free(&spec->args);
+	free(spec->rootfs);
+	free(spec->kernel);
+	free(spec->cmdline);
+	free(spec->initrd);
+	free(spec->workdir);
+	free(spec->user);
+	free(spec->hostname);
+	free(spec->console);
+	free(spec->receipt);
+	free(spec);
+}
+
+int mvm_spec_set_args(struct mvm_spec *spec, const char *const *args, struct mvm_error *err)
+{
+	struct spec_list list = { 0 };
+
+	for (size_t i = 0; args[i]; i++) {
+		int r = strlen(args[i]) >= SPEC_ARG_MAX ? -E2BIG : spec_list_add(&list, args[i]);
+
+		if (r < 0) {
+			spec_list_free(&list);
+			return error_set(err, -r, "argument %zu: %s: at most %u arguments of %u bytes are possible", i,
+					 r == -ENOMEM ? "out of memory" : "too long", SPEC_LIST_MAX, SPEC_ARG_MAX - 1);
+		}
+	}
+	spec_list_free(&spec->args);
+	spec->args = list;
+	return 0;
+}
+
+static size_t list_bytes(const struct spec_list *list)
+{
+	size_t sum = 0;
+
+	for (size_t i = 0; i < list->n; i++)
+		sum += strlen(list->v[i]) + 1; /* each at most SPEC_ARG_MAX, SPEC_LIST_MAX of them: no overflow */
+	return sum;
+}
+
+int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
+{
+	size_t bytes = list_bytes(&spec->args) + list_bytes(&spec->env) + list_bytes(&spec->env_file);
+
+	if (!spec->rootfs)
+		return error_set(err, EINVAL, "--rootfs: missing: name an image, for example --rootfs app.img");
+	if (!spec->args.n)
+		return error_set(
+			err, EINVAL,
+			"no command: an image alone does not say what to run: add it after --, as in: -- /bin/sh");
+	if (spec->rw && spec->scratch)
+		return error_set(err, EINVAL,
+				 "--scratch: excludes --rw, where the image itself is written: leave one out");
+	if (bytes > SPEC_EXEC_MAX)
+		return error_set(err, E2BIG,
+				 "arguments and environment: %zu bytes, and at most %u are possible: pass a file",
+				 bytes, SPEC_EXEC_MAX);
+	if (spec->env.n + spec->env_file.n > SPEC_LIST_MAX - 16)
+		return error_set(err, E2BIG, "environment: %zu entries, and at most %u are possible: leave some out",
+				 spec->env.n + spec->env_file.n, SPEC_LIST_MAX - 16);
+	return 0;
+}
+
+/* Environment entries by name, later ones of the same name after earlier ones. */
+struct env_entry {
+	const char *s;
+	size_t name_len, order;
+};
+
+static int env_compare(const void *pa, const void *pb)
+{
+	const struct env_entry *a = pa, *b = pb;
+	size_t len = a->name_len < b->name_len ? a->name_len : b->name_len;
+	int c = memcmp(a->s, b->s, len);
+
+	if (c)
+		return c;
+	if (a->name_len != b->name_len)
+		return a->name_len < b->name_len ? -1 : 1;
+	return a->order < b->order ? -1 : a->order > b->order;
+}
+
+static bool env_same_name(const struct env_entry *a, const struct env_entry *b)
+{
+	return a->name_len == b->name_len && !memcmp(a->s, b->s, a->name_len);
+}
+
+int spec_environment(const struct mvm_spec *spec, const char *const *defaults, const char ***ret_env, size_t *ret_n)
+{
+	_cleanup_free_ struct env_entry *entries = NULL;
+	size_t n = 0, out = 0, ndefaults = 0;
+	const char **env;
+
+	while (defaults[ndefaults])
+		ndefaults++;
+	entries = calloc(ndefaults + spec->env_file.n + spec->env.n + 1, sizeof(*entries));
+	env = calloc(ndefaults + spec->env_file.n + spec->env.n + 1, sizeof(*env));
+	if (!entries || !env) {
+		free(env);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < ndefaults; i++)
+		entries[n++].s = defaults[i];
+	for (size_t i = 0; i < spec->env_file.n; i++)
+		entries[n++].s = spec->env_file.v[i];
+	for (size_t i = 0; i < spec->env.n; i++)
+		entries[n++].s = spec->env.v[i];
+	for (size_t i = 0; i < n; i++) {
+		entries[i].order = i;
+		entries[i].name_len = strcspn(entries[i].s, "=");
+	}
+	qsort(entries, n, sizeof(*entries), env_compare);
+	for (size_t i = 0; i < n; i++)
+		if (i + 1 == n || !env_same_name(&entries[i], &entries[i + 1]))
+			env[out++] = entries[i].s;
+	*ret_env = env;
+	*ret_n = out;
+	return 0;
+}

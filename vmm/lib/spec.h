@@ -1,0 +1,86 @@
+/*
+ * The description of one VM as the user gave it, and the table of its options.
+ *
+ * Purpose: one table serves the command line, the JSON form and the manual.
+ * Trust:   values come from the user, from a file, or from the CLI's process: all are checked by
+ *          the same setters.
+ * Ownership: a spec owns its strings.
+ * Thread:  one at a time per spec.
+ */
+#ifndef LIB_SPEC_H
+#define LIB_SPEC_H
+
+#include "mvm/mvm.h"
+#include "mvm/vmm_config.h"
+
+#define SPEC_JSON_MAX     (16U << 20) /* bytes; EXEC's 4 MiB, escaped at worst */
+#define SPEC_ARG_MAX      131072U /* Linux' MAX_ARG_STRLEN, with the NUL */
+#define SPEC_EXEC_MAX     (3U << 20) /* bytes of arguments and environment together */
+#define SPEC_MEMORY       (256ULL << 20)
+#define SPEC_BOOT_TIMEOUT 60000000000ULL /* ns */
+#define SPEC_USER_DISKS   (VMM_DISKS_MAX - 1) /* the rootfs is the first */
+#define SPEC_HOSTNAME_MAX 64
+#define SPEC_LIST_MAX     32768U /* entries; PROTO_STRINGS_MAX */
+#define SPEC_RECEIPT_FD   "fd:"
+
+struct spec_list {
+	char **v; /* NULL-terminated once it has entries */
+	size_t n, cap;
+};
+
+struct spec_disk {
+	char *file, *id; /* id: NULL when none was given */
+	bool ro;
+};
+
+struct mvm_spec {
+	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt;
+	struct spec_disk disks[SPEC_USER_DISKS];
+	size_t ndisks;
+	uint64_t memory; /* bytes */
+	uint64_t scratch; /* bytes; 0: half of memory */
+	uint64_t vcpus;
+	uint64_t timeout_ns, boot_timeout_ns; /* timeout 0: none */
+	uint64_t log_level; /* enum mvm_log_level */
+	bool rw, interactive, tty;
+	struct spec_list env_file, env, args; /* entries of --env-file come before those of --env */
+};
+
+enum spec_type {
+	SPEC_STRING,
+	SPEC_PATH,
+	SPEC_SIZE,
+	SPEC_NUMBER,
+	SPEC_TIME,
+	SPEC_SWITCH,
+	SPEC_LIST,
+	SPEC_DISK,
+	SPEC_LEVEL
+};
+
+struct spec_key {
+	struct mvm_option option;
+	enum spec_type type;
+	size_t offset; /* of the field in struct mvm_spec */
+	/* Further check of a text value, before it is stored; may be NULL. */
+	int (*check)(const struct spec_key *key, const char *value, struct mvm_error *err);
+};
+
+/* The key of that name, or NULL. *ret_nearest (may be NULL): the nearest known name, or NULL. */
+const struct spec_key *spec_key_find(const char *name, const char **ret_nearest);
+const struct spec_key *spec_key_at(size_t index);
+
+int spec_list_add(struct spec_list *list, const char *value);
+void spec_list_free(struct spec_list *list);
+
+int spec_disk_add(struct mvm_spec *spec, const char *file, const char *id, bool ro, struct mvm_error *err);
+
+const char *spec_level_name(uint64_t level);
+
+/*
+ * The workload's whole environment: defaults, --env-file, --env; of entries with one name the last
+ * wins. A new NULL-terminated array whose strings belong to the spec or are static; free() it.
+ */
+int spec_environment(const struct mvm_spec *spec, const char *const *defaults, const char ***ret_env, size_t *ret_n);
+
+#endif

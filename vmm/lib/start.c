@@ -1,0 +1,291 @@
+/* The caller's side of a run: spawns the supervisor and speaks with it; see mvm.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/session.h"
+#include "lib/spec.h"
+#include "lib/text.h"
+#include "lib/verdict.h"
+#include "mvm/cleanup.h"
+#include "mvm/version.h"
+
+extern char **environ;
+
+struct mvm_vm {
+	int session;
+	int streams[MVM_STREAMS];
+	pid_t supervisor;
+	struct session_msg msg; /* the last one received: an event's text lives here */
+};
+
+static int write_spec(const struct mvm_spec *spec, int *ret_fd, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = memfd_create("mvm-spec", MFD_CLOEXEC);
+	_cleanup_free_ char *json = NULL;
+	size_t len, at = 0;
+	int r = mvm_spec_to_json(spec, &json, err);
+
+	if (r < 0)
+		return r;
+	if (fd < 0)
+		return error_set(err, errno, "spec: no memfd: %s", strerror(errno));
+	for (len = strlen(json); at < len;) {
+		ssize_t n = write(fd, json + at, len - at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return error_set(err, n ? errno : EIO, "spec: cannot be written: %s", strerror(errno));
+		at += (size_t)n;
+	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* What is sent with the start message: ours to close once it is sent. */
+struct attached {
+	int fds[SESSION_FDS_MAX];
+	unsigned n;
+};
+
+static void attached_close(struct attached *attached)
+{
+	for (unsigned i = 0; i < attached->n; i++)
+		(void)close(attached->fds[i]);
+}
+
+static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct session_start *start,
+			struct attached *attached)
+{
+	const bool wanted[MVM_STREAMS] = { spec->interactive || spec->tty, !spec->tty, !spec->tty };
+
+	for (unsigned i = 0; i < MVM_STREAMS; i++) {
+		int pair[2];
+
+		if (!wanted[i])
+			continue;
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+			return -errno;
+		vm->streams[i] = pair[0];
+		attached->fds[attached->n++] = pair[1];
+		start->fds |= (uint32_t)SESSION_HAS_STDIN << i;
+	}
+	return 0;
+}
+
+static int attach_receipt(const struct mvm_spec *spec, struct session_start *start, struct attached *attached,
+			  struct mvm_error *err)
+{
+	uint64_t number;
+	int fd;
+
+	if (!spec->receipt || strncmp(spec->receipt, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD)) != 0)
+		return 0;
+	if (text_parse_uint(spec->receipt + strlen(SPEC_RECEIPT_FD), INT32_MAX, &number) < 0)
+		return error_set(err, EINVAL, "--receipt: %s: not a descriptor", spec->receipt);
+	fd = fcntl((int)number, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0)
+		return error_set(err, EBADF, "--receipt: %s: not open: open it, as in: 3>receipt.json", spec->receipt);
+	attached->fds[attached->n++] = fd;
+	start->fds |= SESSION_HAS_RECEIPT;
+	return 0;
+}
+
+/* By exec in a process of its own session: libmvm never runs on in a copy of its caller. */
+static int spawn(const char *path, int session, pid_t *ret_pid)
+{
+	static char name[] = "mvm-supervisor";
+	char *argv[] = { name, NULL };
+	posix_spawn_file_actions_t actions;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	int r = posix_spawn_file_actions_init(&actions);
+
+	if (r)
+		return -r;
+	r = posix_spawnattr_init(&attr);
+	if (r) {
+		(void)posix_spawn_file_actions_destroy(&actions);
+		return -r;
+	}
+	(void)sigemptyset(&none);
+	(void)sigfillset(&all);
+	r = posix_spawn_file_actions_adddup2(&actions, session, SESSION_FD);
+	/* The caller's stderr stays, for a crash of the supervisor itself; its stdout is the workload's alone. */
+	r = r ? r : posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+	r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, 3);
+	r = r ? r : posix_spawnattr_setsigmask(&attr, &none);
+	r = r ? r : posix_spawnattr_setsigdefault(&attr, &all);
+	r = r ? r
+	      : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
+	r = r ? r : posix_spawn(ret_pid, path, &actions, &attr, argv, environ);
+	(void)posix_spawnattr_destroy(&attr);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	return -r;
+}
+
+static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *options,
+			    const struct session_start *start, const struct attached *attached, struct mvm_error *err)
+{
+	_cleanup_free_ char *found = NULL;
+	_cleanup_fd_ int theirs = -1;
+	const char *path = options->supervisor;
+	int pair[2], r;
+
+	if (!path) {
+		r = mvm_part_path("mvm-supervisor", &found, err);
+		if (r < 0)
+			return r;
+		path = found;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return error_set(err, errno, "session socket: %s", strerror(errno));
+	vm->session = pair[0];
+	theirs = pair[1];
+	/* Sent before its reader exists: it finds the message waiting. */
+	r = session_send_start(vm->session, start, attached->fds, attached->n);
+	if (r < 0)
+		return error_set(err, -r, "session socket: %s", strerror(-r));
+	r = spawn(path, theirs, &vm->supervisor);
+	if (r < 0)
+		return error_set(err, -r, "%s: cannot be started: %s: install mvm again", path, strerror(-r));
+	return 0;
+}
+
+int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given, struct mvm_vm **ret_vm,
+	      struct mvm_error *err)
+{
+	struct mvm_start_options options = given ? *given : (struct mvm_start_options){ 0 };
+	struct session_start start = {
+		.magic = SESSION_MAGIC,
+		.version = SESSION_VERSION,
+		.rows = options.rows,
+		.cols = options.cols,
+		.start_ns = text_now_ns(),
+		.program = MVM_VERSION,
+	};
+	struct attached attached = { 0 };
+	struct mvm_vm *vm;
+	int r = mvm_spec_check(spec, err);
+
+	if (r < 0)
+		return r;
+	vm = calloc(1, sizeof(*vm));
+	if (!vm)
+		return error_set(err, ENOMEM, "mvm: out of memory");
+	vm->session = -1;
+	for (unsigned i = 0; i < MVM_STREAMS; i++)
+		vm->streams[i] = -1;
+	start.began_ns = options.began_ns ? options.began_ns : start.start_ns;
+	r = write_spec(spec, &attached.fds[0], err);
+	if (r == 0) {
+		attached.n = 1;
+		r = make_streams(spec, vm, &start, &attached);
+		if (r < 0)
+			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
+					strerror(-r));
+	}
+	if (r == 0)
+		r = attach_receipt(spec, &start, &attached, err);
+	if (r == 0)
+		r = start_supervisor(vm, &options, &start, &attached, err);
+	attached_close(&attached);
+	if (r < 0) {
+		mvm_free(vm);
+		return r;
+	}
+	*ret_vm = vm;
+	return 0;
+}
+
+int mvm_take_stream(struct mvm_vm *vm, enum mvm_stream stream)
+{
+	return take_fd(&vm->streams[stream]);
+}
+
+int mvm_fd(const struct mvm_vm *vm)
+{
+	return vm->session;
+}
+
+int mvm_next(struct mvm_vm *vm, struct mvm_event *ret_event)
+{
+	struct mvm_event event = { .text = vm->msg.text };
+
+	for (;;) {
+		int r = session_receive(vm->session, &vm->msg);
+
+		if (r <= 0)
+			return r;
+		event.level = MVM_LOG_ERROR;
+		text_harmless(vm->msg.text);
+		switch (vm->msg.type) {
+		case SESSION_STARTED:
+			event.type = MVM_EVENT_STARTED;
+			break;
+		case SESSION_LOG:
+			event.type = MVM_EVENT_LOG;
+			event.level = (enum mvm_log_level)(vm->msg.code & 3);
+			break;
+		case SESSION_ASK_BUSY:
+			event.type = MVM_EVENT_ASK_BUSY;
+			break;
+		case SESSION_ENDED:
+			event.type = MVM_EVENT_ENDED;
+			event.status = vm->msg.code;
+			event.verdict = verdict_name(vm->msg.kind);
+			break;
+		default:
+			continue; /* a newer supervisor cannot be there: the versions were compared */
+		}
+		*ret_event = event;
+		return 1;
+	}
+}
+
+int mvm_signal(struct mvm_vm *vm, int signo)
+{
+	return session_send(vm->session, SESSION_SIGNAL, signo, 0, NULL);
+}
+
+int mvm_resize(struct mvm_vm *vm, uint16_t rows, uint16_t cols)
+{
+	return session_send(vm->session, SESSION_RESIZE, (int32_t)((uint32_t)rows << 16 | cols), 0, NULL);
+}
+
+int mvm_stop(struct mvm_vm *vm)
+{
+	return session_send(vm->session, SESSION_STOP, 0, 0, NULL);
+}
+
+int mvm_kill(struct mvm_vm *vm)
+{
+	return session_send(vm->session, SESSION_KILL, 0, 0, NULL);
+}
+
+int mvm_answer_busy(struct mvm_vm *vm, bool busy)
+{
+	return session_send(vm->session, SESSION_BUSY, busy, 0, NULL);
+}
+
+void mvm_free(struct mvm_vm *vm)
+{
+	if (!vm)
+		return;
+	for (unsigned i = 0; i < MVM_STREAMS; i++)
+		cleanup_fd(&vm->streams[i]);
+	cleanup_fd(&vm->session);
+	if (vm->supervisor > 0)
+		while (waitpid(vm->supervisor, NULL, 0) < 0 && errno == EINTR)
+			;
+	free(vm);
+}

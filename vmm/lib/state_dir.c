@@ -1,0 +1,245 @@
+#include "lib/state_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define ENTRIES_MAX 4096
+
+int state_dir_parent(char ret_path[PATH_MAX], struct mvm_error *err)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	int n;
+
+	if (geteuid() == 0)
+		n = snprintf(ret_path, PATH_MAX, "/run/mvm");
+	else if (runtime && *runtime == '/')
+		n = snprintf(ret_path, PATH_MAX, "%s/mvm", runtime);
+	else
+		n = snprintf(ret_path, PATH_MAX, "/tmp/mvm-%u", geteuid());
+	if (n >= PATH_MAX)
+		return error_set(err, ENAMETOOLONG, "XDG_RUNTIME_DIR: too long: set it to /run/user/%u", geteuid());
+	return 0;
+}
+
+/* Opens the parent, made when missing. Whoever could write there could swap our folders: refused. */
+static int open_parent(const char *parent, int *ret_fd, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = open(parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0 && errno == ENOENT) {
+		if (mkdir(parent, 0700) < 0 && errno != EEXIST)
+			return error_set(err, errno, "%s: the folder for running VMs cannot be made: %s: %s", parent,
+					 strerror(errno),
+					 errno == ENOENT ? "set XDG_RUNTIME_DIR to a folder of yours"
+							 : "make room or give permission there");
+		fd = open(parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	}
+	if (fd < 0 && (errno == ELOOP || errno == ENOTDIR))
+		return error_set(err, errno, "%s: the folder for running VMs is a link or a file: remove it: rm %s",
+				 parent, parent);
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return error_set(err, errno, "%s: the folder for running VMs cannot be opened: %s", parent,
+				 strerror(errno));
+	if (st.st_uid != geteuid())
+		return error_set(
+			err, EPERM,
+			"%s: the folder for running VMs belongs to uid %u, not to you: have it removed, or set "
+			"XDG_RUNTIME_DIR to a folder of yours",
+			parent, st.st_uid);
+	if (st.st_mode & (S_IWGRP | S_IWOTH))
+		return error_set(err, EPERM, "%s: the folder for running VMs is writable by others: chmod 700 %s",
+				 parent, parent);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int take_lock(int fd)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
+static int choose_id(char id[MVM_ID_LEN + 1])
+{
+	uint8_t bytes[MVM_ID_LEN / 2];
+
+	if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes))
+		return -EIO;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		(void)snprintf(id + 2 * i, 3, "%02x", bytes[i]);
+	return 0;
+}
+
+/* With the parent flocked shared: a reclaimer, which locks exclusively, never sees a folder without its lock. */
+static int create_locked(struct state_dir *dir)
+{
+	int r = -EEXIST;
+
+	for (unsigned tries = 0; r == -EEXIST && tries < 8; tries++) {
+		r = choose_id(dir->id);
+		if (r == 0 && mkdirat(dir->parent_fd, dir->id, 0700) < 0)
+			r = -errno;
+	}
+	if (r < 0)
+		return r;
+	dir->fd = openat(dir->parent_fd, dir->id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir->fd < 0)
+		return -errno;
+	dir->lock_fd = openat(dir->fd, "lock", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (dir->lock_fd < 0)
+		return -errno;
+	return take_lock(dir->lock_fd);
+}
+
+int state_dir_create(const char *parent, struct state_dir *ret_dir, struct mvm_error *err)
+{
+	struct state_dir dir = STATE_DIR_NONE;
+	int r = open_parent(parent, &dir.parent_fd, err);
+
+	if (r < 0)
+		return r;
+	while ((r = flock(dir.parent_fd, LOCK_SH)) < 0 && errno == EINTR)
+		;
+	if (r < 0)
+		r = -errno;
+	else
+		r = create_locked(&dir);
+	if (r < 0) {
+		(void)error_set(err, -r,
+				"%s: no folder for this VM can be made there: %s: make room or give permission", parent,
+				strerror(-r));
+		state_dir_remove(&dir);
+		return r;
+	}
+	(void)flock(dir.parent_fd, LOCK_UN); /* closing would do it as well */
+	*ret_dir = dir;
+	return 0;
+}
+
+static int write_all(int fd, const char *text, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		text += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int state_dir_write(const struct state_dir *dir, const char *name, const char *text, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = openat(dir->fd, ".new", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	int r = fd < 0 ? -errno : write_all(fd, text, strlen(text));
+
+	if (r == 0 && renameat(dir->fd, ".new", dir->fd, name) < 0)
+		r = -errno;
+	if (r < 0)
+		return error_set(err, -r, "%s/%s: cannot be written: %s: make room there", dir->id, name, strerror(-r));
+	return 0;
+}
+
+static bool is_id(const char *name)
+{
+	return strlen(name) == MVM_ID_LEN && strspn(name, "0123456789abcdef") == MVM_ID_LEN;
+}
+
+/* Unlinks every file in an open folder, then the folder: one level, nothing is followed. */
+static int delete_folder(int parent_fd, int folder_fd, const char *name)
+{
+	int fd = openat(folder_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int left = ENTRIES_MAX;
+
+	if (!stream) {
+		if (fd >= 0)
+			(void)close(fd);
+		return -errno;
+	}
+	while (left-- && (entry = readdir(stream)))
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			(void)unlinkat(folder_fd, entry->d_name, 0); /* what stays makes the next call fail */
+	(void)closedir(stream);
+	return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+/* 1 when the folder was stale and is gone. */
+static int reclaim_one(int parent_fd, const char *name)
+{
+	_cleanup_fd_ int folder_fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_fd_ int lock_fd = -1;
+
+	if (folder_fd < 0)
+		return 0;
+	lock_fd = openat(folder_fd, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	/* No lock file: its maker died before it had one; we hold the parent, so nobody is making one. */
+	if (lock_fd < 0 && errno != ENOENT)
+		return 0;
+	if (lock_fd >= 0 && take_lock(lock_fd) < 0)
+		return 0;
+	return delete_folder(parent_fd, folder_fd, name) == 0;
+}
+
+int state_dir_reclaim(const struct state_dir *dir)
+{
+	/* An open file description of its own: the directory stream moves its offset, and the flock is its. */
+	int fd = openat(dir->parent_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	int left = ENTRIES_MAX, gone = 0;
+
+	if (!stream) {
+		if (fd >= 0)
+			(void)close(fd);
+		return 0;
+	}
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+		while (left-- && (entry = readdir(stream)))
+			if (is_id(entry->d_name) && strcmp(entry->d_name, dir->id) != 0)
+				gone += reclaim_one(fd, entry->d_name);
+	(void)closedir(stream); /* gives the flock up */
+	return gone;
+}
+
+void state_dir_close(struct state_dir *dir)
+{
+	cleanup_fd(&dir->lock_fd);
+	cleanup_fd(&dir->fd);
+	cleanup_fd(&dir->parent_fd);
+	*dir = STATE_DIR_NONE;
+}
+
+void state_dir_remove(struct state_dir *dir)
+{
+	/*
+	 * Our files by name first (no directory needs to be read), then whatever else is there. The
+	 * lock goes last: until then the folder is ours.
+	 */
+	if (dir->fd >= 0) {
+		(void)unlinkat(dir->fd, "state.json", 0);
+		(void)unlinkat(dir->fd, "lock", 0);
+		if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+			(void)delete_folder(dir->parent_fd, dir->fd, dir->id);
+	} else if (dir->parent_fd >= 0 && dir->id[0]) {
+		(void)unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR);
+	}
+	state_dir_close(dir);
+}

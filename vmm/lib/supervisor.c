@@ -1,0 +1,229 @@
+/*
+ * mvm-supervisor: started by libmvm with its end of the session socket as descriptor 0. Takes no
+ * arguments; everything it is to do is in the first message.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/host.h"
+#include "lib/supervisor.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+void supervisor_log(struct supervisor *s, enum mvm_log_level level, const char *fmt, ...)
+{
+	char text[SESSION_TEXT_MAX];
+	va_list ap;
+
+	if (s->session < 0 || (s->spec && level > s->spec->log_level))
+		return;
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	text_harmless(text);
+	if (session_send(s->session, SESSION_LOG, (int32_t)level, 0, text) == -EAGAIN && s->logs_lost < UINT32_MAX)
+		s->logs_lost++;
+}
+
+static int refuse(struct supervisor *s, const struct mvm_error *err)
+{
+	(void)snprintf(s->text_refused, sizeof(s->text_refused), "%s", err->text);
+	s->facts.refused = s->text_refused;
+	return -err->code;
+}
+
+static int read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err)
+{
+	struct stat st;
+	char *map;
+	int r;
+
+	if (fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > SPEC_JSON_MAX)
+		return error_set(err, EINVAL, "spec: not readable");
+	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	if (map == MAP_FAILED)
+		return error_set(err, errno, "spec: not readable: %s", strerror(errno));
+	r = mvm_spec_from_json(map, (size_t)st.st_size, ret_spec, err);
+	(void)munmap(map, (size_t)st.st_size);
+	if (r == 0)
+		r = mvm_spec_check(*ret_spec, err);
+	return r;
+}
+
+static void init(struct supervisor *s)
+{
+	memset(s, 0, sizeof(*s));
+	s->session = SESSION_FD;
+	s->vmm_pidfd = s->vmm_control = s->vmm_log = s->signals = -1;
+	for (unsigned i = 0; i < MVM_STREAMS; i++)
+		s->streams[i] = -1;
+	s->state = STATE_DIR_NONE;
+	s->receipt = RECEIPT_NOWHERE;
+	s->run_deadline = s->boot_deadline = s->phase_deadline = UINT64_MAX;
+	s->stages[STAGE_SUPERVISOR] = text_now_ns();
+	vm_files_init(&s->files);
+	agent_session_init(&s->agent);
+	digest_init(&s->rootfs_digest, -1, 0);
+	digest_init(&s->kernel_digest, -1, 0);
+}
+
+/* The first message and what came with it. */
+static int receive_start(struct supervisor *s)
+{
+	int fds[SESSION_FDS_MAX];
+	_cleanup_fd_ int spec_fd = -1, receipt_fd = -1;
+	struct mvm_error err;
+	int r = session_receive_start(s->session, &s->start, fds);
+
+	if (r < 0) {
+		(void)error_set(&err, EPROTO,
+				"mvm-supervisor: not of the same version as its caller: install mvm again");
+		return refuse(s, &err);
+	}
+	spec_fd = fds[0];
+	memcpy(s->streams, fds + 1, sizeof(s->streams));
+	receipt_fd = fds[SESSION_FDS_MAX - 1];
+	s->stages[STAGE_COMMAND] = s->start.began_ns;
+	s->stages[STAGE_SUPERVISOR_ASKED] = s->start.start_ns;
+	r = read_spec(spec_fd, &s->spec, &err);
+	if (r == 0 && s->spec->receipt)
+		r = receipt_open(s->spec->receipt, take_fd(&receipt_fd), &s->receipt, &err);
+	return r < 0 ? refuse(s, &err) : 0;
+}
+
+/* SIGTERM and its like end the VM in order; SIGPIPE is an EPIPE where it matters. */
+static void watch_signals(struct supervisor *s)
+{
+	sigset_t set;
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigaddset(&set, SIGQUIT);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK); /* without it they wait until the end */
+}
+
+/* What must be right before there is a VM. */
+static int prepare(struct supervisor *s, struct vmm_config *config, struct handover *handover)
+{
+	char parent[PATH_MAX];
+	struct mvm_error err;
+	int r = vm_files_open(s->spec, &s->files, &err);
+
+	if (r == 0)
+		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
+	if (r == 0)
+		r = state_dir_parent(parent, &err);
+	if (r == 0)
+		r = state_dir_create(parent, &s->state, &err);
+	s->stages[STAGE_OPENED] = text_now_ns();
+	if (r == 0)
+		r = supervisor_spawn(s, config, handover, &err);
+	s->stages[STAGE_VMM_SPAWNED] = text_now_ns();
+	return r < 0 ? refuse(s, &err) : 0;
+}
+
+/* The agent's session and the streams, granted before the guest can have come so far. */
+static int grant_ports(struct supervisor *s, struct mvm_error *err)
+{
+	struct agent_request request = {
+		.spec = s->spec,
+		.device = "vda",
+		.fs_type = s->files.fs_type,
+		.hostname = s->spec->hostname ? s->spec->hostname : s->state.id,
+		.rows = s->start.rows,
+		.cols = s->start.cols,
+	};
+	int pair[2];
+	int r = agent_session_greet(&s->agent, &request);
+
+	if (r < 0)
+		return error_set(err, -r, "arguments and environment: too large for the agent: pass a file");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+		return error_set(err, errno, "agent's socket: %s", strerror(errno));
+	s->agent.fd = pair[0];
+	r = broker_grant(&s->broker, PROTO_PORT, pair[1]);
+	for (unsigned i = 0; r == 0 && i < MVM_STREAMS; i++)
+		if (s->streams[i] >= 0)
+			r = broker_grant(&s->broker, PROTO_PORT_STREAM + i, take_fd(&s->streams[i]));
+	if (r == 0)
+		r = agent_session_flush(&s->agent);
+	return r < 0 ? error_set(err, -r, "agent's socket: %s", strerror(-r)) : 0;
+}
+
+static void write_state(struct supervisor *s)
+{
+	struct mvm_error err;
+	char text[160];
+
+	(void)snprintf(text, sizeof(text), "{\"id\":\"%s\",\"supervisor\":%d,\"vmm\":%d,\"began_ns\":%llu}\n",
+		       s->state.id, getpid(), s->vmm_pid, (unsigned long long)s->stages[STAGE_COMMAND]);
+	if (state_dir_write(&s->state, "state.json", text, &err) < 0)
+		supervisor_log(s, MVM_LOG_WARNING, "%s", err.text);
+}
+
+/* While the guest boots: what need not be done before. */
+static int settle(struct supervisor *s)
+{
+	struct mvm_error err;
+	uint64_t now = text_now_ns();
+	int reclaimed, r = grant_ports(s, &err);
+
+	if (s->spec->timeout_ns)
+		s->run_deadline = s->start.began_ns + s->spec->timeout_ns;
+	s->boot_deadline = now + s->spec->boot_timeout_ns;
+	if (r == 0)
+		r = host_check_cgroup_memory("/sys/fs/cgroup", "/proc/self/cgroup", s->spec->memory, &err);
+	if (r < 0)
+		return refuse(s, &err);
+	write_state(s);
+	reclaimed = state_dir_reclaim(&s->state);
+	if (reclaimed)
+		supervisor_log(s, MVM_LOG_INFO, "removed what %d crashed run%s left", reclaimed,
+			       reclaimed == 1 ? "" : "s");
+	if (s->files.emulated)
+		supervisor_log(s, MVM_LOG_INFO,
+			       "this KVM has no VMX or SVM behind it: the guest is told to avoid what it lacks");
+	if (s->spec->receipt) {
+		digest_init(&s->kernel_digest, s->files.kernel.fd, s->files.kernel.size);
+		if (!s->spec->rw) /* of an image that changes meanwhile there is no digest */
+			digest_init(&s->rootfs_digest, s->files.rootfs.fd, s->files.rootfs.size);
+	}
+	return 0;
+}
+
+int main(void)
+{
+	struct handover handover;
+	struct vmm_config config;
+	struct supervisor s;
+
+	init(&s);
+	watch_signals(&s);
+	s.phase = PHASE_OVER;
+	if (receive_start(&s) == 0 && prepare(&s, &config, &handover) == 0) {
+		s.phase = PHASE_BOOT;
+		if (settle(&s) < 0)
+			supervisor_kill(&s);
+		supervisor_loop(&s);
+	}
+	supervisor_report(&s);
+	agent_session_close(&s.agent);
+	digest_free(&s.rootfs_digest);
+	digest_free(&s.kernel_digest);
+	receipt_close(&s.receipt);
+	mvm_spec_free(s.spec);
+	return 0;
+}

@@ -1,0 +1,90 @@
+/*
+ * mvm-supervisor: one per VM; opens, spawns, brokers, watches, judges, cleans up.
+ *
+ * Purpose: shared state of the supervisor's own files (supervisor*.c); not part of libmvm.
+ * Trust:   its caller is the same user; the VMM and the agent behind it are hostile.
+ * Ownership: the struct owns every descriptor in it, -1 where there is none.
+ * Thread:  one.
+ */
+#ifndef LIB_SUPERVISOR_H
+#define LIB_SUPERVISOR_H
+
+#include <sys/types.h>
+
+#include "lib/agent_session.h"
+#include "lib/broker.h"
+#include "lib/digest.h"
+#include "lib/log_reader.h"
+#include "lib/receipt.h"
+#include "lib/session.h"
+#include "lib/state_dir.h"
+#include "lib/verdict.h"
+#include "lib/vm_files.h"
+
+enum supervisor_phase {
+	PHASE_BOOT, /* until the workload runs; bounded by --boot-timeout */
+	PHASE_RUN,
+	PHASE_SYNC, /* the agent syncs and unmounts; ends with BYE */
+	PHASE_STOP, /* CONTROL_STOP sent; ends with the VMM's process */
+	PHASE_KILL, /* SIGKILL sent */
+	PHASE_OVER, /* VMM waited for, or never started */
+};
+
+struct supervisor {
+	struct session_start start;
+	int session; /* to the caller; -1 once it is gone */
+	int streams[MVM_STREAMS];
+	struct mvm_spec *spec;
+	struct state_dir state;
+	struct vm_files files;
+	struct broker broker;
+	struct agent_session agent;
+	struct log_reader log_reader;
+
+	pid_t vmm_pid;
+	int vmm_pidfd, vmm_control, vmm_log, signals;
+	uint64_t control_used, control_refilled_ns; /* throttle of a flooding VMM */
+
+	enum supervisor_phase phase;
+	uint64_t run_deadline, boot_deadline, phase_deadline; /* ns, UINT64_MAX: none */
+	bool waiting_for_output; /* PHASE_STOP after a regular end: its length is the reader's affair */
+	unsigned idle_answers; /* SESSION_BUSY 0 since CONTROL_STOP */
+
+	/* What is known for the verdict, and the texts behind it. */
+	struct verdict_facts facts;
+	char text_refused[MVM_ERROR_TEXT_MAX], text_broke[128], text_vmm_error[512], text_failure[512], text_agent[512];
+	char agent_version[64];
+	struct proto_started started;
+	struct proto_exited exited;
+	uint64_t stages[STAGES];
+
+	struct receipt_place receipt;
+	struct digest rootfs_digest, kernel_digest;
+	uint32_t logs_lost;
+};
+
+/* supervisor.c */
+void supervisor_log(struct supervisor *s, enum mvm_log_level level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* supervisor_spawn.c: config memfd, sockets, the VMM's process. 0 or -errno with err. */
+int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,
+		     struct mvm_error *err);
+
+/* supervisor_loop.c: from the spawned VMM to its end (PHASE_OVER). */
+void supervisor_loop(struct supervisor *s);
+
+/* supervisor_peers.c: what the peers say, one wake-up's worth each. */
+void supervisor_on_session(struct supervisor *s);
+void supervisor_on_control(struct supervisor *s, unsigned at_most);
+void supervisor_on_agent(struct supervisor *s);
+void supervisor_on_log(struct supervisor *s);
+
+/* supervisor_end.c: the ways to an end, mildest first; each is a no-op when a later one was begun. */
+void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns); /* agent: kill, sync, unmount */
+void supervisor_stop(struct supervisor *s);
+void supervisor_kill(struct supervisor *s);
+void supervisor_vmm_broke(struct supervisor *s, const char *how); /* the VMM cannot be trusted to end by itself */
+void supervisor_report(struct supervisor *s); /* verdict, receipt, state folder, the caller */
+
+#endif

@@ -1,0 +1,140 @@
+/* How a run is brought to its end and what is said of it. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/supervisor.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define STOP_GRACE_NS 2000000000ULL /* a VMM told to stop finishes its requests and exits */
+
+void supervisor_kill(struct supervisor *s)
+{
+	if (s->phase >= PHASE_KILL)
+		return;
+	s->phase = PHASE_KILL;
+	s->phase_deadline = UINT64_MAX;
+	s->facts.killed_by_us = true;
+	if (syscall(SYS_pidfd_send_signal, s->vmm_pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+		supervisor_log(s, MVM_LOG_ERROR, "mvm-vmm: cannot be killed: %s", strerror(errno));
+}
+
+void supervisor_vmm_broke(struct supervisor *s, const char *how)
+{
+	if (s->phase >= PHASE_KILL)
+		return;
+	if (!s->facts.vmm_broke) {
+		(void)snprintf(s->text_broke, sizeof(s->text_broke), "%s", how);
+		s->facts.vmm_broke = s->text_broke;
+	}
+	supervisor_kill(s);
+}
+
+void supervisor_stop(struct supervisor *s)
+{
+	struct control_msg msg = { .type = CONTROL_STOP };
+
+	if (s->phase >= PHASE_STOP)
+		return;
+	s->phase = PHASE_STOP;
+	s->stages[STAGE_STOPPED] = text_now_ns();
+	s->phase_deadline = s->stages[STAGE_STOPPED] + STOP_GRACE_NS;
+	s->facts.stop_sent = true;
+	/* After a regular exit only the reader of the output can hold the VMM up. */
+	s->waiting_for_output = (s->facts.exited || s->facts.failed) && s->session >= 0 && !s->facts.operator_why;
+	if (send(s->vmm_control, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EAGAIN)
+		supervisor_vmm_broke(s, "the VMM does not read its control socket");
+	/* EPIPE: it is ending already; the grace bounds how long that may take. */
+}
+
+void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns)
+{
+	if (s->phase >= PHASE_SYNC)
+		return;
+	if (s->agent.fd < 0 || !(s->agent.seen & AGENT_SEEN_HELLO) || agent_session_shutdown(&s->agent) < 0) {
+		supervisor_stop(s);
+		return;
+	}
+	s->phase = PHASE_SYNC;
+	s->phase_deadline = text_now_ns() + grace_ns;
+	if (agent_session_flush(&s->agent) < 0)
+		supervisor_stop(s);
+}
+
+/* Nothing else is left to do but to hash, and the receipt owes both digests. */
+static void finish_digests(struct supervisor *s)
+{
+	while (digest_step(&s->kernel_digest))
+		;
+	while (digest_step(&s->rootfs_digest))
+		;
+}
+
+static void write_receipt(struct supervisor *s, const struct verdict *verdict)
+{
+	struct receipt receipt = {
+		.id = s->state.id,
+		.spec = s->spec,
+		.verdict = verdict,
+		.kernel = s->files.kernel_path,
+		.fs_type = s->files.fs_type,
+		.rootfs_size = s->files.rootfs.size,
+		.kernel_size = s->files.kernel.size,
+		.rootfs_digest = &s->rootfs_digest,
+		.kernel_digest = &s->kernel_digest,
+		.agent_version = s->agent_version[0] ? s->agent_version : NULL,
+		.started = s->agent.seen & AGENT_SEEN_STARTED ? &s->started : NULL,
+		.exited = s->facts.exited ? &s->exited : NULL,
+	};
+	_cleanup_free_ char *text = NULL;
+	struct mvm_error err;
+	char name[32];
+
+	finish_digests(s);
+	memcpy(receipt.stages, s->stages, sizeof(receipt.stages));
+	text = receipt_text(&receipt);
+	(void)snprintf(name, sizeof(name), "%d", getpid());
+	if (!text)
+		supervisor_log(s, MVM_LOG_ERROR, "--receipt: %s: out of memory", s->receipt.path);
+	else if (receipt_write(&s->receipt, s->state.id[0] ? s->state.id : name, text, &err) < 0)
+		supervisor_log(s, MVM_LOG_ERROR, "%s", err.text);
+}
+
+/* The result must arrive, however far behind with the log lines its reader is. */
+static void send_result(struct supervisor *s, const struct verdict *verdict)
+{
+	struct pollfd room = { .fd = s->session, .events = POLLOUT };
+
+	if (s->logs_lost)
+		(void)session_send(s->session, SESSION_LOG, MVM_LOG_WARNING, 0,
+				   "some log lines were lost: nobody read them");
+	while (session_send(s->session, SESSION_ENDED, verdict->status, verdict->kind, verdict->cause) == -EAGAIN)
+		if (poll(&room, 1, -1) < 0 && errno != EINTR)
+			return;
+}
+
+void supervisor_report(struct supervisor *s)
+{
+	struct verdict verdict;
+
+	s->stages[STAGE_ENDED] = text_now_ns();
+	verdict_decide(&s->facts, &verdict);
+	if (s->receipt.path)
+		write_receipt(s, &verdict);
+	/* In this order: when the caller hears of the end, nothing of the run is left. */
+	broker_close(&s->broker);
+	for (unsigned i = 0; i < MVM_STREAMS; i++) {
+		cleanup_fd(&s->streams[i]);
+		s->streams[i] = -1;
+	}
+	vm_files_close(&s->files);
+	state_dir_remove(&s->state);
+	if (s->session >= 0)
+		send_result(s, &verdict);
+}

@@ -1,0 +1,176 @@
+/*
+ * The supervisor's event loop: seven descriptors at most, so poll() with computed deadlines; it
+ * needs no set-up calls on the way to the workload's first byte.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/supervisor.h"
+#include "lib/text.h"
+
+#define NS_PER_S       1000000000ULL
+#define END_GRACE_NS   (2 * NS_PER_S)
+#define CONTROL_BATCH  16U
+#define CONTROL_BURST  256U /* messages at once; a guest that dials like mad makes them */
+#define CONTROL_RATE   1000U /* messages a second after that */
+#define LAST_LOG_READS 64U
+
+enum slot { SLOT_SESSION, SLOT_CONTROL, SLOT_AGENT, SLOT_LOG, SLOT_PROCESS, SLOT_SIGNALS, SLOTS };
+
+/* Refills the control socket's tokens. 0 left: the VMM waits, and its own socket buffer bounds it. */
+static unsigned control_tokens(struct supervisor *s, uint64_t now)
+{
+	uint64_t refill = (now - s->control_refilled_ns) / (NS_PER_S / CONTROL_RATE);
+
+	if (refill) {
+		s->control_used = refill >= s->control_used ? 0 : s->control_used - refill;
+		s->control_refilled_ns = now;
+	}
+	return s->control_used >= CONTROL_BURST ? 0 : (unsigned)(CONTROL_BURST - s->control_used);
+}
+
+static void on_deadlines(struct supervisor *s, uint64_t now)
+{
+	if (now >= s->run_deadline) {
+		s->run_deadline = UINT64_MAX;
+		s->facts.timed_out = !s->facts.exited && !s->facts.failed;
+		s->waiting_for_output = false;
+		supervisor_shut_down(s, END_GRACE_NS);
+	}
+	if (now >= s->boot_deadline) {
+		s->boot_deadline = UINT64_MAX;
+		s->facts.boot_timed_out = s->phase == PHASE_BOOT && !s->facts.timed_out && !s->facts.operator_why;
+		supervisor_shut_down(s, END_GRACE_NS);
+	}
+	if (now < s->phase_deadline)
+		return;
+	s->phase_deadline = UINT64_MAX;
+	if (s->phase == PHASE_SYNC) {
+		if (s->facts.exited || s->facts.failed)
+			supervisor_log(s, MVM_LOG_WARNING, "the guest did not finish syncing its file systems");
+		supervisor_stop(s);
+	} else if (s->phase == PHASE_STOP && s->waiting_for_output && s->session >= 0) {
+		/* No deadline until it answers: a caller that was suspended answers later. */
+		if (session_send(s->session, SESSION_ASK_BUSY, 0, 0, NULL) == -EAGAIN)
+			s->phase_deadline = now + NS_PER_S;
+	} else if (s->phase == PHASE_STOP) {
+		/* After a host's verdict a VMM that will not end changes nothing but the way. */
+		if (s->facts.operator_why || s->facts.timed_out || s->facts.boot_timed_out)
+			supervisor_kill(s);
+		else
+			supervisor_vmm_broke(s, "the VMM did not end when told to");
+	}
+}
+
+static void on_signal(struct supervisor *s)
+{
+	struct signalfd_siginfo info;
+
+	if (read(s->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
+		return;
+	if (!s->facts.operator_why)
+		s->facts.operator_why = "the supervisor was told to end by a signal";
+	s->waiting_for_output = false;
+	supervisor_shut_down(s, END_GRACE_NS);
+}
+
+/* The VMM's process is gone: what it and the agent had said before is read, then it is over. */
+static void on_process(struct supervisor *s)
+{
+	siginfo_t info = { 0 };
+
+	while (waitid(P_PIDFD, (id_t)s->vmm_pidfd, &info, WEXITED) < 0 && errno == EINTR)
+		;
+	supervisor_on_control(s, CONTROL_BURST);
+	if (s->agent.fd >= 0)
+		supervisor_on_agent(s);
+	for (unsigned i = 0; i < LAST_LOG_READS && s->vmm_log >= 0; i++)
+		supervisor_on_log(s);
+	s->facts.vmm_waited = true;
+	s->facts.vmm_code = info.si_code;
+	s->facts.vmm_status = info.si_status;
+	/* Killed, but not by the time it had ended by itself. */
+	if (info.si_code == CLD_EXITED)
+		s->facts.killed_by_us = false;
+	s->phase = PHASE_OVER;
+}
+
+/* Milliseconds until something is due: 0 while there is hashing to do meanwhile. */
+static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
+{
+	uint64_t next = s->run_deadline < s->boot_deadline ? s->run_deadline : s->boot_deadline;
+
+	if (!s->kernel_digest.done || !s->rootfs_digest.done)
+		return 0;
+	if (s->phase_deadline < next)
+		next = s->phase_deadline;
+	if (throttled && next > now + NS_PER_S / 100)
+		next = now + NS_PER_S / 100;
+	if (next == UINT64_MAX)
+		return -1;
+	if (next <= now)
+		return 0;
+	next = (next - now + 999999) / 1000000;
+	return next > 3600000 ? 3600000 : (int)next;
+}
+
+static void prepare(const struct supervisor *s, bool throttled, struct pollfd fds[SLOTS])
+{
+	fds[SLOT_SESSION] = (struct pollfd){ .fd = s->session, .events = POLLIN };
+	fds[SLOT_CONTROL] = (struct pollfd){ .fd = throttled ? -1 : s->vmm_control, .events = POLLIN };
+	fds[SLOT_AGENT] = (struct pollfd){ .fd = s->agent.fd, .events = POLLIN };
+	if (s->agent.out_pos < s->agent.out.len)
+		fds[SLOT_AGENT].events |= POLLOUT;
+	fds[SLOT_LOG] = (struct pollfd){ .fd = s->vmm_log, .events = POLLIN };
+	fds[SLOT_PROCESS] = (struct pollfd){ .fd = s->vmm_pidfd, .events = POLLIN };
+	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
+}
+
+static void dispatch(struct supervisor *s, const struct pollfd fds[SLOTS], unsigned tokens)
+{
+	if (fds[SLOT_SESSION].revents)
+		supervisor_on_session(s);
+	if (fds[SLOT_CONTROL].revents)
+		supervisor_on_control(s, tokens < CONTROL_BATCH ? tokens : CONTROL_BATCH);
+	if (fds[SLOT_AGENT].revents & POLLOUT && s->agent.fd >= 0)
+		(void)agent_session_flush(&s->agent); /* an agent that has gone shows as end-of-file */
+	if (fds[SLOT_AGENT].revents & (POLLIN | POLLHUP | POLLERR) && s->agent.fd >= 0)
+		supervisor_on_agent(s);
+	if (fds[SLOT_LOG].revents && s->vmm_log >= 0)
+		supervisor_on_log(s);
+	if (fds[SLOT_SIGNALS].revents)
+		on_signal(s);
+	if (fds[SLOT_PROCESS].revents)
+		on_process(s);
+}
+
+void supervisor_loop(struct supervisor *s)
+{
+	struct pollfd fds[SLOTS];
+
+	while (s->phase != PHASE_OVER) {
+		uint64_t now = text_now_ns();
+		unsigned tokens = control_tokens(s, now);
+		int n;
+
+		prepare(s, !tokens, fds);
+		n = poll(fds, SLOTS, wait_time(s, now, !tokens));
+		if (n < 0 && errno != EINTR) {
+			supervisor_vmm_broke(s,
+					     strerror(errno)); /* ENOMEM; on_process() is reached by waiting itself */
+			on_process(s);
+			return;
+		}
+		if (n > 0)
+			dispatch(s, fds, tokens);
+		if (s->phase != PHASE_OVER)
+			on_deadlines(s, text_now_ns());
+		if (n == 0 && !digest_step(&s->kernel_digest))
+			(void)digest_step(&s->rootfs_digest);
+	}
+}

@@ -1,0 +1,301 @@
+/* What the caller, the VMM and the agent say, and what follows. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/supervisor.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define NS_PER_S         1000000000ULL
+#define GONE_GRACE_NS    (2 * NS_PER_S) /* after a time-out or the operator's word: sync, then the end */
+#define SYNC_GRACE_NS    (10 * NS_PER_S)
+#define SYNC_RW_GRACE_NS (120 * NS_PER_S) /* an image that is written to: a slow disk may have much to sync */
+#define LOG_BATCH        4096U /* bytes */
+
+/* ---- the caller ---- */
+
+static void operator_ends(struct supervisor *s, const char *why, bool at_once)
+{
+	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out)
+		s->facts.operator_why = why;
+	s->waiting_for_output = false;
+	if (at_once)
+		supervisor_kill(s);
+	else
+		supervisor_shut_down(s, GONE_GRACE_NS);
+}
+
+static void on_signal(struct supervisor *s, int32_t signo)
+{
+	if (signo < 1 || signo > 64)
+		return;
+	if (agent_session_signal(&s->agent, (uint32_t)signo) < 0)
+		supervisor_log(s, MVM_LOG_WARNING, "signal %d: lost: the guest takes none", signo);
+	else if (agent_session_flush(&s->agent) < 0)
+		supervisor_log(s, MVM_LOG_INFO, "signal %d: the agent has gone", signo);
+}
+
+static void on_busy(struct supervisor *s, bool busy)
+{
+	if (s->phase != PHASE_STOP)
+		return;
+	s->idle_answers = busy ? 0 : s->idle_answers + 1;
+	/* Twice, a second apart: the first may have crossed the last byte's way. */
+	if (s->idle_answers >= 2)
+		supervisor_vmm_broke(s, "the VMM did not end when told to");
+	else
+		s->phase_deadline = text_now_ns() + NS_PER_S;
+}
+
+void supervisor_on_session(struct supervisor *s)
+{
+	struct session_msg msg;
+	int r = session_receive(s->session, &msg);
+
+	if (r < 0) {
+		(void)close(s->session);
+		s->session = -1;
+		operator_ends(s, "the command that the run belongs to has gone", false);
+		return;
+	}
+	if (r == 0)
+		return;
+	switch (msg.type) {
+	case SESSION_SIGNAL:
+		on_signal(s, msg.code);
+		break;
+	case SESSION_RESIZE:
+		if (agent_session_resize(&s->agent, (uint16_t)(msg.code >> 16), (uint16_t)(msg.code & 0xffff)) == 0)
+			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
+		break;
+	case SESSION_STOP:
+		operator_ends(s, "stopped by the operator", false);
+		break;
+	case SESSION_KILL:
+		operator_ends(s, "killed by the operator", true);
+		break;
+	case SESSION_BUSY:
+		on_busy(s, msg.code != 0);
+		break;
+	default:
+		supervisor_log(s, MVM_LOG_WARNING, "session: unknown message %u", msg.type);
+		break;
+	}
+}
+
+/* ---- the VMM ---- */
+
+/* Sends an answer, with a descriptor when fd >= 0. */
+static int answer_dial(struct supervisor *s, const struct control_msg *answer, int fd)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { 0 };
+	struct control_msg copy = *answer;
+	struct iovec iov = { .iov_base = &copy, .iov_len = sizeof(copy) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		struct cmsghdr *cmsg;
+
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = sizeof(control.bytes);
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	}
+	return sendmsg(s->vmm_control, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static void on_dial(struct supervisor *s, const struct control_msg *msg)
+{
+	_cleanup_fd_ int fd = broker_dial(&s->broker, msg->port);
+	struct control_msg answer = { .id = msg->id, .port = msg->port };
+	int r;
+
+	answer.type = fd >= 0 ? CONTROL_DIALLED : CONTROL_REFUSED;
+	answer.code = fd >= 0 ? 0 : ECONNREFUSED;
+	if (fd < 0)
+		supervisor_log(s, MVM_LOG_INFO, "vsock: the guest dialled host port %u, which it may not", msg->port);
+	r = answer_dial(s, &answer, fd);
+	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
+	if (r == -EAGAIN)
+		supervisor_vmm_broke(s, "the VMM does not read its control socket");
+}
+
+static void on_ended(struct supervisor *s, const struct control_msg *msg)
+{
+	if (s->facts.vmm_ended) {
+		supervisor_vmm_broke(s, "the VMM ended twice");
+		return;
+	}
+	s->facts.vmm_ended = true;
+	s->facts.end = msg->code;
+	supervisor_stop(s); /* its process is to end by itself within the grace */
+	s->waiting_for_output = false; /* all was delivered before it said so */
+}
+
+void supervisor_on_control(struct supervisor *s, unsigned at_most)
+{
+	char datagram[sizeof(struct control_msg) + 1]; /* one byte more than allowed shows what is too long */
+
+	while (at_most-- && s->vmm_control >= 0 && s->phase < PHASE_OVER) {
+		struct control_msg msg;
+		ssize_t n = recv(s->vmm_control, datagram, sizeof(datagram), MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0) {
+			/* End-of-file (an empty datagram is as good as one): its process has a grace to end, too. */
+			(void)close(s->vmm_control);
+			s->vmm_control = -1;
+			supervisor_stop(s);
+			return;
+		}
+		s->control_used++;
+		if (control_from_vmm(datagram, (size_t)n, &msg) < 0) {
+			supervisor_vmm_broke(s, "the VMM broke the control protocol");
+			return;
+		}
+		if (msg.type == CONTROL_RUNNING && s->stages[STAGE_VMM_RUNNING])
+			supervisor_vmm_broke(s, "the VMM started twice");
+		else if (msg.type == CONTROL_RUNNING)
+			s->stages[STAGE_VMM_RUNNING] = text_now_ns();
+		else if (msg.type == CONTROL_DIAL)
+			on_dial(s, &msg);
+		else
+			on_ended(s, &msg);
+	}
+}
+
+/* ---- the agent ---- */
+
+static bool writes_disks(const struct supervisor *s)
+{
+	bool writes = s->spec->rw;
+
+	for (size_t i = 0; i < s->spec->ndisks; i++)
+		writes |= !s->spec->disks[i].ro;
+	return writes;
+}
+
+/* The workload is over. Where nothing on the host was writable there is nothing to sync either. */
+static void workload_over(struct supervisor *s)
+{
+	s->stages[STAGE_EXITED] = text_now_ns();
+	if (writes_disks(s))
+		supervisor_shut_down(s, SYNC_RW_GRACE_NS);
+	else
+		supervisor_stop(s);
+}
+
+static void agent_broke(struct supervisor *s, const char *how)
+{
+	if (!s->facts.agent_error) {
+		(void)snprintf(s->text_agent, sizeof(s->text_agent), "%s", how);
+		s->facts.agent_error = s->text_agent;
+	}
+	agent_session_close(&s->agent);
+	/* A panic is under way, most likely: pid 1 is gone. The VMM gets time to see it. */
+	if (s->phase < PHASE_SYNC) {
+		s->phase = PHASE_SYNC;
+		s->phase_deadline = text_now_ns() + GONE_GRACE_NS;
+	}
+}
+
+static void on_started(struct supervisor *s, const struct agent_event *event)
+{
+	s->stages[STAGE_STARTED] = text_now_ns();
+	s->started = event->started;
+	if (s->phase == PHASE_BOOT)
+		s->phase = PHASE_RUN;
+	s->boot_deadline = UINT64_MAX;
+	if (s->session >= 0 && session_send(s->session, SESSION_STARTED, 0, 0, NULL) == -EAGAIN)
+		s->logs_lost++;
+}
+
+static void on_agent_event(struct supervisor *s, const struct agent_event *event)
+{
+	switch (event->type) {
+	case PROTO_HELLO:
+		s->stages[STAGE_AGENT] = text_now_ns();
+		(void)snprintf(s->agent_version, sizeof(s->agent_version), "%s", event->text);
+		text_harmless(s->agent_version);
+		break;
+	case PROTO_STARTED:
+		on_started(s, event);
+		break;
+	case PROTO_FAILED:
+		(void)snprintf(s->text_failure, sizeof(s->text_failure), "%s", event->text);
+		s->facts.failed = true;
+		s->facts.failure = le32_get(event->failed.reason);
+		s->facts.failure_text = s->text_failure;
+		workload_over(s);
+		break;
+	case PROTO_EXITED:
+		s->facts.exited = true;
+		s->facts.exit_kind = le32_get(event->exited.kind);
+		s->facts.exit_value = le32_get(event->exited.value);
+		s->exited = event->exited;
+		workload_over(s);
+		break;
+	case PROTO_ERROR:
+		(void)snprintf(s->text_agent, sizeof(s->text_agent), "%s", event->text);
+		s->facts.agent_error = s->text_agent;
+		s->facts.agent_refuses = true;
+		supervisor_stop(s);
+		break;
+	default: /* BYE */
+		supervisor_stop(s);
+		break;
+	}
+}
+
+void supervisor_on_agent(struct supervisor *s)
+{
+	struct agent_event event;
+	int r = agent_session_fill(&s->agent), next;
+
+	while ((next = agent_session_next(&s->agent, &event)) > 0)
+		on_agent_event(s, &event);
+	if (next < 0)
+		agent_broke(s, "the agent broke its protocol");
+	else if (r < 0 && s->agent.seen & AGENT_SEEN_BYE)
+		agent_session_close(&s->agent);
+	else if (r < 0)
+		agent_broke(s, "the agent went away");
+}
+
+/* ---- the VMM's log ---- */
+
+static void on_log_line(void *arg, enum mvm_log_level level, const char *text)
+{
+	struct supervisor *s = arg;
+
+	/* The first error is the reason; what follows are its consequences, a register dump for one. */
+	if (level == MVM_LOG_ERROR && !s->facts.vmm_error) {
+		(void)snprintf(s->text_vmm_error, sizeof(s->text_vmm_error), "%s", text);
+		s->facts.vmm_error = s->text_vmm_error;
+	}
+	supervisor_log(s, level, "%s", text);
+}
+
+void supervisor_on_log(struct supervisor *s)
+{
+	char bytes[LOG_BATCH];
+	ssize_t n = read(s->vmm_log, bytes, sizeof(bytes));
+
+	if (n > 0) {
+		log_reader_feed(&s->log_reader, bytes, (size_t)n, text_now_ns(), on_log_line, s);
+	} else if (n == 0 || errno != EAGAIN) {
+		log_reader_finish(&s->log_reader, on_log_line, s);
+		(void)close(s->vmm_log);
+		s->vmm_log = -1;
+	}
+}

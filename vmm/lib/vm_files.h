@@ -1,0 +1,43 @@
+/*
+ * Everything that a VM is handed: opened, checked, and described in its struct vmm_config.
+ *
+ * Trust:   the spec was checked by its setters; files are looked at by image.h.
+ * Ownership: a struct vm_files owns its descriptors (and with them the locks).
+ * Thread:  one at a time per object.
+ * Returns: 0 or -errno with err.
+ */
+#ifndef LIB_VM_FILES_H
+#define LIB_VM_FILES_H
+
+#include "lib/image.h"
+#include "lib/spec.h"
+#include "mvm/vmm_config.h"
+
+struct vm_files {
+	int kvm, console; /* -1: none */
+	struct image_file kernel, agent, initrd, rootfs, disks[SPEC_USER_DISKS]; /* fd -1: none */
+	unsigned ndisks;
+	char *kernel_path;
+	const char *fs_type; /* static */
+	bool emulated; /* the host's KVM emulates the guest kernel: no VMX, no SVM */
+};
+
+/* The descriptors of a VMM, in the order of their numbers from VMM_FD_FIRST on. Borrowed. */
+#define HANDOVER_MAX (VMM_FD_FIRST + VMM_DISKS_MAX + VMM_INITRDS_MAX + 3)
+struct handover {
+	int fds[HANDOVER_MAX]; /* index: the number in the VMM */
+	unsigned n;
+};
+
+void vm_files_init(struct vm_files *files);
+int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mvm_error *err);
+void vm_files_close(struct vm_files *files);
+
+/*
+ * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the first three.
+ * *config need not be zeroed.
+ */
+int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, struct vmm_config *config,
+		      struct handover *handover, struct mvm_error *err);
+
+#endif
