@@ -368,6 +368,30 @@ uint64_t peer_pending(struct peer *p)
 	return pending.ret;
 }
 
+void peer_pattern(uint8_t *p, uint64_t from, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		p[i] = (uint8_t)((from + i) * 2654435761U >> 13);
+}
+
+uint32_t peer_spend_credit(struct peer *p, struct peer_conn *c)
+{
+	static uint8_t bytes[VSOCK_PACKET_MAX];
+	uint32_t before = c->sent;
+
+	peer_settle(p);
+	peer_take_updates(p, c);
+	while (peer_credit(c)) {
+		uint32_t n = peer_credit(c) < sizeof(bytes) ? peer_credit(c) : (uint32_t)sizeof(bytes);
+
+		peer_pattern(bytes, c->sent, n);
+		peer_send(p, c, VIRTIO_VSOCK_OP_RW, 0, bytes, n);
+		peer_settle(p);
+		peer_take_updates(p, c);
+	}
+	return c->sent - before;
+}
+
 static void wait_for(int fd, short events)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };
@@ -407,4 +431,19 @@ bool peer_host_eof(int fd)
 
 	wait_for(fd, POLLIN);
 	return recv(fd, &byte, 1, MSG_PEEK) <= 0;
+}
+
+void peer_read_back(int fd, uint64_t from, uint32_t len)
+{
+	static uint8_t expected[VSOCK_PACKET_MAX], got[VSOCK_PACKET_MAX];
+
+	while (len) {
+		uint32_t n = len < sizeof(got) ? len : (uint32_t)sizeof(got);
+
+		peer_host_read(fd, got, n);
+		peer_pattern(expected, from, n);
+		assert_memory_equal(got, expected, n);
+		from += n;
+		len -= n;
+	}
 }

@@ -81,6 +81,11 @@ void peer_take_updates(struct peer *p, struct peer_conn *c);
 
 uint32_t peer_credit(const struct peer_conn *c); /* bytes the guest may send */
 
+/* Byte `i` of a stream that differs from its neighbours a packet, a page and a chunk away. */
+void peer_pattern(uint8_t *p, uint64_t from, size_t len);
+/* Sends the pattern until the device gives no more credit; bytes sent. Where it goes on: c->sent. */
+uint32_t peer_spend_credit(struct peer *p, struct peer_conn *c);
+
 struct peer_conn peer_open(struct peer *p, uint32_t guest_port, uint32_t host_port); /* dial, answer, RESPONSE */
 struct peer_conn peer_request(struct peer *p, uint32_t guest_port, uint32_t host_port); /* REQUEST alone */
 int peer_answer(struct peer *p, unsigned dial, bool accept); /* the host program's fd, -1 if refused */
@@ -89,6 +94,7 @@ uint64_t peer_pending(struct peer *p);
 int peer_pair(int *ret_device_end); /* a socket pair: non-blocking both */
 
 /* Host programs. */
+void peer_read_back(int fd, uint64_t from, uint32_t len); /* bytes [from, from+len) of the pattern, and nothing else */
 void peer_host_write(int fd, const void *data, size_t len);
 void peer_host_read(int fd, void *data, size_t len); /* waits for all of it */
 bool peer_host_eof(int fd); /* waits for end of file (or reset), discarding nothing */
