@@ -144,7 +144,7 @@ static void kick(struct world *w, unsigned queue)
 	(void)pthread_mutex_unlock(&w->dev->lock);
 }
 
-static void guest_packet(struct world *w)
+static void guest_packet(struct world *w, bool kicked)
 {
 	static const uint32_t allocs[] = { 0, 1, 100, 4096, 65536, 262144, 1U << 31, UINT32_MAX };
 	uint32_t what = take(w, 2);
@@ -169,12 +169,14 @@ static void guest_packet(struct world *w)
 	};
 	uint16_t head = w->q[VSOCK_TX].next_desc % QUEUE_SIZE;
 	uint32_t first = what & 0x8000 ? 20 : sizeof(hdr); /* header in one piece or two */
+	gpa_t at = SCRATCH + head * 0x800U; /* packets may wait unkicked: each header has its place */
 
-	CHECK(guestmem_write(w->gm, SCRATCH, &hdr, sizeof(hdr)) == 0);
-	add_desc(w, VSOCK_TX, SCRATCH, first, VRING_DESC_F_NEXT);
-	add_desc(w, VSOCK_TX, SCRATCH + first, (uint32_t)sizeof(hdr) - first + len, 0);
+	CHECK(guestmem_write(w->gm, at, &hdr, sizeof(hdr)) == 0);
+	add_desc(w, VSOCK_TX, at, first, VRING_DESC_F_NEXT);
+	add_desc(w, VSOCK_TX, at + first, (uint32_t)sizeof(hdr) - first + len, 0);
 	make_available(w, VSOCK_TX, head);
-	kick(w, VSOCK_TX);
+	if (kicked)
+		kick(w, VSOCK_TX);
 }
 
 static void guest_buffers(struct world *w, unsigned queue)
@@ -388,8 +390,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 1:
 		case 2:
 		case 3:
+			guest_packet(&w, true);
+			break;
 		case 4:
-			guest_packet(&w);
+			guest_packet(&w, false);
 			break;
 		case 5:
 		case 6:
