@@ -169,6 +169,7 @@ static const struct chain_case chain_cases[] = {
 	  { { TABLE, 16, INDIRECT, 0 } },
 	  { { TABLE + 16, 16, INDIRECT, 0 }, { DATA, 1, 0, 0 } },
 	  .expect = -EPROTO },
+	{ "the ring itself as its indirect table", { { DESC, 16, INDIRECT, 0 } }, .expect = -EPROTO },
 	{ "empty table", { { TABLE, 0, INDIRECT, 0 } }, .expect = -EPROTO },
 	{ "table of 17 bytes", { { TABLE, 17, INDIRECT, 0 } }, .expect = -EPROTO },
 	{ "table over the end of memory", { { MEM - 16, 32, INDIRECT, 0 } }, .expect = -EPROTO },

@@ -260,7 +260,8 @@ static int blk_restore(struct virtio_dev *dev, struct state_reader *r)
 	/* a disk of another size is another disk */
 	if (!state_ok(r) || version != SAVE_VERSION || sectors != blk->disk.sectors || flush_failed > 1)
 		return -EINVAL;
-	if (n > vq->size || n != (uint16_t)(vq->avail_next - vq->used_next))
+	/* Every buffer popped and not pushed is accounted for, unless the device had broken or failed and dropped some. */
+	if (n > vq->size || (vq->avail && n != (uint16_t)(vq->avail_next - vq->used_next)))
 		return -EINVAL;
 	for (unsigned i = 0; i < n; i++) {
 		uint16_t head = state_get_u16(r);

@@ -53,7 +53,8 @@ struct virtio_ops {
 	 * recorded (by head) and done again or completed after restore.
 	 */
 	void (*save)(struct virtio_dev *dev, struct state_writer *w);
-	int (*restore)(struct virtio_dev *dev, struct state_reader *r); /* before activate() */
+	/* before activate(); queues are restored, and started (avail != NULL) if the device will be live */
+	int (*restore)(struct virtio_dev *dev, struct state_reader *r);
 
 	void (*free)(struct virtio_dev *dev); /* not locked; threads of its own are joined */
 };

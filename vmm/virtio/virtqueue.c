@@ -137,6 +137,7 @@ static int chain_walk(struct virtqueue *vq, uint16_t head, struct vq_chain *chai
 	uint32_t budget = vq->size;
 	uint32_t total = 0;
 	uint32_t i = head;
+	bool inside = false; /* an indirect table; its address proves nothing, it may be the ring's own */
 	int err;
 
 	chain->head = head;
@@ -155,12 +156,13 @@ static int chain_walk(struct virtqueue *vq, uint16_t head, struct vq_chain *chai
 
 			if (!vq->indirect)
 				return broken(vq, "an indirect descriptor that was not negotiated");
-			if (table != vq->desc || (desc.flags & VRING_DESC_F_NEXT)) /* §2.7.5.3.1 */
+			if (inside || (desc.flags & VRING_DESC_F_NEXT)) /* §2.7.5.3.1 */
 				return broken(vq, "an indirect descriptor inside or before another");
 			if (!desc.len || desc.len % sizeof(desc))
 				return broken(vq, "an indirect table of a wrong length");
 			if (guestmem_slice(vq->gm, desc.addr, desc.len, &indirect))
 				return broken(vq, "an indirect table outside guest memory");
+			inside = true;
 			table = indirect;
 			entries = desc.len / (uint32_t)sizeof(desc);
 			budget = VQ_CHAIN_MAX - total;
