@@ -677,6 +677,7 @@ int main(void)
 	const char *mode;
 	size_t len;
 
+	(void)fcntl(VMM_FD_LOG, F_SETFL, 0); /* a flood is to arrive whole */
 	if (pread(VMM_FD_CONFIG, &config, sizeof(config), 0) != (ssize_t)sizeof(config) ||
 	    config.magic != VMM_CONFIG_MAGIC || config.version != VMM_CONFIG_VERSION || config.size != sizeof(config))
 		die("no config");

@@ -82,12 +82,13 @@ static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct s
 	return 0;
 }
 
-static int attach_receipt(const struct mvm_spec *spec, struct session_start *start, struct attached *attached,
-			  struct mvm_error *err)
+/* The caller's descriptor, copied before any of our own could take a closed one's number. -1: none is meant. */
+static int copy_receipt(const struct mvm_spec *spec, int *ret_fd, struct mvm_error *err)
 {
 	uint64_t number;
 	int fd;
 
+	*ret_fd = -1;
 	if (!spec->receipt || strncmp(spec->receipt, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD)) != 0)
 		return 0;
 	if (text_parse_uint(spec->receipt + strlen(SPEC_RECEIPT_FD), INT32_MAX, &number) < 0)
@@ -95,8 +96,7 @@ static int attach_receipt(const struct mvm_spec *spec, struct session_start *sta
 	fd = fcntl((int)number, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return error_set(err, EBADF, "--receipt: %s: not open: open it, as in: 3>receipt.json", spec->receipt);
-	attached->fds[attached->n++] = fd;
-	start->fds |= SESSION_HAS_RECEIPT;
+	*ret_fd = fd;
 	return 0;
 }
 
@@ -174,9 +174,11 @@ int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given
 		.program = MVM_VERSION,
 	};
 	struct attached attached = { 0 };
+	_cleanup_fd_ int receipt = -1;
 	struct mvm_vm *vm;
 	int r = mvm_spec_check(spec, err);
 
+	r = r < 0 ? r : copy_receipt(spec, &receipt, err);
 	if (r < 0)
 		return r;
 	vm = calloc(1, sizeof(*vm));
@@ -194,8 +196,10 @@ int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given
 			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
 					strerror(-r));
 	}
-	if (r == 0)
-		r = attach_receipt(spec, &start, &attached, err);
+	if (r == 0 && receipt >= 0) {
+		attached.fds[attached.n++] = take_fd(&receipt);
+		start.fds |= SESSION_HAS_RECEIPT;
+	}
 	if (r == 0)
 		r = start_supervisor(vm, &options, &start, &attached, err);
 	attached_close(&attached);

@@ -181,12 +181,13 @@ void verdict_decide(const struct verdict_facts *f, struct verdict *ret)
 		decide_failure(f, ret);
 	else if (f->exited)
 		decide_exit(f, ret);
-	else if (f->agent_error)
-		decide(ret, f->agent_refuses ? VERDICT_REFUSED : VERDICT_GUEST_PANIC, VERDICT_FROM_GUEST, 0, "%s",
-		       f->agent_error);
-	else if (f->vmm_ended && f->end == VM_END_POWEROFF)
+	else if (f->agent_error && f->agent_refuses)
+		decide(ret, VERDICT_REFUSED, VERDICT_FROM_GUEST, 0, "%s", f->agent_error);
+	else if (f->vmm_ended && f->end == VM_END_POWEROFF) /* with the VM goes the agent: that is no reason */
 		decide(ret, VERDICT_GUEST_POWEROFF, VERDICT_FROM_HOST, 0,
 		       "the guest powered off before the command had ended");
+	else if (f->agent_error)
+		decide(ret, VERDICT_GUEST_PANIC, VERDICT_FROM_GUEST, 0, "%s", f->agent_error);
 	else
 		decide(ret, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0, "the VM ended without a reason");
 }

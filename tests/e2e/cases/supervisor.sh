@@ -1,0 +1,255 @@
+# The supervisor and the CLI against a stand-in for the VMM (tests/e2e/fake_vmm.c), which plays VMM
+# and agent, well and badly. Needs a /dev/kvm that opens, and nothing from it.
+
+# Once per run of the tests: a folder like a build's, with the stand-in as its mvm-vmm.
+fake_set_up() {
+	[ -x "$work/fake/mvm-vmm" ] && return
+	mkdir -p "$work/fake"
+	cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$work/fake/vmm" "$top/tests/e2e/fake_vmm.c" \
+		"$top/guest/proto.c" || die "the stand-in does not build"
+	cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$work/fake/"
+	printf '070701' >"$work/fake/agent.cpio"
+	echo 'void _start(void); void _start(void) { for (;;); }' >"$work/fake/kernel.c"
+	cc -static -nostdlib -o "$work/fake/vmlinux" "$work/fake/kernel.c" || die "the stand-in's kernel does not build"
+	truncate -s 1M "$work/fake/app.img"
+	mke2fs -q -t ext2 "$work/fake/app.img"
+	mv "$work/fake/vmm" "$work/fake/mvm-vmm"
+}
+
+fake() {
+	fake_set_up
+	"$work/fake/mvm" run --rootfs "$work/fake/app.img" "$@"
+}
+export -f fake fake_set_up
+
+# bad MODE STATUS VERDICT WORD…: the mode gives that status and verdict, stderr holds each word, nothing is left.
+bad() {
+	local mode=$1 status=$2 verdict=$3 word
+	shift 3
+	limit=30 expect "$status" bash -c 'fake "$@"' bash --receipt receipt.json --cmdline "fake=$mode" -- echo x
+	equal "$(jq -r .verdict receipt.json)" "$verdict"
+	for word in "$@"; do
+		case $err in *"$word"*) ;; *) die "$mode: the error does not say '$word': $err" ;; esac
+	done
+	case $err in *[$'\001'-$'\010\033\200'-$'\237']*) die "$mode: control bytes came through" ;; esac
+	nothing_left
+}
+
+nothing_left() {
+	local left
+	left=$(find /run/mvm "$XDG_RUNTIME_DIR/mvm" -mindepth 1 2>/dev/null)
+	[ -z "$left" ] || die "left behind: $left"
+	! pgrep -f "^mvm-vmm$" -a 2>/dev/null | grep -q "$work" || die "a VMM is left"
+}
+
+test_exit_statuses_and_streams() {
+	expect 0 bash -c 'fake -- echo hello world'
+	equal "$out" "hello world"
+	equal "$err" ""
+	expect 7 bash -c 'fake -- exit 7'
+	expect 137 bash -c 'fake -- killed 9'
+	expect 0 bash -c 'fake -- both'
+	equal "$out" "to stdout"
+	equal "$err" "to stderr"
+	expect 127 bash -c 'fake -- fail 1 "nope: not found"'
+	equal "$err" "mvm: nope: not found"
+	expect 126 bash -c 'fake -- fail 2 "text: not executable"'
+	expect 125 bash -c 'fake -- fail 3 "no such user"'
+	nothing_left
+}
+
+test_stdin_only_with_i() {
+	equal "$(echo hi | fake -i -- cat)" hi
+	equal "$(echo hi | fake -- cat)" ""
+	fake -i -- cat </dev/null >got || die "empty input"
+	equal "$(cat got)" ""
+}
+
+test_bytes_survive_every_way_of_passing() {
+	head -c 20000000 /dev/urandom >data
+	fake -i -- cat <data >back || die "file to file"
+	cmp data back || die "file to file"
+	# shellcheck disable=SC2002 # the pipe is what is tested
+	cat data | fake -i -- cat | cat >back
+	cmp data back || die "pipe to pipe"
+	fake -i -- cat <data | { sleep 0.5; cat; } >back
+	cmp data back || die "slow reader"
+	: >back
+	fake -i -- cat <data >>back
+	cmp data back || die "appending"
+}
+
+test_a_slow_reader_outlasts_every_grace() {
+	head -c 400000 /dev/zero | tr '\0' x >data
+	fake -i -- cat <data | { sleep 5; cat; } >back
+	cmp data back || die "output was lost after the end of the VM was asked for"
+}
+
+test_stdout_closed_early() {
+	fake -- yes 2>err | head -1 >got
+	equal "${PIPESTATUS[0]}" 141
+	equal "$(cat got)" y
+	equal "$(cat err)" ""
+}
+
+test_stdout_full() {
+	[ -w /dev/full ] || { echo "SKIP no /dev/full"; return; }
+	fake -- echo x >/dev/full 2>err
+	equal $? 125
+	grep -q 'stdout: cannot be written: No space left' err || die "$(cat err)"
+}
+
+test_closed_standard_descriptors() {
+	fake -- echo x <&- >out 2>&- || die "closed stdin and stderr"
+	equal "$(cat out)" x
+	fake -- exit 3 >&-
+	equal $? 3
+}
+
+test_receipt_full_disk() {
+	fake --receipt /dev/full -- exit 4 2>err
+	equal $? 4
+	grep -q 'receipt: /dev/full: cannot be written' err || die "$(cat err)"
+	fake --receipt fd:7 -- exit 5 7</dev/null 2>err
+	equal $? 125
+	fake --receipt fd:8 -- exit 5 8>&- 2>err
+	equal $? 125
+}
+
+test_hostile_vmm() {
+	bad garbage 125 vmm-fault "control protocol"
+	bad long-message 125 vmm-fault "control protocol"
+	bad unknown-type 125 vmm-fault "control protocol"
+	bad wrong-version 125 vmm-fault "control protocol"
+	bad deaf-flood 125 vmm-fault "does not read"
+	bad close-control 125 vmm-fault "did not end"
+	bad ended-twice 125 vmm-fault "ended twice"
+	bad odd-end 125 vmm-fault "999"
+	bad refused-ports 0 exited
+	bad dial-flood 0 exited
+	bad pass-descriptor 0 exited
+	bad log-flood 0 exited "dropped" "the reason"
+	bad check-fds 0 exited
+}
+
+test_dying_vmm() {
+	bad crash-early 125 vmm-fault SEGV
+	bad sigsys 125 vmm-fault SIGSYS
+	bad exit-early 125 vmm-fault "wrong version"
+	bad setup 125 refused "no segment"
+	bad panic 125 guest-panic "panicked" "console: Kernel panic"
+	bad poweroff 125 guest-poweroff
+	bad forged-then-panic 125 guest-panic
+	bad hang-after-exit 125 vmm-fault "did not end"
+}
+
+test_hostile_agent() {
+	bad agent-garbage 125 guest-panic "broke its protocol"
+	bad agent-large-frame 125 guest-panic "broke its protocol"
+	bad agent-no-hello 125 guest-panic "broke its protocol"
+	bad agent-repeats 125 guest-panic "broke its protocol"
+	bad agent-error 125 refused "cannot be mounted"
+	bad agent-gone 125 guest-panic "went away"
+}
+
+test_time_outs() {
+	expect 124 bash -c 'fake --boot-timeout 300ms --receipt r.json --cmdline fake=hang -- echo x'
+	equal "$(jq -r .verdict r.json)" boot-timeout
+	expect 124 bash -c 'fake --timeout 300ms --receipt r.json -- sleep'
+	equal "$(jq -r .verdict r.json)" timeout
+	expect 124 bash -c 'fake --timeout 300ms --receipt r.json --cmdline fake=hang -- echo x'
+	equal "$(jq -r .verdict r.json)" timeout
+	nothing_left
+}
+
+ready() {
+	for _ in $(seq 500); do
+		grep -q ready out 2>/dev/null && return
+		sleep 0.02
+	done
+	die "did not start: $(cat out err 2>/dev/null)"
+}
+
+test_signals() {
+	local sig
+	fake_set_up
+	for sig in HUP USR1 TERM; do
+		rm -f out
+		fake -- sleep >out 2>err &
+		local shell=$! pid
+		ready
+		pid=$(pgrep -P "$shell" -x mvm || echo "$shell")
+		kill -"$sig" "$pid"
+		wait "$shell"
+		equal $? $((128 + $(kill -l "$sig")))
+	done
+	nothing_left
+}
+
+test_killed_cli_and_supervisor() {
+	fake_set_up
+	local pid sup vmm
+	"$work/fake/mvm" run --rootfs "$work/fake/app.img" -- sleep >out 2>err &
+	pid=$!
+	ready
+	sup=$(pgrep -P "$pid" -x mvm-supervisor) vmm=$(pgrep -P "$(pgrep -P "$pid" -x mvm-supervisor)")
+	kill -KILL "$pid"
+	wait "$pid" 2>/dev/null
+	for _ in $(seq 500); do [ -d "/proc/$sup" ] || [ -d "/proc/$vmm" ] || break; sleep 0.02; done
+	[ ! -d "/proc/$sup" ] && [ ! -d "/proc/$vmm" ] || die "the VM outlived its command"
+	nothing_left
+	rm -f out
+	"$work/fake/mvm" run --rootfs "$work/fake/app.img" -- sleep >out 2>err &
+	pid=$!
+	ready
+	kill -KILL "$(pgrep -P "$pid" -x mvm-supervisor)"
+	wait "$pid"
+	equal $? 125
+	grep -q 'supervisor died' err || die "$(cat err)"
+	expect 0 bash -c 'fake -- exit 0' # removes what the dead one left
+	nothing_left
+}
+
+test_image_locks() {
+	fake_set_up
+	cp "$work/fake/app.img" own.img
+	"$work/fake/mvm" run --rw --rootfs own.img -- sleep >out 2>err &
+	local pid=$!
+	ready
+	refused own.img "in use by another VM" -- "$work/fake/mvm" run --rootfs own.img -- exit 0
+	kill -TERM "$pid"
+	wait "$pid"
+	"$work/fake/mvm" run --rootfs own.img -- sleep >out2 2>err &
+	pid=$!
+	mv out2 out
+	ready
+	expect 0 "$work/fake/mvm" run --rootfs own.img -- exit 0
+	refused own.img "in use by another VM" -- "$work/fake/mvm" run --rw --rootfs own.img -- exit 0
+	kill -TERM "$pid"
+	wait "$pid"
+	nothing_left
+}
+
+test_planted_state_folder() {
+	[ "$(id -u)" -ne 0 ] || { echo "SKIP root's folder is /run/mvm"; return; }
+	fake_set_up
+	mkdir real && ln -s real mvm
+	XDG_RUNTIME_DIR=$PWD refused mvm link -- "$work/fake/mvm" run --rootfs "$work/fake/app.img" -- exit 0
+	rm mvm && mkdir mvm && chmod 777 mvm
+	XDG_RUNTIME_DIR=$PWD refused mvm 700 -- "$work/fake/mvm" run --rootfs "$work/fake/app.img" -- exit 0
+}
+
+test_terminal() {
+	fake_set_up
+	cat >inner <<-IN
+		stty rows 33 cols 77
+		before=\$(stty -g)
+		$work/fake/mvm run --rootfs $work/fake/app.img -- size </dev/tty &
+		sleep 1; stty rows 44 cols 88; kill -WINCH \$!; sleep 0.5; kill -TERM \$!; wait \$!; echo "status \$?"
+		[ "\$(stty -g | cut -d: -f1-3)" = "\$(echo "\$before" | cut -d: -f1-3)" ] && echo restored
+	IN
+	script -qec "bash inner" /dev/null </dev/null >typescript 2>&1
+	for word in "33 77" "44 88" "status 143" restored; do
+		grep -q "$word" typescript || die "no '$word': $(cat -v typescript)"
+	done
+}
