@@ -3,10 +3,11 @@
  * from the same image, mounted the same way as mvm's agent does it (guest/mount.c): /dev/vda
  * read-only below an overlay on a tmpfs, devtmpfs, proc, sysfs.
  *
- * Purpose: a fair opponent: no shell, no udev, no service manager. Its arguments are what follows
- *          "--" on the kernel's command line: an optional vsock=PORT (stdin and stdout are a
- *          connection to that port of the host), then the command. Else stdin and stdout are the
- *          virtio-console port /dev/vport0p1.
+ * Purpose: a fair opponent: no shell, no udev, no service manager. The command is the variable BENCH,
+ *          words separated by spaces, which the kernel takes from its command line (arguments after
+ *          "--" would be mixed with the devices that QEMU appends). Its stdin and stdout are the
+ *          virtio-console port /dev/vport0p1, or, with BENCH_VSOCK=PORT, a connection to that port of
+ *          the host.
  * Trust:   a test tool. Ends by restarting the machine, which QEMU's -no-reboot makes an exit.
  */
 #include <errno.h>
@@ -74,33 +75,40 @@ static int stream(unsigned port)
 	return fd;
 }
 
-int main(int argc, char **argv)
+/* The command's words; `text` is cut up. */
+static char **split(char *text)
+{
+	static char *words[64];
+	size_t n = 0;
+
+	for (char *save = NULL, *word = strtok_r(text, " ", &save); word && n < 63; word = strtok_r(NULL, " ", &save))
+		words[n++] = word;
+	return words;
+}
+
+int main(void)
 {
 	char *env[] = { (char[]){ "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" },
 			(char[]){ "HOME=/root" }, NULL };
-	unsigned port = 0;
+	char *command = getenv("BENCH"), *port = getenv("BENCH_VSOCK"), **words;
 	int fd, status;
 	pid_t pid;
 
-	if (argc > 1 && !strncmp(argv[1], "vsock=", 6)) {
-		port = (unsigned)strtoul(argv[1] + 6, NULL, 10);
-		argv++;
-		argc--;
-	}
 	mount_all();
-	if (argc < 2) {
+	words = command ? split(command) : NULL;
+	if (!words || !words[0]) {
 		errno = EINVAL;
 		die("no command");
 	}
+	fd = stream(port ? (unsigned)strtoul(port, NULL, 10) : 0);
 	environ = env;
-	fd = stream(port);
 	pid = fork();
 	if (pid == 0) {
-		for (int i = 0; i < 2; i++)
-			(void)dup2(fd, i);
+		(void)dup2(fd, 0);
+		(void)dup2(fd, 1);
 		(void)close(fd);
-		(void)execvp(argv[1], argv + 1);
-		dprintf(1, "qemu_init: %s: %s\n", argv[1], strerror(errno));
+		(void)execvp(words[0], words);
+		dprintf(1, "qemu_init: %s: %s\n", words[0], strerror(errno));
 		_exit(127);
 	}
 	(void)close(fd);

@@ -1,0 +1,51 @@
+"""Cold start: from the command to the workload's first byte, and to the command's end."""
+
+from benchlib.runs import interleave, paired_ratio, stopwatch, summary
+from benchlib.vmms import WORKLOAD, Mvm, Qemu
+
+CASES = {
+    "static C program": ([WORKLOAD, "hello"], "hello "),
+    "python3 -c print(6*7)": (["python3", "-c", "print(6*7)"], "42\n"),
+}
+
+
+def run(files, options, progress):
+    vmms = {"mvm": Mvm(files), "qemu": Qemu(files)}
+    if not options.essential:
+        vmms["mvm-twin"] = Mvm(files, kernel=files.twin)
+        vmms["qemu-writeback"] = Qemu(files, cache="writeback")
+    found = {"commands": {}, "cases": {}}
+    for case, (args, expect) in CASES.items():
+        found["commands"][case] = {name: vmm.command(args) for name, vmm in vmms.items()}
+        results = interleave(vmms, options.pairs,
+                             lambda name: stopwatch(files, vmms[name].command(args), expect=expect), progress)
+        rows = {}
+        for name, runs in results.items():
+            rows[name] = {"name": vmms[name].name}
+            for what in ("first", "end", "cpu_ns"):
+                values = [r[what] for r in runs]
+                rows[name][what] = summary(values) | {"all": values}
+                rows[name][what]["ratio"] = paired_ratio(values, [r[what] for r in results["qemu"]])
+            if expect == "hello ":
+                # The guest's clock starts in its kernel: what came before is the VMM's and its loader's.
+                clock = [int(r["text"].split()[1]) for r in runs]
+                rows[name]["guest"] = summary(clock)
+                rows[name]["host"] = summary([r["first"] - c for r, c in zip(runs, clock)])
+            rows[name]["left"] = max(r["left"] for r in runs)
+        found["cases"][case] = rows
+    return found
+
+
+def show(found, out):
+    for case, rows in found["cases"].items():
+        out.title(f"cold start, {case}: milliseconds, medians; ratio to QEMU in the same round")
+        table = [("", "first byte", "ratio", "to exit", "ratio", "CPU", "ratio", "guest's clock", "before it")]
+        for row in rows.values():
+            cells = [row["name"]]
+            for what in ("first", "end", "cpu_ns"):
+                cells += [out.ms(row[what]["median"]), f"{row[what]['ratio']:.2f}"]
+            cells += [out.ms(row[k]["median"]) if k in row else "" for k in ("guest", "host")]
+            table.append(tuple(cells))
+        out.table(table)
+    out.line("CPU: user and system time of all processes, the guest's included. guest's clock: from the guest")
+    out.line("kernel's start of time to the workload's main(); before it: VMM, firmware and loader, and the way back.")
