@@ -138,32 +138,43 @@ int image_open(const char *what, const char *path, int flags, struct image_file 
 	return 0;
 }
 
-int image_open_disk(const char *what, const char *path, bool rw, struct image_file *ret_file, struct mvm_error *err)
+static int take_lock(const char *what, const char *path, bool rw, int fd, struct mvm_error *err)
 {
 	struct flock lock = { .l_type = rw ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET };
+
+	if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
+		return 0;
+	if (errno == EAGAIN || errno == EACCES)
+		return error_set(err, EBUSY, "%s: %s: in use by another VM%s: end that one, or give each a copy", what,
+				 path, rw ? "" : ", which writes to it");
+	return error_set(err, errno, "%s: %s: cannot be locked: %s: copy it to a local file system", what, path,
+			 strerror(errno));
+}
+
+static int check_size(const char *what, const char *path, uint64_t size, struct mvm_error *err)
+{
+	if (!size)
+		return error_set(err, EINVAL, "%s: %s: empty: it holds no bytes at all", what, path);
+	if (size % SECTOR)
+		return error_set(err, EINVAL, "%s: %s: its size, %llu, is no multiple of %u: truncate -s %%%u %s", what,
+				 path, (unsigned long long)size, SECTOR, SECTOR, path);
+	return 0;
+}
+
+int image_open_disk(const char *what, const char *path, bool rw, struct image_file *ret_file, struct mvm_error *err)
+{
 	struct image_file file = { .fd = -1 };
-	_cleanup_fd_ int fd = -1;
 	int r = image_open(what, path, rw ? O_RDWR : O_RDONLY, &file, err);
 
 	if (r < 0)
 		return r;
-	fd = file.fd;
-	if (!file.size)
-		return error_set(err, EINVAL, "%s: %s: empty: it holds no bytes at all", what, path);
-	if (file.size % SECTOR)
-		return error_set(err, EINVAL, "%s: %s: its size, %llu, is no multiple of %u: truncate -s %%%u %s", what,
-				 path, (unsigned long long)file.size, SECTOR, SECTOR, path);
-	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
-		if (errno == EAGAIN || errno == EACCES)
-			return error_set(err, EBUSY,
-					 "%s: %s: in use by another VM%s: end that one, or give each a copy", what,
-					 path, rw ? "" : ", which writes to it");
-		return error_set(err, errno, "%s: %s: cannot be locked: %s: copy it to a local file system", what, path,
-				 strerror(errno));
-	}
-	file.fd = take_fd(&fd);
-	*ret_file = file;
-	return 0;
+	r = take_lock(what, path, rw, file.fd, err);
+	r = r < 0 ? r : check_size(what, path, file.size, err);
+	if (r < 0)
+		(void)close(file.fd);
+	else
+		*ret_file = file;
+	return r;
 }
 
 static int truncated(const char *path, const char *kind, uint64_t needs, uint64_t size, struct mvm_error *err)
@@ -248,30 +259,27 @@ int image_open_rootfs(const char *path, bool rw, struct image_file *ret_file, co
 	struct image_file file = { .fd = -1 };
 	_cleanup_fd_ int fd = -1;
 	uint8_t head[IMAGE_HEAD];
-	struct mvm_error why;
 	struct stat st;
 	ssize_t n;
-	int r = image_open_disk("--rootfs", path, rw, &file, &why);
+	int r = image_open("--rootfs", path, rw ? O_RDWR : O_RDONLY, &file, err);
 
-	if (r == -EISDIR || (r == -EACCES && stat(path, &st) == 0 && S_ISDIR(st.st_mode)))
+	if (r < 0 && stat(path, &st) == 0 && S_ISDIR(st.st_mode))
 		return error_set(err, EISDIR,
 				 "--rootfs: %s: a directory: make an image of it: mke2fs -q -t ext4 -d %s app.img 1g",
 				 path, path);
-	fd = file.fd;
-	/* A compressed or odd-sized archive is better named for what it is than for its size. */
-	if (r == -EINVAL && file.fd < 0 && image_open("--rootfs", path, O_RDONLY, &file, &why) == 0) {
-		fd = file.fd;
-		n = pread(fd, head, sizeof(head), 0);
-		if (n > 0 && magic_find(head, (size_t)n))
-			return image_probe(path, head, (size_t)n, file.size, rw, ret_type, err);
-		(void)image_open_disk("--rootfs", path, rw, &file, &why); /* fails again, for its text */
-	}
 	if (r < 0)
-		return error_set(err, why.code, "%s", why.text);
-	n = pread(fd, head, sizeof(head), 0);
+		return r;
+	fd = file.fd;
+	/* Locked before it is looked at: an image that is being written to looks damaged. */
+	r = take_lock("--rootfs", path, rw, fd, err);
+	if (r < 0)
+		return r;
+	n = file.size ? pread(fd, head, sizeof(head), 0) : 0;
 	if (n < 0)
 		return error_set(err, errno, "--rootfs: %s: cannot be read: %s", path, strerror(errno));
-	r = image_probe(path, head, (size_t)n, file.size, rw, ret_type, err);
+	/* What it is comes first: an archive or a stump is better named than measured. */
+	r = n ? image_probe(path, head, (size_t)n, file.size, rw, ret_type, err) : 0;
+	r = r < 0 ? r : check_size("--rootfs", path, file.size, err);
 	if (r < 0)
 		return r;
 	file.fd = take_fd(&fd);

@@ -1,0 +1,362 @@
+/* What an agent may answer, in which order, and what it is told. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/agent_session.h"
+#include "mvm/version.h"
+
+struct peer {
+	struct agent_session agent;
+	int fd; /* the guest's end */
+};
+
+static void peer_open(struct peer *peer)
+{
+	int pair[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
+	agent_session_init(&peer->agent);
+	peer->agent.fd = pair[0];
+	peer->fd = pair[1];
+}
+
+static void peer_close(struct peer *peer)
+{
+	agent_session_close(&peer->agent);
+	(void)close(peer->fd);
+}
+
+static void peer_sends(struct peer *peer, enum proto_type type, const void *payload, size_t len, const char *text)
+{
+	struct proto_out out = { 0 };
+
+	proto_begin(&out, type);
+	proto_put(&out, payload, len);
+	if (text)
+		proto_put_str(&out, text);
+	proto_end(&out);
+	assert_false(out.failed);
+	assert_int_equal(write(peer->fd, out.data, out.len), (ssize_t)out.len);
+	free(out.data);
+}
+
+static void peer_says_hello(struct peer *peer)
+{
+	struct proto_hello hello = { .magic = le32_of(PROTO_MAGIC), .version = le16_of(PROTO_VERSION) };
+
+	peer_sends(peer, PROTO_HELLO, &hello, sizeof(hello), "9.9");
+}
+
+/* Reads and takes one answer: 1, 0 or -errno. */
+static int next(struct peer *peer, struct agent_event *event)
+{
+	int r = agent_session_fill(&peer->agent);
+
+	return r < 0 && r != -EPIPE ? r : agent_session_next(&peer->agent, event);
+}
+
+static const struct le32 ours = { AGENT_SESSION_ID };
+
+static void test_agent_in_order(void **state)
+{
+	struct proto_started started = { .session = ours, .pid = le32_of(5) };
+	struct proto_exited exited = { .session = ours, .kind = le32_of(PROTO_EXIT_STATUS), .value = le32_of(4) };
+	struct agent_event event;
+	struct peer peer;
+
+	(void)state;
+	peer_open(&peer);
+	peer_says_hello(&peer);
+	assert_int_equal(next(&peer, &event), 1);
+	assert_int_equal(event.type, PROTO_HELLO);
+	assert_string_equal(event.text, "9.9");
+	assert_int_equal(next(&peer, &event), 0);
+	peer_sends(&peer, PROTO_STARTED, &started, sizeof(started), NULL);
+	peer_sends(&peer, PROTO_EXITED, &exited, sizeof(exited), NULL);
+	peer_sends(&peer, PROTO_BYE, NULL, 0, NULL);
+	assert_int_equal(next(&peer, &event), 1);
+	assert_int_equal(le32_get(event.started.pid), 5);
+	assert_int_equal(next(&peer, &event), 1);
+	assert_int_equal(le32_get(event.exited.value), 4);
+	assert_int_equal(next(&peer, &event), 1);
+	assert_int_equal(event.type, PROTO_BYE);
+	assert_int_equal(next(&peer, &event), 0);
+	peer_close(&peer);
+}
+
+static void test_agent_byte_by_byte(void **state)
+{
+	static const uint8_t bytes[] = {
+		12, 0, 0, 0, 1, 0, 0, 0, 0x4d, 0x56, 0x4d, 0x41, 1, 0, 0, 0, '1', '.', '0', 0
+	};
+	struct agent_event event;
+	struct peer peer;
+
+	(void)state;
+	peer_open(&peer);
+	for (size_t i = 0; i < sizeof(bytes); i++) {
+		assert_int_equal(write(peer.fd, bytes + i, 1), 1);
+		assert_int_equal(next(&peer, &event), i + 1 == sizeof(bytes));
+	}
+	assert_string_equal(event.text, "1.0");
+	(void)shutdown(peer.fd, SHUT_WR);
+	assert_int_equal(agent_session_fill(&peer.agent), -EPIPE);
+	peer_close(&peer);
+}
+
+static void test_agent_largest_frame(void **state)
+{
+	struct proto_hdr hdr = { .length = le32_of(PROTO_REPLY_MAX), .type = le16_of(PROTO_ERROR) };
+	char *text = malloc(PROTO_REPLY_MAX);
+	struct agent_event event = { 0 };
+	struct peer peer;
+	size_t at = 0;
+	int r = 0;
+
+	(void)state;
+	peer_open(&peer);
+	peer_says_hello(&peer);
+	assert_int_equal(next(&peer, &event), 1);
+	memset(text, 'x', PROTO_REPLY_MAX);
+	text[PROTO_REPLY_MAX - 1] = '\0';
+	assert_int_equal(write(peer.fd, &hdr, sizeof(hdr)), (ssize_t)sizeof(hdr));
+	while (r == 0 && at < PROTO_REPLY_MAX) {
+		ssize_t n = write(peer.fd, text + at, PROTO_REPLY_MAX - at < 1000 ? PROTO_REPLY_MAX - at : 1000);
+
+		assert_true(n > 0);
+		at += (size_t)n;
+		r = next(&peer, &event);
+	}
+	while (r == 0)
+		r = next(&peer, &event);
+	assert_int_equal(r, 1);
+	assert_int_equal(strlen(event.text), PROTO_REPLY_MAX - 1);
+	free(text);
+	peer_close(&peer);
+}
+
+/* A conversation: types in order; the last one must be refused. */
+static void test_agent_out_of_order(void **state)
+{
+	static const struct {
+		const char *name;
+		uint16_t types[5];
+	} cases[] = {
+		{ "bye first", { PROTO_BYE } },
+		{ "started first", { PROTO_STARTED } },
+		{ "hello twice", { PROTO_HELLO, PROTO_HELLO } },
+		{ "exited without started", { PROTO_HELLO, PROTO_EXITED } },
+		{ "started twice", { PROTO_HELLO, PROTO_STARTED, PROTO_STARTED } },
+		{ "failed after started", { PROTO_HELLO, PROTO_STARTED, PROTO_FAILED } },
+		{ "exited twice", { PROTO_HELLO, PROTO_STARTED, PROTO_EXITED, PROTO_EXITED } },
+		{ "exited after bye", { PROTO_HELLO, PROTO_STARTED, PROTO_BYE, PROTO_EXITED } },
+		{ "bye twice", { PROTO_HELLO, PROTO_BYE, PROTO_BYE } },
+		{ "error twice", { PROTO_HELLO, PROTO_ERROR, PROTO_ERROR } },
+		{ "a host's message", { PROTO_HELLO, PROTO_EXEC } },
+		{ "type 0", { PROTO_HELLO, 99 } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct proto_started started = { .session = ours };
+		struct proto_failed failed = { .session = ours };
+		struct proto_exited exited = { .session = ours, .kind = le32_of(PROTO_EXIT_STATUS) };
+		struct agent_event event;
+		struct peer peer;
+
+		peer_open(&peer);
+		for (unsigned j = 0; cases[i].types[j]; j++) {
+			uint16_t type = cases[i].types[j];
+			int want = cases[i].types[j + 1] ? 1 : -EPROTO;
+
+			if (type == PROTO_HELLO)
+				peer_says_hello(&peer);
+			else if (type == PROTO_STARTED)
+				peer_sends(&peer, PROTO_STARTED, &started, sizeof(started), NULL);
+			else if (type == PROTO_FAILED)
+				peer_sends(&peer, PROTO_FAILED, &failed, sizeof(failed), "why");
+			else if (type == PROTO_EXITED)
+				peer_sends(&peer, PROTO_EXITED, &exited, sizeof(exited), NULL);
+			else if (type == PROTO_ERROR)
+				peer_sends(&peer, PROTO_ERROR, NULL, 0, "why");
+			else
+				peer_sends(&peer, (enum proto_type)type, NULL, 0, NULL);
+			if (next(&peer, &event) != want)
+				fail_msg("%s: message %u", cases[i].name, j);
+		}
+		peer_close(&peer);
+	}
+}
+
+static void test_agent_damaged(void **state)
+{
+	static const struct {
+		const char *name;
+		enum proto_type type;
+		struct le32 session, kind;
+		size_t len;
+		const char *text;
+	} cases[] = {
+		{ "started, other session", PROTO_STARTED, { 7 }, { 0 }, sizeof(struct proto_started), NULL },
+		{ "started, short",
+		  PROTO_STARTED,
+		  { AGENT_SESSION_ID },
+		  { 0 },
+		  sizeof(struct proto_started) - 1,
+		  NULL },
+		{ "started, long", PROTO_STARTED, { AGENT_SESSION_ID }, { 0 }, sizeof(struct proto_started), "x" },
+		{ "started, empty", PROTO_STARTED, { AGENT_SESSION_ID }, { 0 }, 0, NULL },
+		{ "failed without text", PROTO_FAILED, { AGENT_SESSION_ID }, { 0 }, sizeof(struct proto_failed), NULL },
+		{ "error without text", PROTO_ERROR, { 0x41414141 }, { 0 }, 4, NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint8_t payload[64];
+		struct agent_event event;
+		struct peer peer;
+
+		memset(payload, 0x41, sizeof(payload));
+		memcpy(payload, &cases[i].session, sizeof(cases[i].session));
+		peer_open(&peer);
+		peer_says_hello(&peer);
+		assert_int_equal(next(&peer, &event), 1);
+		peer_sends(&peer, cases[i].type, payload, cases[i].len, cases[i].text);
+		if (next(&peer, &event) != -EPROTO)
+			fail_msg("%s", cases[i].name);
+		peer_close(&peer);
+	}
+}
+
+static void test_agent_exit_kinds(void **state)
+{
+	(void)state;
+	for (uint32_t kind = 0; kind < 6; kind++) {
+		struct proto_started started = { .session = ours };
+		struct proto_exited exited = { .session = ours, .kind = le32_of(kind) };
+		struct agent_event event;
+		struct peer peer;
+
+		peer_open(&peer);
+		peer_says_hello(&peer);
+		assert_int_equal(next(&peer, &event), 1);
+		peer_sends(&peer, PROTO_STARTED, &started, sizeof(started), NULL);
+		assert_int_equal(next(&peer, &event), 1);
+		peer_sends(&peer, PROTO_EXITED, &exited, sizeof(exited), NULL);
+		assert_int_equal(next(&peer, &event), kind >= 1 && kind <= 3 ? 1 : -EPROTO);
+		peer_close(&peer);
+	}
+}
+
+/* What the agent is told, as it reads it. */
+static void test_agent_greeting(void **state)
+{
+	struct agent_request request = { .device = "vda", .fs_type = "erofs", .hostname = "box", .rows = 3, .cols = 4 };
+	uint8_t bytes[8192];
+	struct mvm_spec *spec;
+	struct proto_exec exec;
+	struct proto_setup setup;
+	struct proto_in in;
+	struct peer peer;
+	const char *s;
+	char **strs;
+	uint16_t type;
+	ssize_t len;
+	long size, at = 0;
+
+	(void)state;
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set(spec, "env", "PATH=/mine", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "workdir", "/w", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "scratch", "1m", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "ls", "-l", NULL }, NULL), 0);
+	request.spec = spec;
+	peer_open(&peer);
+	assert_int_equal(agent_session_greet(&peer.agent, &request), 0);
+	assert_int_equal(agent_session_signal(&peer.agent, 15), 0);
+	assert_int_equal(agent_session_flush(&peer.agent), 0);
+	len = read(peer.fd, bytes, sizeof(bytes));
+	assert_true(len > 0);
+
+	at += proto_next(bytes, (size_t)len, PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_HELLO);
+	assert_int_equal(proto_check_hello(&in, &s), 0);
+	assert_string_equal(s, MVM_VERSION);
+
+	at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_SETUP);
+	assert_int_equal(proto_get(&in, &setup, sizeof(setup)), 0);
+	assert_int_equal(le64_get(setup.scratch), 1 << 20);
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_string_equal(s, "vda");
+
+	size = proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	at += size;
+	assert_int_equal(type, PROTO_EXEC);
+	assert_int_equal(proto_get(&in, &exec, sizeof(exec)), 0);
+	assert_int_equal(le32_get(exec.stdin_port), PROTO_PORT_NONE); /* neither -i nor -t */
+	assert_int_equal(le32_get(exec.stdout_port), PROTO_PORT_STREAM + 1);
+	assert_int_equal(le32_get(exec.stderr_port), PROTO_PORT_STREAM + 2);
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_string_equal(s, "/w");
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_string_equal(s, "");
+	assert_int_equal(proto_get_strs(&in, le32_get(exec.argc), &strs), 0);
+	assert_string_equal(strs[1], "-l");
+	free(strs);
+	assert_int_equal(proto_get_strs(&in, le32_get(exec.envc), &strs), 0);
+	assert_string_equal(strs[0], "PATH=/mine");
+	assert_null(strs[1]);
+	free(strs);
+	assert_ptr_equal(in.pos, in.end);
+
+	at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_SIGNAL);
+	assert_int_equal(at, len);
+	mvm_spec_free(spec);
+	peer_close(&peer);
+}
+
+static void test_agent_that_does_not_read(void **state)
+{
+	struct peer peer;
+	unsigned n = 0;
+	char byte;
+
+	(void)state;
+	peer_open(&peer);
+	while (n < 100000 && agent_session_signal(&peer.agent, 1) == 0) {
+		n++;
+		if (agent_session_flush(&peer.agent) < 0)
+			break;
+	}
+	assert_in_range(n, AGENT_SIGNALS_MAX, 99999); /* at last it is full, and no memory was spent beyond the bound */
+	assert_in_range(peer.agent.out.len, 1, AGENT_SIGNALS_MAX * 16);
+	assert_int_equal(agent_session_resize(&peer.agent, 1, 1), -EAGAIN);
+	assert_int_equal(agent_session_shutdown(&peer.agent), 0); /* one word always has room */
+	while (read(peer.fd, &byte, 1) == 1)
+		if (agent_session_flush(&peer.agent) == 0)
+			break;
+	assert_int_equal(peer.agent.out.len, 0);
+	peer_close(&peer);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_agent_in_order),      cmocka_unit_test(test_agent_byte_by_byte),
+		cmocka_unit_test(test_agent_largest_frame), cmocka_unit_test(test_agent_out_of_order),
+		cmocka_unit_test(test_agent_damaged),       cmocka_unit_test(test_agent_exit_kinds),
+		cmocka_unit_test(test_agent_greeting),      cmocka_unit_test(test_agent_that_does_not_read),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,439 @@
+/* Specs: every option's good and bad values, the JSON form, environments. */
+#include <errno.h>
+#include <json-c/json.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/spec.h"
+#include "lib/text.h"
+
+static struct mvm_spec *new_spec(void)
+{
+	struct mvm_spec *spec;
+
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	return spec;
+}
+
+static void test_sizes(void **state)
+{
+	static const struct {
+		const char *text;
+		int r;
+		uint64_t bytes;
+	} cases[] = {
+		{ "0", 0, 0 },
+		{ "1", 0, 1 },
+		{ "512b", 0, 512 },
+		{ "3k", 0, 3072 },
+		{ "256m", 0, 256ULL << 20 },
+		{ "256M", 0, 256ULL << 20 },
+		{ "5G", 0, 5ULL << 30 },
+		{ "1t", -EINVAL, 0 },
+		{ "", -EINVAL, 0 },
+		{ "m", -EINVAL, 0 },
+		{ "-5", -EINVAL, 0 },
+		{ "+5", -EINVAL, 0 },
+		{ " 5", -EINVAL, 0 },
+		{ "5 m", -EINVAL, 0 },
+		{ "1.5g", -EINVAL, 0 },
+		{ "0x10", -EINVAL, 0 },
+		{ "5mb", -EINVAL, 0 },
+		{ "18446744073709551614", 0, UINT64_MAX - 1 },
+		{ "18446744073709551616", -ERANGE, 0 },
+		{ "999999999999999999999", -ERANGE, 0 },
+		{ "17179869184g", -ERANGE, 0 },
+		{ "99999999999999999999999999999999999", -EINVAL, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t bytes = 0;
+
+		if (text_parse_size(cases[i].text, &bytes) != cases[i].r || bytes != cases[i].bytes)
+			fail_msg("'%s' gave %llu", cases[i].text, (unsigned long long)bytes);
+	}
+}
+
+static void test_durations(void **state)
+{
+	static const struct {
+		const char *text;
+		int r;
+		uint64_t ns;
+	} cases[] = {
+		{ "2", 0, 2000000000 },       { "2s", 0, 2000000000 },     { "1.5", 0, 1500000000 },
+		{ "0.25s", 0, 250000000 },    { "300ms", 0, 300000000 },   { "1m", 0, 60000000000 },
+		{ "1.5h", 0, 5400000000000 }, { "1d", 0, 86400000000000 }, { "soon", -EINVAL, 0 },
+		{ "", -EINVAL, 0 },           { ".5", -EINVAL, 0 },        { "1.", -EINVAL, 0 },
+		{ "-1", -EINVAL, 0 },         { "1y", -EINVAL, 0 },        { "99999999999999999", -ERANGE, 0 },
+		{ "99999999d", -ERANGE, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint64_t ns = 0;
+
+		if (text_parse_duration(cases[i].text, &ns) != cases[i].r || ns != cases[i].ns)
+			fail_msg("'%s' gave %llu", cases[i].text, (unsigned long long)ns);
+	}
+}
+
+/* One option, one value, and what the error must say; NULL: it is accepted. */
+static void test_values(void **state)
+{
+	static const struct {
+		const char *name, *value, *says;
+	} cases[] = {
+		{ "rootfs", "app.img", NULL },
+		{ "rootfs", "", "empty" },
+		{ "rotfs", "x", "did you mean --rootfs" },
+		{ "memroy", "1g", "did you mean --memory" },
+		{ "xyz", "x", "mvm run --help" },
+		{ "rootfs", NULL, "needs a value" },
+		{ "memory", "64m", NULL },
+		{ "memory", "0", "too little" },
+		{ "memory", "1", "too little" },
+		{ "memory", "16777215", "too little" },
+		{ "memory", "16m", NULL },
+		{ "memory", "64g", NULL },
+		{ "memory", "65g", "too much" },
+		{ "memory", "1t", "-m/--memory" },
+		{ "memory", "abc", "not a size" },
+		{ "memory", "999999999999999999999", "beyond any machine" },
+		{ "vcpus", "1", NULL },
+		{ "vcpus", "32", NULL },
+		{ "vcpus", "0", "1 to 32" },
+		{ "vcpus", "33", "1 to 32" },
+		{ "vcpus", "two", "-c/--vcpus" },
+		{ "env", "A=1", NULL },
+		{ "env", "A=", NULL },
+		{ "env", "A", "NAME=VALUE" },
+		{ "env", "=1", "NAME=VALUE" },
+		{ "env-file", "/no/such/file", "No such file" },
+		{ "workdir", "/tmp", NULL },
+		{ "workdir", "tmp", "absolute" },
+		{ "user", "1:2", NULL },
+		{ "user", "", "empty" },
+		{ "hostname", "a-b.c", NULL },
+		{ "hostname", "-a", "host name" },
+		{ "hostname", "a b", "host name" },
+		{ "hostname", "a\033[31m", "host name" },
+		{ "timeout", "5s", NULL },
+		{ "timeout", "soon", "not a time" },
+		{ "timeout", "0", "not a time" },
+		{ "log-level", "debug", NULL },
+		{ "log-level", "warn", NULL },
+		{ "log-level", "loud", "not a level" },
+		{ "receipt", "r.json", NULL },
+		{ "receipt", "fd:3", NULL },
+		{ "receipt", "fd:1", "descriptor" },
+		{ "receipt", "fd:x", "descriptor" },
+		{ "receipt", "fd:", "descriptor" },
+		{ "rw", NULL, NULL },
+		{ "rw", "true", NULL },
+		{ "rw", "yes", "true or false" },
+		{ "disk", "a.img", NULL },
+		{ "disk", "", "no file" },
+		{ "disk", ",ro", "no file" },
+		{ "disk", "a,id=", "1 to 20" },
+		{ "disk", "a,id=123456789012345678901", "1 to 20" },
+		{ "disk", "a,id=12345678901234567890", NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mvm_spec *spec = new_spec();
+		struct mvm_error err = { 0 };
+		int r = mvm_spec_set(spec, cases[i].name, cases[i].value, &err);
+
+		if (cases[i].says ? r >= 0 || !strstr(err.text, cases[i].says) : r < 0)
+			fail_msg("%s=%s: %d, %s", cases[i].name, cases[i].value ? cases[i].value : "(none)", r,
+				 err.text);
+		if (r < 0 && (strchr(err.text, '\n') || strchr(err.text, '\033')))
+			fail_msg("%s: not one harmless line", cases[i].name);
+		/* Without a place for the text it fails as well. */
+		assert_int_equal(mvm_spec_set(spec, cases[i].name, cases[i].value, NULL), r);
+		mvm_spec_free(spec);
+	}
+}
+
+static void test_disk_forms(void **state)
+{
+	static const struct {
+		const char *text, *file, *id;
+		bool ro;
+	} cases[] = {
+		{ "a", "a", NULL, false },       { "a,ro", "a", NULL, true },     { "a,rw", "a", NULL, false },
+		{ "a,id=x,ro", "a", "x", true }, { "a,ro,id=x", "a", "x", true }, { "a,b,ro", "a,b", NULL, true },
+		{ "a,rx", "a,rx", NULL, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mvm_spec *spec = new_spec();
+
+		assert_int_equal(mvm_spec_set(spec, "disk", cases[i].text, NULL), 0);
+		assert_string_equal(spec->disks[0].file, cases[i].file);
+		assert_int_equal(spec->disks[0].ro, cases[i].ro);
+		assert_int_equal(!spec->disks[0].id, !cases[i].id);
+		if (cases[i].id)
+			assert_string_equal(spec->disks[0].id, cases[i].id);
+		mvm_spec_free(spec);
+	}
+}
+
+static void test_too_many_disks(void **state)
+{
+	struct mvm_spec *spec = new_spec();
+
+	(void)state;
+	for (unsigned i = 0; i < SPEC_USER_DISKS; i++)
+		assert_int_equal(mvm_spec_set(spec, "disk", "a", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "disk", "a", NULL), -E2BIG);
+	mvm_spec_free(spec);
+}
+
+static void test_check(void **state)
+{
+	struct mvm_spec *spec = new_spec();
+	struct mvm_error err;
+
+	(void)state;
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--rootfs"));
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "no command"));
+	assert_false(mvm_spec_has(spec, "args"));
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
+	assert_true(mvm_spec_has(spec, "args"));
+	assert_int_equal(mvm_spec_check(spec, &err), 0);
+	assert_int_equal(mvm_spec_set(spec, "rw", NULL, NULL), 0);
+	assert_int_equal(mvm_spec_check(spec, &err), 0);
+	assert_int_equal(mvm_spec_set(spec, "scratch", "8m", NULL), 0);
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--scratch"));
+	mvm_spec_free(spec);
+}
+
+static void test_arguments_too_large(void **state)
+{
+	struct mvm_spec *spec = new_spec();
+	char *huge = calloc(1, SPEC_ARG_MAX + 1);
+	const char *args[64] = { NULL };
+
+	(void)state;
+	memset(huge, 'a', SPEC_ARG_MAX);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ huge, NULL }, NULL), -E2BIG);
+	huge[SPEC_ARG_MAX - 1] = '\0';
+	for (unsigned i = 0; i < 30; i++)
+		args[i] = huge;
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, args, NULL), 0);
+	assert_int_equal(mvm_spec_check(spec, NULL), -E2BIG);
+	args[20] = NULL;
+	assert_int_equal(mvm_spec_set_args(spec, args, NULL), 0);
+	assert_int_equal(mvm_spec_check(spec, NULL), 0);
+	free(huge);
+	mvm_spec_free(spec);
+}
+
+static void test_env_file(void **state)
+{
+	static const char *const defaults[] = { "PATH=/bin", "A=default", NULL };
+	char path[] = "/tmp/test_spec.XXXXXX";
+	int fd = mkstemp(path);
+	struct mvm_spec *spec = new_spec();
+	struct mvm_error err;
+	const char **env;
+	size_t n;
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_true(dprintf(fd, "# comment\n\n  A=file\r\nB=two words\nC=#kept\nAB=3") > 0);
+	assert_int_equal(mvm_spec_set(spec, "env", "A=flag", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "env-file", path, &err), 0);
+	assert_int_equal(spec_environment(spec, defaults, &env, &n), 0);
+	assert_int_equal(n, 5);
+	assert_string_equal(env[0], "A=flag");
+	assert_string_equal(env[1], "AB=3");
+	assert_string_equal(env[2], "B=two words");
+	assert_string_equal(env[3], "C=#kept");
+	assert_string_equal(env[4], "PATH=/bin");
+	free(env);
+	assert_true(dprintf(fd, "\nNOVALUE\n") > 0);
+	assert_int_equal(mvm_spec_set(spec, "env-file", path, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "line 7"));
+	(void)close(fd);
+	(void)unlink(path);
+	mvm_spec_free(spec);
+}
+
+static void test_json_round_trip(void **state)
+{
+	static const char *const set[][2] = {
+		{ "rootfs", "dir/app \"x\".img" },
+		{ "scratch", "9m" },
+		{ "disk", "a,b,ro,id=x" },
+		{ "disk", "c" },
+		{ "memory", "512m" },
+		{ "vcpus", "3" },
+		{ "env", "A=\303\244\377\001" }, /* any byte but NUL is a value */
+		{ "workdir", "/w" },
+		{ "user", "u:g" },
+		{ "hostname", "h" },
+		{ "interactive", NULL },
+		{ "tty", NULL },
+		{ "timeout", "1500ms" },
+		{ "boot-timeout", "3s" },
+		{ "kernel", "k" },
+		{ "cmdline", "a b" },
+		{ "initrd", "i" },
+		{ "console", "c" },
+		{ "log-level", "error" },
+		{ "receipt", "fd:9" },
+	};
+	struct mvm_spec *spec = new_spec(), *back;
+	struct mvm_error err;
+	char *json, *again;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]); i++)
+		assert_int_equal(mvm_spec_set(spec, set[i][0], set[i][1], NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "sh", "-c", "\377\n", "", NULL }, NULL), 0);
+	assert_int_equal(mvm_spec_to_json(spec, &json, &err), 0);
+	if (mvm_spec_from_json(json, strlen(json), &back, &err) < 0)
+		fail_msg("%s: %s", json, err.text);
+	assert_string_equal(back->rootfs, spec->rootfs);
+	assert_int_equal(back->memory, 512 << 20);
+	assert_int_equal(back->timeout_ns, 1500000000);
+	assert_int_equal(back->log_level, MVM_LOG_ERROR);
+	assert_true(back->tty && back->interactive && !back->rw);
+	assert_int_equal(back->ndisks, 2);
+	assert_string_equal(back->disks[0].file, "a,b");
+	assert_string_equal(back->env.v[0], "A=\303\244\377\001");
+	assert_string_equal(back->args.v[2], "\377\n");
+	assert_string_equal(back->args.v[3], "");
+	assert_int_equal(mvm_spec_to_json(back, &again, &err), 0);
+	assert_string_equal(again, json);
+	free(json);
+	free(again);
+	mvm_spec_free(spec);
+	mvm_spec_free(back);
+}
+
+static void test_json_refused(void **state)
+{
+	static const struct {
+		const char *json, *says;
+	} cases[] = {
+		{ "", "not JSON" },
+		{ "{", "not JSON" },
+		{ "[]", "not a JSON object" },
+		{ "{} x", "not JSON" },
+		{ "{\"rotfs\":\"x\"}", "did you mean rootfs" },
+		{ "{\"frobnicate\":1}", "unknown key" },
+		{ "{\"memory\":\"1t\"}", "not a size" },
+		{ "{\"memory\":-1}", "not a size" },
+		{ "{\"memory\":null}", "plain value" },
+		{ "{\"rootfs\":{}}", "plain value" },
+		{ "{\"rootfs\":[\"a\"]}", "plain value" },
+		{ "{\"rootfs\":\"a\\u0000b\"}", "plain value" },
+		{ "{\"env\":[\"A\"]}", "NAME=VALUE" },
+		{ "{\"args\":\"sh\"}", "not an array" },
+		{ "{\"args\":[1]}", "entry 0" },
+		{ "{\"args\":[\"a\\u0000b\"]}", "entry 0" },
+		{ "{\"disk\":[{\"path\":\"x\"}]}", "file, ro and id" },
+		{ "{\"disk\":[{\"ro\":true}]}", "no file" },
+		{ "{\"disk\":[[[[]]]]}", "not JSON" }, /* deeper than a spec can be */
+		{ "{\"rw\":\"maybe\"}", "true or false" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mvm_spec *spec = NULL;
+		struct mvm_error err = { 0 };
+
+		if (mvm_spec_from_json(cases[i].json, strlen(cases[i].json), &spec, &err) >= 0 ||
+		    !strstr(err.text, cases[i].says))
+			fail_msg("%s: %s", cases[i].json, err.text);
+		assert_null(spec);
+	}
+}
+
+static void test_json_plain_forms(void **state)
+{
+	static const char json[] = "{\"rootfs\":\"a\",\"memory\":\"1g\",\"vcpus\":2,\"rw\":true,\"env\":\"A=1\","
+				   "\"disk\":[\"b,ro\",{\"file\":\"c\",\"id\":\"i\"}],\"args\":[\"sh\"]}";
+	struct mvm_spec *spec;
+	struct mvm_error err;
+
+	(void)state;
+	assert_int_equal(mvm_spec_from_json(json, sizeof(json) - 1, &spec, &err), 0);
+	assert_int_equal(spec->memory, 1 << 30);
+	assert_int_equal(spec->vcpus, 2);
+	assert_true(spec->rw && spec->disks[0].ro && !spec->disks[1].ro);
+	assert_string_equal(spec->env.v[0], "A=1");
+	mvm_spec_free(spec);
+}
+
+static void test_harmless(void **state)
+{
+	static const struct {
+		const char *in, *out;
+	} cases[] = {
+		{ "plain text", "plain text" },
+		{ "a\033[31mb\n\t\177", "a?[31mb???" },
+		{ "\303\244\342\202\254\360\237\230\200", "\303\244\342\202\254\360\237\230\200" },
+		{ "\302\233x", "??x" }, /* U+009B, a terminal's CSI */
+		{ "\233x\377", "?x?" },
+		{ "\303", "?" },
+		{ "\340\200\200", "???" }, /* overlong */
+		{ "\355\240\200", "???" }, /* surrogate */
+		{ "\342\200\256x", "???x" }, /* right-to-left override */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char text[64];
+
+		(void)snprintf(text, sizeof(text), "%s", cases[i].in);
+		text_harmless(text);
+		assert_string_equal(text, cases[i].out);
+	}
+}
+
+static void test_distance(void **state)
+{
+	(void)state;
+	assert_int_equal(text_distance("", ""), 0);
+	assert_int_equal(text_distance("abc", ""), 3);
+	assert_int_equal(text_distance("memory", "memroy"), 1);
+	assert_int_equal(text_distance("rootfs", "rotfs"), 1);
+	assert_int_equal(text_distance("kitten", "sitting"), 3);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_disk_forms),
+		cmocka_unit_test(test_too_many_disks),
+		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_arguments_too_large),
+		cmocka_unit_test(test_env_file),
+		cmocka_unit_test(test_json_round_trip),
+		cmocka_unit_test(test_json_refused),
+		cmocka_unit_test(test_json_plain_forms),
+		cmocka_unit_test(test_harmless),
+		cmocka_unit_test(test_distance),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,218 @@
+/* State folders: made, proved alive, reclaimed when stale, never through a planted link. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/state_dir.h"
+
+static char folder[] = "/tmp/test_state_dir.XXXXXX";
+static char parent[64], path[256];
+
+static const char *in_parent(const char *name)
+{
+	(void)snprintf(path, sizeof(path), "%s/%s", parent, name);
+	return path;
+}
+
+static struct state_dir created(void)
+{
+	struct state_dir dir = STATE_DIR_NONE;
+	struct mvm_error err = { 0 };
+
+	if (state_dir_create(parent, &dir, &err) < 0)
+		fail_msg("%s", err.text);
+	return dir;
+}
+
+static void test_create_and_remove(void **state)
+{
+	struct state_dir dir = created();
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(strlen(dir.id), MVM_ID_LEN);
+	assert_int_equal(strspn(dir.id, "0123456789abcdef"), MVM_ID_LEN);
+	assert_int_equal(stat(parent, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_int_equal(stat(in_parent(dir.id), &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0700);
+	assert_int_equal(state_dir_write(&dir, "state.json", "{}", NULL), 0);
+	assert_int_equal(state_dir_write(&dir, "state.json", "{\"a\":1}", NULL), 0);
+	assert_int_equal(state_dir_write(&dir, "other", "x", NULL), 0);
+	state_dir_remove(&dir);
+	assert_int_equal(dir.fd, -1);
+	assert_int_equal(rmdir(parent), 0); /* so it is empty */
+}
+
+static void test_two_at_once(void **state)
+{
+	struct state_dir a = created(), b = created();
+
+	(void)state;
+	assert_string_not_equal(a.id, b.id);
+	assert_int_equal(state_dir_reclaim(&a), 0); /* b lives */
+	assert_int_equal(access(in_parent(b.id), F_OK), 0);
+	state_dir_remove(&b);
+	state_dir_remove(&a);
+}
+
+static void test_reclaim(void **state)
+{
+	struct state_dir dead = created(), live = created();
+	char id[MVM_ID_LEN + 1];
+
+	(void)state;
+	memcpy(id, dead.id, sizeof(id));
+	assert_int_equal(state_dir_write(&dead, "state.json", "{}", NULL), 0);
+	state_dir_close(&dead); /* as the kernel does for a killed process */
+	assert_int_equal(access(in_parent(id), F_OK), 0);
+	/* Things that are no run's are left alone. */
+	assert_int_equal(mkdir(in_parent("not-a-run"), 0700), 0);
+	assert_int_equal(mkdir(in_parent("0123456789ABCDEF"), 0700), 0);
+	assert_int_equal(symlink("/", in_parent("0123456789ab")), 0);
+	/* One that died between mkdir and its lock. */
+	assert_int_equal(mkdir(in_parent("00000000000a"), 0700), 0);
+	assert_int_equal(state_dir_reclaim(&live), 2);
+	assert_int_equal(access(in_parent(id), F_OK), -1);
+	assert_int_equal(access(in_parent("00000000000a"), F_OK), -1);
+	assert_int_equal(access(in_parent(live.id), F_OK), 0);
+	assert_int_equal(unlink(in_parent("0123456789ab")), 0);
+	assert_int_equal(rmdir(in_parent("not-a-run")), 0);
+	assert_int_equal(rmdir(in_parent("0123456789ABCDEF")), 0);
+	assert_int_equal(state_dir_reclaim(&live), 0);
+	state_dir_remove(&live);
+}
+
+static void test_reclaim_waits_for_creators(void **state)
+{
+	struct state_dir dead = created(), live = created();
+	int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	(void)state;
+	state_dir_close(&dead);
+	assert_int_equal(flock(fd, LOCK_SH), 0); /* somebody is creating a folder */
+	assert_int_equal(state_dir_reclaim(&live), 0);
+	(void)close(fd);
+	assert_int_equal(state_dir_reclaim(&live), 1);
+	state_dir_remove(&live);
+}
+
+static void test_lock_dies_with_its_holder(void **state)
+{
+	struct state_dir live = created();
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		struct state_dir dir = STATE_DIR_NONE;
+
+		_exit(state_dir_create(parent, &dir, NULL) < 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_int_equal(state_dir_reclaim(&live), 1);
+	state_dir_remove(&live);
+}
+
+/* refused(WORD): creation fails with a text that holds it. */
+static void refused(int code, const char *word)
+{
+	struct state_dir dir = STATE_DIR_NONE;
+	struct mvm_error err = { 0 };
+	int r = state_dir_create(parent, &dir, &err);
+
+	if (r != -code || !strstr(err.text, word))
+		fail_msg("%d: %s", r, err.text);
+}
+
+static void test_planted_parents(void **state)
+{
+	char elsewhere[64];
+	struct stat st;
+
+	(void)state;
+	(void)rmdir(parent);
+	(void)snprintf(elsewhere, sizeof(elsewhere), "%s/elsewhere", folder);
+	assert_int_equal(mkdir(elsewhere, 0700), 0);
+	assert_int_equal(symlink("elsewhere", parent), 0);
+	refused(ENOTDIR, "link");
+	assert_int_equal(unlink(parent), 0);
+	assert_int_equal(symlink("dangling", parent), 0);
+	refused(ENOTDIR, "link");
+	assert_int_equal(unlink(parent), 0);
+	assert_int_equal(close(open(parent, O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), 0);
+	refused(ENOTDIR, "link or a file");
+	assert_int_equal(unlink(parent), 0);
+	assert_int_equal(mkdir(parent, 0700), 0);
+	assert_int_equal(chmod(parent, 0777), 0);
+	refused(EPERM, "chmod 700");
+	assert_int_equal(chmod(parent, 0700), 0);
+	if (geteuid() == 0) {
+		assert_int_equal(chown(parent, 12345, 0), 0);
+		refused(EPERM, "belongs to uid 12345");
+		assert_int_equal(chown(parent, 0, 0), 0);
+	}
+	assert_int_equal(stat(elsewhere, &st), 0);
+	assert_int_equal(st.st_nlink, 2); /* nothing was put there */
+	assert_int_equal(rmdir(elsewhere), 0);
+}
+
+static void test_parent_names(void **state)
+{
+	char name[PATH_MAX], *long_name = calloc(1, PATH_MAX + 8);
+
+	(void)state;
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", "/run/user/7", 1), 0);
+	assert_int_equal(state_dir_parent(name, NULL), 0);
+	assert_string_equal(name, geteuid() == 0 ? "/run/mvm" : "/run/user/7/mvm");
+	memset(long_name, 'x', PATH_MAX);
+	long_name[0] = '/';
+	assert_int_equal(setenv("XDG_RUNTIME_DIR", long_name, 1), 0);
+	assert_int_equal(state_dir_parent(name, NULL), geteuid() == 0 ? 0 : -ENAMETOOLONG);
+	assert_int_equal(unsetenv("XDG_RUNTIME_DIR"), 0);
+	assert_int_equal(state_dir_parent(name, NULL), 0);
+	assert_true(geteuid() == 0 || !strncmp(name, "/tmp/mvm-", 9));
+	free(long_name);
+}
+
+static int make_folder(void **state)
+{
+	(void)state;
+	if (!mkdtemp(folder))
+		return -1;
+	(void)snprintf(parent, sizeof(parent), "%s/mvm", folder);
+	return 0;
+}
+
+static int remove_folder(void **state)
+{
+	(void)state;
+	(void)rmdir(parent);
+	return rmdir(folder); /* whatever a test left behind makes this fail */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_create_and_remove),
+		cmocka_unit_test(test_two_at_once),
+		cmocka_unit_test(test_reclaim),
+		cmocka_unit_test(test_reclaim_waits_for_creators),
+		cmocka_unit_test(test_lock_dies_with_its_holder),
+		cmocka_unit_test(test_planted_parents),
+		cmocka_unit_test(test_parent_names),
+	};
+
+	return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
