@@ -7,6 +7,7 @@
 #define READ_IOV      64U /* pieces of guest memory per readv() */
 #define RX_TURNS      128U /* connections served per run, then other devices have their turn */
 #define RX_BYTES      (1U << 20) /* payload per run */
+#define RX_TELL       (32U << 10) /* payload of one turn that is worth an interrupt of its own */
 #define RX_RUN_POPS   4096U /* looks at the queue per run */
 #define PAYLOAD_FIRST (uint32_t)sizeof(struct vsock_hdr)
 
@@ -281,6 +282,7 @@ void vsock_rx_run(struct vsock *vs)
 
 	while (vs->dev.live && (vs->nrsts || !TAILQ_EMPTY(&vs->ready))) {
 		struct vsock_conn *conn;
+		uint32_t n;
 
 		if (turns++ == RX_TURNS || moved >= RX_BYTES) {
 			vsock_schedule(vs);
@@ -295,9 +297,12 @@ void vsock_rx_run(struct vsock *vs)
 		conn = TAILQ_FIRST(&vs->ready);
 		TAILQ_REMOVE(&vs->ready, conn, ready_link);
 		conn->ready = false;
-		moved += serve(conn);
+		n = serve(conn);
+		moved += n;
 		if (wants_turn(conn))
 			vsock_conn_want(conn, 0); /* to the end of the line */
+		if (n >= RX_TELL && vs->dev.live)
+			virtio_dev_used(&vs->dev, VSOCK_RX); /* the guest reads these while we read more */
 	}
 	if (turns && vs->dev.live)
 		virtio_dev_used(&vs->dev, VSOCK_RX);
