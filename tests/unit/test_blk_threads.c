@@ -20,6 +20,9 @@
 
 #include "blk_guest.h"
 
+#define IN_FLIGHT VIRTIO_BLK_THREADS /* slow requests at a time */
+#define ALL       (IN_FLIGHT + 2) /* and two that wait */
+
 /* ---- many at once ---- */
 
 struct slot {
@@ -66,7 +69,7 @@ static void reap(struct slot *slots, unsigned nslots, unsigned n)
 	}
 }
 
-/* Slow requests run beside each other: one kick for all, four at a time, and the rest follows. */
+/* Slow requests run beside each other: one kick for all, as many at a time as there are threads, and the rest follows. */
 static void test_slow_requests_are_parallel(void **state)
 {
 	struct slot slots[16];
@@ -79,7 +82,7 @@ static void test_slow_requests_are_parallel(void **state)
 		submit(&slots[i], VIRTIO_BLK_T_IN, i);
 	}
 	(void)fake_kick(&drv.queues[0]);
-	host_wait_held(4);
+	host_wait_held(IN_FLIGHT);
 	assert_int_equal(drv.queues[0].used->idx, 0);
 	host_hold(false);
 	reap(slots, 16, 16);
@@ -183,18 +186,18 @@ static bool resetting(void)
 /* A reset waits for what is in flight, and what was in flight never reaches the rings afterwards. */
 static void test_reset_waits(void **state)
 {
-	struct slot slots[6];
+	struct slot slots[ALL];
 	pthread_t vcpu;
 
 	(void)state;
 	bring_up(0, &fault_io, EVENT_F, 0);
 	host_hold(true);
-	for (unsigned i = 0; i < 6; i++) {
+	for (unsigned i = 0; i < ALL; i++) {
 		slots[i] = slot_new(512);
 		submit(&slots[i], VIRTIO_BLK_T_IN, i);
 	}
 	(void)fake_kick(&drv.queues[0]);
-	host_wait_held(4);
+	host_wait_held(IN_FLIGHT);
 	assert_int_equal(pthread_create(&vcpu, NULL, do_reset, NULL), 0);
 	/* another vCPU sees the reset under way, and cannot interfere */
 	while (!resetting())
@@ -205,9 +208,9 @@ static void test_reset_waits(void **state)
 	(void)pthread_join(vcpu, NULL);
 	assert_int_equal(fake_get(&drv, VIRTIO_MMIO_STATUS), 0);
 	assert_int_equal(drv.queues[0].used->idx, 0);
-	for (unsigned i = 0; i < 6; i++)
+	for (unsigned i = 0; i < ALL; i++)
 		assert_int_equal(slot_status(&slots[i]), NONE);
-	assert_int_equal(host.reads, 4);
+	assert_int_equal(host.reads, IN_FLIGHT);
 	assert_int_equal(fake_probe(&drv, EVENT_F, 0), 0);
 	assert_int_equal(read_disk(0, 512), VIRTIO_BLK_S_OK);
 }
@@ -222,57 +225,57 @@ static void *let_go(void *arg)
 }
 
 /*
- * Saved with four requests held in the middle and two more waiting: the original's results reach the
+ * Saved with a request held in the middle by every thread and two more waiting: the original's results reach the
  * guest never, the clone's exactly once.
  */
 static void test_snapshot_in_the_middle(void **state)
 {
-	struct slot slots[6];
+	struct slot slots[ALL];
 	struct state_writer saved;
 	pthread_t thread;
 
 	(void)state;
 	bring_up(0, &fault_io, EVENT_F | FLUSH_F, 0);
 	host_hold(true);
-	for (unsigned i = 0; i < 6; i++) {
+	for (unsigned i = 0; i < ALL; i++) {
 		slots[i] = slot_new(1024);
 		pattern(fake_ptr(&drv, slots[i].data), 1024, 200 + i);
 		submit(&slots[i], i % 2 ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN, 10 * i);
 	}
 	(void)fake_kick(&drv.queues[0]);
-	host_wait_held(4);
+	host_wait_held(IN_FLIGHT);
 	fake_save(&drv, &saved);
 	/* the original's calls end only now, after its state was taken */
 	assert_int_equal(pthread_create(&thread, NULL, let_go, NULL), 0);
 	assert_int_equal(fake_restore(&drv, disk_new(0, &fault_io), &saved), 0);
 	(void)pthread_join(thread, NULL);
-	reap(slots, 6, 6);
-	assert_int_equal(drv.queues[0].used->idx, 6);
-	assert_int_equal(host.reads + host.writes, 10); /* four of them twice */
-	for (unsigned i = 0; i < 6; i++) {
+	reap(slots, ALL, ALL);
+	assert_int_equal(drv.queues[0].used->idx, ALL);
+	assert_int_equal(host.reads + host.writes, ALL + IN_FLIGHT); /* what was held, twice */
+	for (unsigned i = 0; i < ALL; i++) {
 		assert_int_equal(slot_status(&slots[i]), VIRTIO_BLK_S_OK);
 		assert_true(same(slots[i].data, 10 * i, 1024));
 	}
 	assert_int_equal(read_disk(0, 512), VIRTIO_BLK_S_OK);
-	assert_int_equal(drv.queues[0].used->idx, 7);
+	assert_int_equal(drv.queues[0].used->idx, ALL + 1);
 	state_writer_free(&saved);
 }
 
 /* Paused with requests held, then resumed: they complete once, in the original. */
 static void test_pause_and_resume(void **state)
 {
-	struct slot slots[6];
+	struct slot slots[ALL];
 	struct state_writer saved;
 
 	(void)state;
 	bring_up(0, &fault_io, EVENT_F, 0);
 	host_hold(true);
-	for (unsigned i = 0; i < 6; i++) {
+	for (unsigned i = 0; i < ALL; i++) {
 		slots[i] = slot_new(512);
 		submit(&slots[i], VIRTIO_BLK_T_IN, i);
 	}
 	(void)fake_kick(&drv.queues[0]);
-	host_wait_held(4);
+	host_wait_held(IN_FLIGHT);
 	fake_save(&drv, &saved);
 	host_hold(false);
 	(void)pthread_mutex_lock(&host.lock);
@@ -281,10 +284,10 @@ static void test_pause_and_resume(void **state)
 	(void)pthread_mutex_unlock(&host.lock);
 	assert_int_equal(drv.queues[0].used->idx, 0);
 	virtio_mmio_resume(drv.mmio);
-	reap(slots, 6, 6);
-	assert_int_equal(host.reads, 6);
-	/* and the state saved meanwhile still speaks of four */
-	assert_int_equal(saved.len, 44 + 34 + 14 + 4 * 2);
+	reap(slots, ALL, ALL);
+	assert_int_equal(host.reads, ALL);
+	/* and the state saved meanwhile still speaks of what was held */
+	assert_int_equal(saved.len, 44 + 34 + 14 + IN_FLIGHT * 2);
 	state_writer_free(&saved);
 }
 

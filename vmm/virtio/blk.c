@@ -1,7 +1,7 @@
 /*
  * virtio-blk (virtio 1.2 §5.2): the device and its threads. README.md beside this file says why threads.
  *
- * Each disk has BLK_THREADS threads of its own. Idle ones sleep in epoll_wait on one epoll instance
+ * Each disk has VIRTIO_BLK_THREADS threads of its own. Idle ones sleep in epoll_wait on one epoll instance
  * that holds the kick eventfd, edge-triggered: the kernel wakes exactly one per kick, the one that
  * slept last. A thread that wakes pops a request, does it and pushes it, so at queue depth 1 no
  * request ever changes threads. Reads that lie in the page cache are done one after another by one
@@ -29,7 +29,6 @@
 
 #include "mvm/cleanup.h"
 
-#define BLK_THREADS  4U
 #define THREAD_STACK (64U << 10) /* bytes */
 #define QUEUE_SIZE   256
 #define IRQ_BATCH    8U /* cached reads per interrupt at most */
@@ -40,7 +39,7 @@ struct blk;
 struct worker {
 	struct blk *blk;
 	pthread_t thread;
-	unsigned index;
+	char name[16];
 	bool busy; /* req was popped and not pushed yet (L) */
 	struct blk_request req;
 };
@@ -59,7 +58,7 @@ struct blk {
 	uint16_t redo[QUEUE_SIZE]; /* heads that were in flight when the state was saved, done again */
 	unsigned nredo, redone;
 	unsigned nthreads;
-	struct worker workers[BLK_THREADS];
+	struct worker workers[VIRTIO_BLK_THREADS];
 };
 
 static struct blk *blk_of(struct virtio_dev *dev)
@@ -171,10 +170,8 @@ static void *worker_main(void *arg)
 	struct worker *w = arg;
 	struct blk *blk = w->blk;
 	struct epoll_event event;
-	char name[16];
 
-	(void)snprintf(name, sizeof(name), "%.11s-%u", blk->dev.name, w->index);
-	(void)pthread_setname_np(pthread_self(), name); /* by prctl: there is no /proc in the jail */
+	(void)pthread_setname_np(pthread_self(), w->name); /* by prctl: there is no /proc in the jail */
 	(void)pthread_mutex_lock(&blk->dev.lock);
 	while (!blk->stopping) {
 		serve(w);
@@ -339,11 +336,11 @@ static int start_threads(struct blk *blk)
 	err = pthread_attr_setstacksize(&attr, THREAD_STACK);
 	(void)sigfillset(&all);
 	(void)pthread_sigmask(SIG_SETMASK, &all, &before); /* inherited: signals are the main thread's */
-	while (!err && blk->nthreads < BLK_THREADS) {
+	while (!err && blk->nthreads < VIRTIO_BLK_THREADS) {
 		struct worker *w = &blk->workers[blk->nthreads];
 
 		w->blk = blk;
-		w->index = blk->nthreads;
+		(void)snprintf(w->name, sizeof(w->name), "%.11s-%u", blk->dev.name, blk->nthreads);
 		err = pthread_create(&w->thread, &attr, worker_main, w);
 		if (!err)
 			blk->nthreads++;

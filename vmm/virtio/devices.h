@@ -5,6 +5,12 @@
 #include "mvm/vmm_config.h"
 #include "virtio/virtio.h"
 
+/*
+ * Threads of each disk, made with it and never more: what pids.max has to count. Random reads at
+ * queue depth 32 that miss the page cache: 30,000 a second with 1, 47,000 with 4, 63,000 with 8, 68,000 with 16.
+ */
+#define VIRTIO_BLK_THREADS 8U
+
 /* Takes disk->fd over on success. Worker threads do the I/O; see blk.c. */
 int virtio_blk_new(const struct vmm_disk *disk, const char *name, const struct guestmem *gm, struct loop *loop,
 		   struct virtio_dev **ret_dev);
