@@ -24,9 +24,9 @@ static const struct {
 	{ "allow-missing", 0, "there is nothing to allow yet" },
 };
 
-static int fail(struct mvm_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int refuse(struct mvm_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
-static int fail(struct mvm_error *err, int code, const char *fmt, ...)
+static int refuse(struct mvm_error *err, int code, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -57,8 +57,8 @@ static int check_later(const char *name, size_t len, char letter, struct mvm_err
 			   : strlen(later[i].name) != len || memcmp(later[i].name, name, len))
 			continue;
 		if (later[i].letter)
-			return fail(err, ENOTSUP, "-%c/--%s: %s", later[i].letter, later[i].name, later[i].text);
-		return fail(err, ENOTSUP, "--%s: %s", later[i].name, later[i].text);
+			return refuse(err, ENOTSUP, "-%c/--%s: %s", later[i].letter, later[i].name, later[i].text);
+		return refuse(err, ENOTSUP, "--%s: %s", later[i].name, later[i].text);
 	}
 	return 0;
 }
@@ -106,7 +106,7 @@ static int parse_short(const char *arg, const char *next, struct mvm_spec *spec,
 		}
 		if (!option) {
 			r = check_later(NULL, 0, *arg, err);
-			return r < 0 ? r : fail(err, EINVAL, "-%c: unknown: mvm run --help lists the options", *arg);
+			return r < 0 ? r : refuse(err, EINVAL, "-%c: unknown: mvm run --help lists the options", *arg);
 		}
 		if (!option->metavar) {
 			r = mvm_spec_set(spec, option->name, NULL, err);
@@ -133,8 +133,8 @@ int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_ar
 		if (!strcmp(arg, "--"))
 			break;
 		if (arg[0] != '-' || !arg[1])
-			return fail(err, EINVAL, "%.200s: unexpected: the command goes after --, as in: -- %.200s", arg,
-				    arg);
+			return refuse(err, EINVAL, "%.200s: unexpected: the command goes after --, as in: -- %.200s",
+				      arg, arg);
 		r = arg[1] == '-' ? parse_long(arg + 2, next, spec, &args, err)
 				  : parse_short(arg + 1, next, spec, &args, err);
 		if (r < 0)

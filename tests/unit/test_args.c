@@ -1,0 +1,162 @@
+/* The command line of `mvm run`. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "lib/spec.h"
+
+/* The CLI is a program, not an archive: its parser is compiled in here. */
+#include "../../tools/mvm/args.c"
+
+#define ARGS_MAX 12
+
+static int parse(const char *const *words, struct mvm_spec **ret_spec, struct args *args, struct mvm_error *err)
+{
+	char copies[ARGS_MAX][128], *argv[ARGS_MAX + 1];
+	int argc = 1, r;
+
+	argv[0] = strcpy(copies[0], "run");
+	for (; words[argc - 1]; argc++)
+		argv[argc] = strcpy(copies[argc], words[argc - 1]);
+	argv[argc] = NULL;
+	assert_int_equal(mvm_spec_new(ret_spec), 0);
+	r = args_parse(argc, argv, *ret_spec, args, err);
+	if (r < 0) {
+		mvm_spec_free(*ret_spec);
+		*ret_spec = NULL;
+	}
+	return r;
+}
+
+static void test_refused(void **state)
+{
+	static const struct {
+		const char *words[ARGS_MAX];
+		const char *says;
+	} cases[] = {
+		{ { "--rotfs", "x" }, "--rotfs: unknown: did you mean --rootfs" },
+		{ { "--rotfs=x" }, "did you mean --rootfs" },
+		{ { "--frobnicate" }, "--frobnicate: unknown" },
+		{ { "-x" }, "-x: unknown" },
+		{ { "-ix" }, "-x: unknown" },
+		{ { "--rootfs" }, "needs a value" },
+		{ { "-m" }, "-m/--memory: needs a value" },
+		{ { "-im" }, "-m/--memory: needs a value" },
+		{ { "--rw=maybe" }, "true or false" },
+		{ { "ls", "-l" }, "after --" },
+		{ { "-" }, "after --" },
+		{ { "" }, "after --" },
+		{ { "-v", "a:b" }, "-v/--volume: there are no volumes yet" },
+		{ { "-va:b" }, "-v/--volume" },
+		{ { "--volume", "a:b" }, "-v/--volume" },
+		{ { "-p", "80:80" }, "-p/--publish" },
+		{ { "--publish=80" }, "-p/--publish" },
+		{ { "--net", "x" }, "--net: " },
+		{ { "-d" }, "-d/--detach" },
+		{ { "--name", "x" }, "--name: " },
+		{ { "--cpus", "1.5" }, "-c sets" },
+		{ { "--idle-timeout", "3" }, "--idle-timeout" },
+		{ { "-e", "A" }, "-e/--env: 'A' is no NAME=VALUE" },
+		{ { "--rot\033fs" }, "--rot?fs" },
+		{ { "ls\033" }, "ls?" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mvm_error err = { 0 };
+		struct mvm_spec *spec;
+		struct args args;
+		int r = parse(cases[i].words, &spec, &args, &err);
+
+		if (r >= 0 || !strstr(err.text, cases[i].says))
+			fail_msg("%s: %d, %s", cases[i].words[0], r, err.text);
+	}
+	(void)state;
+}
+
+static void test_forms(void **state)
+{
+	/* All say the same. */
+	static const char *const forms[][ARGS_MAX] = {
+		{ "-it", "-m64m", "-c", "2", "-eA=1", "--rootfs=x", "--", "sh", "-c", "--", NULL },
+		{ "-i", "-t", "-m", "64m", "-c2", "-e", "A=1", "--rootfs", "x", "--", "sh", NULL },
+		{ "--tty", "-ic2", "--memory", "64m", "--env=A=1", "--rootfs", "x", "--rm", "--", "sh", NULL },
+		{ "--interactive=true", "-t", "-m=64m", "--vcpus=2", "-e", "A=1", "--rootfs", "x", "--", "sh", NULL },
+	};
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		struct mvm_error err;
+		struct mvm_spec *spec;
+		struct args args;
+
+		if (parse(forms[i], &spec, &args, &err) < 0)
+			fail_msg("form %zu: %s", i, err.text);
+		assert_true(spec->tty && spec->interactive && !spec->rw && !args.help);
+		assert_int_equal(spec->memory, 64 << 20);
+		assert_int_equal(spec->vcpus, 2);
+		assert_string_equal(spec->env.v[0], "A=1");
+		assert_string_equal(spec->rootfs, "x");
+		assert_int_equal(spec->args.n, i == 0 ? 3 : 1);
+		assert_string_equal(spec->args.v[0], "sh");
+		if (i == 0)
+			assert_string_equal(spec->args.v[2], "--");
+		mvm_spec_free(spec);
+	}
+	(void)state;
+}
+
+static void test_help_and_nothing(void **state)
+{
+	static const char *const asked[][ARGS_MAX] = { { "--help", NULL }, { "-h", NULL }, { "-ih", NULL } };
+	static const char *const nothing[] = { NULL }, *const dashes[] = { "--", NULL };
+	struct mvm_error err;
+	struct mvm_spec *spec;
+	struct args args;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+		assert_int_equal(parse(asked[i], &spec, &args, &err), 0);
+		assert_true(args.help);
+		mvm_spec_free(spec);
+	}
+	assert_int_equal(parse(nothing, &spec, &args, &err), 0);
+	assert_false(args.help || mvm_spec_has(spec, "args"));
+	mvm_spec_free(spec);
+	assert_int_equal(parse(dashes, &spec, &args, &err), 0);
+	assert_false(mvm_spec_has(spec, "args"));
+	mvm_spec_free(spec);
+}
+
+/* No flag may be promised for later and be there as well; no letter may have two meanings. */
+static void test_tables_agree(void **state)
+{
+	const struct mvm_option *a, *b;
+
+	(void)state;
+	for (size_t i = 0; (a = mvm_spec_option(i)); i++) {
+		for (size_t j = 0; j < i && (b = mvm_spec_option(j)); j++) {
+			assert_string_not_equal(a->name, b->name);
+			assert_true(!a->letter || a->letter != b->letter);
+		}
+		for (size_t j = 0; j < sizeof(later) / sizeof(later[0]); j++) {
+			assert_string_not_equal(a->name, later[j].name);
+			assert_true(!a->letter || a->letter != later[j].letter);
+		}
+		assert_true(a->letter != 'h' && strcmp(a->name, "help") != 0 && strcmp(a->name, "rm") != 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_help_and_nothing),
+		cmocka_unit_test(test_tables_agree),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,239 @@
+/* Receipts: their contents, their places, and digests. */
+#include <errno.h>
+#include <fcntl.h>
+#include <json-c/json.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/receipt.h"
+
+static char folder[] = "/tmp/test_receipt.XXXXXX";
+
+static const char *field(json_object *root, const char *pointer)
+{
+	json_object *found = NULL;
+
+	if (json_pointer_get(root, pointer, &found) != 0)
+		return "(missing)";
+	return found ? json_object_get_string(found) : "(null)";
+}
+
+static void test_contents(void **state)
+{
+	struct verdict verdict = { .kind = VERDICT_GUEST_PANIC, .status = 125, .cause = "the \"kernel\"\npanicked" };
+	struct proto_exited exited = { .kind = le32_of(PROTO_EXIT_STATUS), .value = le32_of(9) };
+	struct digest done = { .done = true, .fd = 0, .hex = "abc" }, none = { .done = true, .fd = -1 };
+	struct receipt receipt = {
+		.id = "0123456789ab",
+		.verdict = &verdict,
+		.kernel = "/k",
+		.kernel_size = 5,
+		.fs_type = "erofs",
+		.kernel_digest = &done,
+		.rootfs_digest = &none,
+		.stages = { [STAGE_COMMAND] = 1000, [STAGE_SUPERVISOR] = 1500, [STAGE_ENDED] = 9000 },
+		.agent_version = "1\"",
+		.exited = &exited,
+	};
+	struct mvm_spec *spec;
+	json_object *root;
+	char *text;
+
+	(void)state;
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a/b", NULL), 0);
+	receipt.spec = spec;
+	text = receipt_text(&receipt);
+	root = json_tokener_parse(text);
+	assert_non_null(root);
+	assert_int_equal(text[strlen(text) - 1], '\n');
+	assert_string_equal(field(root, "/id"), "0123456789ab");
+	assert_string_equal(field(root, "/verdict"), "guest-panic");
+	assert_string_equal(field(root, "/status"), "125");
+	assert_string_equal(field(root, "/word_of"), "host");
+	assert_string_equal(field(root, "/cause"), "the \"kernel\"\npanicked");
+	assert_string_equal(field(root, "/image/path"), "a/b");
+	assert_string_equal(field(root, "/image/type"), "erofs");
+	assert_string_equal(field(root, "/image/written"), "false");
+	assert_string_equal(field(root, "/image/sha256"), "(null)"); /* not digested */
+	assert_string_equal(field(root, "/kernel/sha256"), "abc");
+	assert_string_equal(field(root, "/times_ns/command"), "0");
+	assert_string_equal(field(root, "/times_ns/supervisor"), "500");
+	assert_string_equal(field(root, "/times_ns/ended"), "8000");
+	assert_string_equal(field(root, "/times_ns/started"), "(missing)"); /* never came */
+	assert_string_equal(field(root, "/guest/agent"), "1\"");
+	assert_string_equal(field(root, "/guest/exit_value"), "9");
+	(void)json_object_put(root);
+	free(text);
+	/* A run that was refused before there was a spec still has one. */
+	receipt = (struct receipt){ .verdict = &verdict };
+	text = receipt_text(&receipt);
+	root = json_tokener_parse(text);
+	assert_string_equal(field(root, "/id"), "(null)");
+	(void)json_object_put(root);
+	free(text);
+	mvm_spec_free(spec);
+}
+
+static void read_back(const char *path, const char *want)
+{
+	char got[64] = { 0 };
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(read(fd, got, sizeof(got) - 1), (ssize_t)strlen(want));
+	assert_string_equal(got, want);
+	(void)close(fd);
+}
+
+static void test_file(void **state)
+{
+	struct receipt_place place;
+	struct mvm_error err;
+	struct stat before, after;
+	int old;
+
+	(void)state;
+	assert_int_equal(receipt_open("r.json", -1, &place, &err), 0);
+	assert_int_equal(access("r.json", F_OK), -1); /* nothing before there is something to say */
+	assert_int_equal(receipt_write(&place, "id", "first\n", &err), 0);
+	read_back("r.json", "first\n");
+	assert_int_equal(stat("r.json", &before), 0);
+	old = open("r.json", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(receipt_write(&place, "id", "second\n", &err), 0);
+	read_back("r.json", "second\n");
+	assert_int_equal(stat("r.json", &after), 0);
+	assert_int_not_equal(before.st_ino, after.st_ino); /* replaced, never half written */
+	(void)close(old);
+	receipt_close(&place);
+	assert_int_equal(unlink("r.json"), 0);
+}
+
+static void test_places(void **state)
+{
+	static const struct {
+		const char *target;
+		int r;
+	} cases[] = {
+		{ "no/such/folder/r.json", -ENOENT },
+		{ ".", -EISDIR },
+		{ "sub/", -EISDIR },
+		{ "sub", -EISDIR },
+		{ "sub/r.json", 0 },
+		{ "/dev/null", 0 },
+		{ "fd:3", -EBADF }, /* nothing came along */
+	};
+
+	(void)state;
+	assert_int_equal(mkdir("sub", 0700), 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct receipt_place place = RECEIPT_NOWHERE;
+		struct mvm_error err;
+
+		if (receipt_open(cases[i].target, -1, &place, &err) != cases[i].r)
+			fail_msg("%s: %s", cases[i].target, err.text);
+		if (cases[i].r < 0)
+			assert_non_null(strstr(err.text, "--receipt"));
+		receipt_close(&place);
+	}
+	assert_int_equal(rmdir("sub"), 0);
+}
+
+static void test_descriptor(void **state)
+{
+	struct receipt_place place;
+	struct mvm_error err;
+	int pair[2];
+	char got[8] = { 0 };
+
+	(void)state;
+	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+	assert_int_equal(receipt_open("fd:9", pair[0], &place, &err), -EBADF); /* the reading end; closed by it */
+	assert_int_equal(fcntl(pair[0], F_GETFD), -1);
+	(void)close(pair[1]);
+	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
+	assert_int_equal(receipt_open("fd:9", pair[1], &place, &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "text", &err), 0);
+	assert_int_equal(read(pair[0], got, sizeof(got)), 4);
+	assert_string_equal(got, "text");
+	receipt_close(&place);
+	(void)close(pair[0]);
+}
+
+static void test_full_disk(void **state)
+{
+	struct receipt_place place;
+	struct mvm_error err;
+
+	(void)state;
+	assert_int_equal(receipt_open("/dev/full", -1, &place, &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "text", &err), -ENOSPC);
+	assert_non_null(strstr(err.text, "/dev/full: cannot be written: No space left"));
+	receipt_close(&place);
+}
+
+static void digest_of(const char *bytes, size_t len, uint64_t size, int error, const char *hex)
+{
+	struct digest digest;
+	unsigned steps = 0;
+	int fd = open("data", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, bytes, len), (ssize_t)len);
+	digest_init(&digest, fd, size);
+	while (digest_step(&digest))
+		assert_true(++steps < 1000);
+	assert_true(digest.done);
+	assert_int_equal(digest.error, error);
+	if (hex)
+		assert_string_equal(digest.hex, hex);
+	digest_free(&digest);
+	(void)close(fd);
+	assert_int_equal(unlink("data"), 0);
+}
+
+static void test_digests(void **state)
+{
+	struct digest none;
+	char *zeros = calloc(1, 1000000);
+
+	(void)state;
+	/* FIPS 180-2, appendix B.1, and the empty message */
+	digest_of("abc", 3, 3, 0, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+	digest_of("", 0, 0, 0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+	digest_of(zeros, 1000000, 1000000, 0, "d29751f2649b32ff572b5e0a9f541ea660a50f94ff0beedfb0b692b924cc8025");
+	digest_of("abc", 3, 4, -EIO, NULL); /* it shrank meanwhile */
+	digest_init(&none, -1, 0);
+	assert_true(none.done);
+	assert_false(digest_step(&none));
+	free(zeros);
+}
+
+static int enter_folder(void **state)
+{
+	(void)state;
+	return mkdtemp(folder) && chdir(folder) == 0 ? 0 : -1;
+}
+
+static int leave_folder(void **state)
+{
+	(void)state;
+	return chdir("/") == 0 ? rmdir(folder) : -1; /* what was left behind makes this fail */
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_contents),   cmocka_unit_test(test_file),      cmocka_unit_test(test_places),
+		cmocka_unit_test(test_descriptor), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_digests),
+	};
+
+	return cmocka_run_group_tests(tests, enter_folder, leave_folder);
+}
