@@ -357,7 +357,7 @@ static void audit(const struct vsock *vs)
 		CHECK(c->state != VSOCK_OPEN || c->up_over || c->source.fd >= 0);
 		CHECK(!c->want || c->ready || vs->no_io);
 		/* what could be read and has credit has its turn coming */
-		CHECK(!(vsock_conn_can_read(c) && vsock_conn_credit(c)) || c->ready);
+		CHECK(!(vsock_conn_can_read(c) && vsock_credit_left(c)) || c->ready);
 	}
 	CHECK(in_use == vs->nconns);
 	CHECK(buffered == vs->buffered);

@@ -3,7 +3,8 @@
  *
  * Purpose: vsock.c is the device (queues, activation, reset, state, the calls of devices.h);
  *          vsock_tx.c parses what the guest sends; vsock_rx.c builds what it receives;
- *          vsock_conn.c is the connection table and state machine; vsock_buf.c the buffer pool.
+ *          vsock_conn.c is the connection table and state machine; vsock_credit.c the credit of
+ *          both sides; vsock_buf.c the buffer pool.
  * Trust:   packets and rings are the guest's, hostile. Bytes from host sockets are only moved.
  * Ownership: a connection owns its socket; slots live in one array until the device is freed, so
  *          a pointer to a released connection reads state VSOCK_FREE, never freed memory.
@@ -225,6 +226,13 @@ void vsock_rx_run(struct vsock *vs); /* sends what waits, as far as buffers, cre
 void vsock_rx_reset_unknown(struct vsock *vs, uint32_t guest_port, uint32_t host_port, uint16_t type);
 int vsock_rx_take_up(struct vsock *vs); /* after a restore: the snapshot's receive buffers; -EPROTO */
 
+/* vsock_credit.c */
+void vsock_credit_reserve(struct vsock_conn *conn); /* after any change of granted or forwarded */
+uint32_t vsock_credit_grant(struct vsock_conn *conn); /* extends the grant; the buf_alloc to tell the guest */
+void vsock_credit_tell(struct vsock_conn *conn); /* asks for a CREDIT_UPDATE if it is worth one */
+bool vsock_credit_peer(struct vsock_conn *conn, uint32_t buf_alloc, uint32_t fwd_cnt); /* false: absurd */
+uint32_t vsock_credit_left(const struct vsock_conn *conn); /* bytes that the guest has room for */
+
 /* vsock_conn.c */
 struct vsock_conn *vsock_conn_find(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
 struct vsock_conn *vsock_conn_new(struct vsock *vs, uint32_t guest_port, uint32_t host_port,
@@ -234,9 +242,6 @@ void vsock_conn_open(struct vsock_conn *conn); /* both sides agreed */
 void vsock_conn_want(struct vsock_conn *conn, unsigned want);
 void vsock_conn_close(struct vsock_conn *conn, bool rst); /* over for the guest; bytes accepted are still written */
 void vsock_conn_rst_sent(struct vsock_conn *conn);
-bool vsock_conn_peer_credit(struct vsock_conn *conn, uint32_t buf_alloc, uint32_t fwd_cnt); /* false: absurd */
-uint32_t vsock_conn_credit(const struct vsock_conn *conn); /* bytes that the guest has room for */
-uint32_t vsock_conn_grant(struct vsock_conn *conn); /* extends the grant; the buf_alloc to tell the guest */
 void vsock_conn_data(struct vsock_conn *conn, struct iovec *iov, unsigned niov, uint32_t len); /* iov is used up */
 void vsock_conn_shutdown(struct vsock_conn *conn, uint32_t flags);
 void vsock_conn_eof(struct vsock_conn *conn, bool failed); /* the socket has nothing more to read */

@@ -1,4 +1,4 @@
-/* Connections: table, states, credit, and what happens on their sockets. */
+/* Connections: table, states, and what happens on their sockets. */
 #include "virtio/vsock.h"
 
 #include <errno.h>
@@ -13,8 +13,6 @@
  * `readable`; EPOLLOUT is asked for only while bytes wait.
  */
 #define EVENTS_DOWN (EPOLLIN | EPOLLRDHUP | EPOLLET)
-
-#define IN_FLIGHT_MAX (1U << 30) /* bytes */
 
 static struct vsock_conn **bucket(struct vsock *vs, uint32_t guest_port, uint32_t host_port)
 {
@@ -66,79 +64,6 @@ static void unready(struct vsock_conn *conn)
 	}
 }
 
-/* ---- credit that we grant ---- */
-
-/* Keeps the pool's promise: room for all that was granted and not yet forwarded, at any offset in its chunks. */
-static void reserve(struct vsock_conn *conn)
-{
-	uint32_t promised = conn->granted - conn->forwarded;
-	uint32_t chunks = (promised + VSOCK_CHUNK - 1) / VSOCK_CHUNK + 1;
-	unsigned extra = chunks > VSOCK_CHUNKS_BASE ? chunks - VSOCK_CHUNKS_BASE : 0;
-
-	conn->vs->extra_free = conn->vs->extra_free + conn->extra - extra;
-	conn->extra = (uint16_t)extra;
-}
-
-/* A share of what is free: large while few connections use the pool, VSOCK_CREDIT_MIN when it is given away. */
-static uint32_t credit_target(const struct vsock_conn *conn)
-{
-	unsigned share = (conn->vs->extra_free + conn->extra) / (conn->up_used ? 8 : 32);
-	uint32_t bytes = VSOCK_CREDIT_MIN + share * VSOCK_CHUNK;
-
-	return bytes < VSOCK_CREDIT_MAX ? bytes : VSOCK_CREDIT_MAX;
-}
-
-uint32_t vsock_conn_grant(struct vsock_conn *conn)
-{
-	uint32_t edge = conn->forwarded + credit_target(conn);
-
-	if (conn->state != VSOCK_CLOSED && (int32_t)(edge - conn->granted) > 0) {
-		conn->granted = edge;
-		reserve(conn);
-	}
-	conn->told = conn->granted - conn->forwarded;
-	return conn->told;
-}
-
-/* One update per half window, not per packet: data packets to the guest carry the same news for nothing. */
-static void tell_credit(struct vsock_conn *conn)
-{
-	uint32_t target = credit_target(conn);
-	int32_t gain = (int32_t)(conn->forwarded + target - conn->granted);
-
-	if (conn->state != VSOCK_OPEN || conn->up_last || conn->up_over)
-		return;
-	if (conn->granted - conn->from_guest <= conn->told / 2 && gain >= (int32_t)(target / 2))
-		vsock_conn_want(conn, VSOCK_WANT_CREDIT_UPDATE);
-}
-
-/* ---- credit that the guest grants ---- */
-
-bool vsock_conn_peer_credit(struct vsock_conn *conn, uint32_t buf_alloc, uint32_t fwd_cnt)
-{
-	uint32_t in_flight = conn->to_guest - fwd_cnt;
-
-	if ((int32_t)in_flight < 0)
-		return false; /* took more than was sent */
-	/* Linux stamps packets before it orders them: an older count is no news, and no fault. */
-	if (in_flight <= conn->to_guest - conn->peer_fwd)
-		conn->peer_fwd = fwd_cnt;
-	conn->peer_alloc = buf_alloc;
-	conn->credit_asked = false;
-	if (conn->readable)
-		make_ready(conn);
-	return true;
-}
-
-uint32_t vsock_conn_credit(const struct vsock_conn *conn)
-{
-	uint32_t in_flight = conn->to_guest - conn->peer_fwd;
-	/* In flight stays far below 2^31, so that the sign of a difference tells old counts from absurd ones. */
-	uint32_t alloc = conn->peer_alloc < IN_FLIGHT_MAX ? conn->peer_alloc : IN_FLIGHT_MAX;
-
-	return alloc > in_flight ? alloc - in_flight : 0;
-}
-
 /* ---- life and death ---- */
 
 static void release(struct vsock_conn *conn)
@@ -169,7 +94,7 @@ static void drop_buffer(struct vsock_conn *conn)
 	vs->buffered -= conn->buf.len;
 	vsock_buf_drop(&vs->pool, &conn->buf);
 	conn->forwarded = conn->from_guest;
-	reserve(conn);
+	vsock_credit_reserve(conn);
 }
 
 /* The socket takes no more bytes: those that wait are lost, and the guest's writers hear of it at once. */
@@ -239,8 +164,8 @@ static void flush(struct vsock_conn *conn)
 		vs->buffered -= (uint64_t)n;
 		conn->forwarded += (uint32_t)n;
 	}
-	reserve(conn);
-	tell_credit(conn);
+	vsock_credit_reserve(conn);
+	vsock_credit_tell(conn);
 	watch(conn);
 }
 
@@ -355,7 +280,7 @@ void vsock_conn_close(struct vsock_conn *conn, bool rst)
 		conn->readable = false;
 		conn->want = 0;
 		conn->granted = conn->from_guest;
-		reserve(conn);
+		vsock_credit_reserve(conn);
 		if (rst)
 			vsock_conn_want(conn, VSOCK_WANT_RST);
 	}
@@ -385,7 +310,7 @@ void vsock_conn_data(struct vsock_conn *conn, struct iovec *iov, unsigned niov, 
 	conn->from_guest += len;
 	if (conn->up_over) { /* sent before it heard; nobody is there to read it */
 		conn->forwarded += len;
-		reserve(conn);
+		vsock_credit_reserve(conn);
 		return;
 	}
 	if (!conn->buf.len && !vs->no_io) {
@@ -413,8 +338,8 @@ void vsock_conn_data(struct vsock_conn *conn, struct iovec *iov, unsigned niov, 
 		if (vs->no_io)
 			vs->reap = true;
 	}
-	reserve(conn);
-	tell_credit(conn);
+	vsock_credit_reserve(conn);
+	vsock_credit_tell(conn);
 	settle(conn);
 }
 

@@ -127,7 +127,7 @@ static struct vsock_packet packet_of(struct vsock_conn *conn, enum virtio_vsock_
 		.host_port = conn->host_port,
 		.type = VIRTIO_VSOCK_TYPE_STREAM,
 		.op = (uint16_t)op,
-		.buf_alloc = vsock_conn_grant(conn),
+		.buf_alloc = vsock_credit_grant(conn),
 		.fwd_cnt = conn->forwarded,
 	};
 }
@@ -228,7 +228,7 @@ static uint32_t serve(struct vsock_conn *conn)
 		}
 	}
 	if (vsock_conn_can_read(conn)) {
-		uint32_t credit = vsock_conn_credit(conn);
+		uint32_t credit = vsock_credit_left(conn);
 
 		if (credit) {
 			moved = send_data(conn, credit);
@@ -247,7 +247,7 @@ static uint32_t serve(struct vsock_conn *conn)
 static bool wants_turn(const struct vsock_conn *conn)
 {
 	return conn->state != VSOCK_FREE &&
-	       (conn->want || (vsock_conn_can_read(conn) && (vsock_conn_credit(conn) || !conn->credit_asked)));
+	       (conn->want || (vsock_conn_can_read(conn) && (vsock_credit_left(conn) || !conn->credit_asked)));
 }
 
 static void send_rst(struct vsock *vs)

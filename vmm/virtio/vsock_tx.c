@@ -65,7 +65,7 @@ static void request(struct vsock *vs, const struct vsock_packet *p)
 		return;
 	}
 	*dial = (struct vsock_dial){ .busy = true, .id = vs->next_dial++, .conn = conn };
-	if (!vsock_conn_peer_credit(conn, p->buf_alloc, p->fwd_cnt) ||
+	if (!vsock_credit_peer(conn, p->buf_alloc, p->fwd_cnt) ||
 	    vs->broker.dial(vs->broker.arg, dial->id, p->host_port)) {
 		dial->busy = false;
 		vsock_conn_close(conn, true);
@@ -77,7 +77,7 @@ static const char *receive(struct vsock_conn *conn, const struct vsock_packet *p
 {
 	if (p->op == VIRTIO_VSOCK_OP_REQUEST)
 		return "second request";
-	if (!vsock_conn_peer_credit(conn, p->buf_alloc, p->fwd_cnt))
+	if (!vsock_credit_peer(conn, p->buf_alloc, p->fwd_cnt))
 		return "took more bytes than it was sent";
 	if (p->op == VIRTIO_VSOCK_OP_RESPONSE) {
 		if (conn->state != VSOCK_CONNECTING || (conn->want & VSOCK_WANT_REQUEST))
