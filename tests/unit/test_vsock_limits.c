@@ -161,7 +161,7 @@ static void receive_header_in_pieces(void **state)
 {
 	struct peer p;
 	struct peer_conn c;
-	struct vsock_hdr hdr;
+	struct vsock_hdr hdr = { 0 };
 	struct fake_buf bufs[50];
 	uint16_t head;
 	uint32_t len;

@@ -26,7 +26,7 @@ static unsigned trim(struct iovec *iov, unsigned niov, size_t skip, size_t len)
 /* The one read of a header: the guest may change it afterwards, and change nothing. */
 static struct vsock_packet take_header(const struct vq_chain *chain)
 {
-	struct vsock_hdr hdr;
+	struct vsock_hdr hdr = { 0 };
 	size_t done = 0;
 
 	for (unsigned i = 0; i < chain->nread && done < sizeof(hdr); i++) {
