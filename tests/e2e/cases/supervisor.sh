@@ -1,24 +1,27 @@
 # The supervisor and the CLI against a stand-in for the VMM (tests/e2e/fake_vmm.c), which plays VMM
 # and agent, well and badly. Needs a /dev/kvm that opens, and nothing from it.
 
+fakes=$(dirname "$PWD")/fake # each test runs in a folder of its own beside it
+export fakes
+
 # Once per run of the tests: a folder like a build's, with the stand-in as its mvm-vmm.
 fake_set_up() {
-	[ -x "$work/fake/mvm-vmm" ] && return
-	mkdir -p "$work/fake"
-	cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$work/fake/vmm" "$top/tests/e2e/fake_vmm.c" \
+	[ -x "$fakes/mvm-vmm" ] && return
+	mkdir -p "$fakes"
+	cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$fakes/vmm" "$top/tests/e2e/fake_vmm.c" \
 		"$top/guest/proto.c" || die "the stand-in does not build"
-	cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$work/fake/"
-	printf '070701' >"$work/fake/agent.cpio"
-	echo 'void _start(void); void _start(void) { for (;;); }' >"$work/fake/kernel.c"
-	cc -static -nostdlib -o "$work/fake/vmlinux" "$work/fake/kernel.c" || die "the stand-in's kernel does not build"
-	truncate -s 1M "$work/fake/app.img"
-	mke2fs -q -t ext2 "$work/fake/app.img"
-	mv "$work/fake/vmm" "$work/fake/mvm-vmm"
+	cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$fakes/"
+	printf '070701' >"$fakes/agent.cpio"
+	echo 'void _start(void); void _start(void) { for (;;); }' >"$fakes/kernel.c"
+	cc -static -nostdlib -o "$fakes/vmlinux" "$fakes/kernel.c" || die "the stand-in's kernel does not build"
+	truncate -s 1M "$fakes/app.img"
+	mke2fs -q -t ext2 "$fakes/app.img"
+	mv "$fakes/vmm" "$fakes/mvm-vmm"
 }
 
 fake() {
 	fake_set_up
-	"$work/fake/mvm" run --rootfs "$work/fake/app.img" "$@"
+	"$fakes/mvm" run --rootfs "$fakes/app.img" "$@"
 }
 export -f fake fake_set_up
 
@@ -35,11 +38,18 @@ bad() {
 	nothing_left
 }
 
+# Other runs may be alive on this machine: their folders name a supervisor that is not ours.
 nothing_left() {
-	local left
-	left=$(find /run/mvm "$XDG_RUNTIME_DIR/mvm" -mindepth 1 2>/dev/null)
-	[ -z "$left" ] || die "left behind: $left"
-	! pgrep -f "^mvm-vmm$" -a 2>/dev/null | grep -q "$work" || die "a VMM is left"
+	local left folder pid
+	for folder in /run/mvm/* "$XDG_RUNTIME_DIR"/mvm/*; do
+		[ -d "$folder" ] || continue
+		pid=$(jq -r .supervisor "$folder/state.json" 2>/dev/null) || continue # just being made
+		[ -e "/proc/$pid/exe" ] && [ "$(readlink "/proc/$pid/exe")" != "$fakes/mvm-supervisor" ] && continue
+		[ ! -d "$folder" ] || die "left behind: $folder"
+	done
+	for left in $(pgrep -x mvm-vmm); do
+		[ "$(readlink "/proc/$left/exe")" != "$fakes/mvm-vmm" ] || die "a VMM is left: $left"
+	done
 }
 
 test_exit_statuses_and_streams() {
@@ -189,7 +199,7 @@ test_signals() {
 test_killed_cli_and_supervisor() {
 	fake_set_up
 	local pid sup vmm
-	"$work/fake/mvm" run --rootfs "$work/fake/app.img" -- sleep >out 2>err &
+	"$fakes/mvm" run --rootfs "$fakes/app.img" -- sleep >out 2>err &
 	pid=$!
 	ready
 	sup=$(pgrep -P "$pid" -x mvm-supervisor) vmm=$(pgrep -P "$(pgrep -P "$pid" -x mvm-supervisor)")
@@ -199,7 +209,7 @@ test_killed_cli_and_supervisor() {
 	[ ! -d "/proc/$sup" ] && [ ! -d "/proc/$vmm" ] || die "the VM outlived its command"
 	nothing_left
 	rm -f out
-	"$work/fake/mvm" run --rootfs "$work/fake/app.img" -- sleep >out 2>err &
+	"$fakes/mvm" run --rootfs "$fakes/app.img" -- sleep >out 2>err &
 	pid=$!
 	ready
 	kill -KILL "$(pgrep -P "$pid" -x mvm-supervisor)"
@@ -212,19 +222,19 @@ test_killed_cli_and_supervisor() {
 
 test_image_locks() {
 	fake_set_up
-	cp "$work/fake/app.img" own.img
-	"$work/fake/mvm" run --rw --rootfs own.img -- sleep >out 2>err &
+	cp "$fakes/app.img" own.img
+	"$fakes/mvm" run --rw --rootfs own.img -- sleep >out 2>err &
 	local pid=$!
 	ready
-	refused own.img "in use by another VM" -- "$work/fake/mvm" run --rootfs own.img -- exit 0
+	refused own.img "in use by another VM" -- "$fakes/mvm" run --rootfs own.img -- exit 0
 	kill -TERM "$pid"
 	wait "$pid"
-	"$work/fake/mvm" run --rootfs own.img -- sleep >out2 2>err &
+	"$fakes/mvm" run --rootfs own.img -- sleep >out2 2>err &
 	pid=$!
 	mv out2 out
 	ready
-	expect 0 "$work/fake/mvm" run --rootfs own.img -- exit 0
-	refused own.img "in use by another VM" -- "$work/fake/mvm" run --rw --rootfs own.img -- exit 0
+	expect 0 "$fakes/mvm" run --rootfs own.img -- exit 0
+	refused own.img "in use by another VM" -- "$fakes/mvm" run --rw --rootfs own.img -- exit 0
 	kill -TERM "$pid"
 	wait "$pid"
 	nothing_left
@@ -234,9 +244,9 @@ test_planted_state_folder() {
 	[ "$(id -u)" -ne 0 ] || { echo "SKIP root's folder is /run/mvm"; return; }
 	fake_set_up
 	mkdir real && ln -s real mvm
-	XDG_RUNTIME_DIR=$PWD refused mvm link -- "$work/fake/mvm" run --rootfs "$work/fake/app.img" -- exit 0
+	XDG_RUNTIME_DIR=$PWD refused mvm link -- "$fakes/mvm" run --rootfs "$fakes/app.img" -- exit 0
 	rm mvm && mkdir mvm && chmod 777 mvm
-	XDG_RUNTIME_DIR=$PWD refused mvm 700 -- "$work/fake/mvm" run --rootfs "$work/fake/app.img" -- exit 0
+	XDG_RUNTIME_DIR=$PWD refused mvm 700 -- "$fakes/mvm" run --rootfs "$fakes/app.img" -- exit 0
 }
 
 test_terminal() {
@@ -244,7 +254,7 @@ test_terminal() {
 	cat >inner <<-IN
 		stty rows 33 cols 77
 		before=\$(stty -g)
-		$work/fake/mvm run --rootfs $work/fake/app.img -- size </dev/tty &
+		$fakes/mvm run --rootfs $fakes/app.img -- size </dev/tty &
 		sleep 1; stty rows 44 cols 88; kill -WINCH \$!; sleep 0.5; kill -TERM \$!; wait \$!; echo "status \$?"
 		[ "\$(stty -g | cut -d: -f1-3)" = "\$(echo "\$before" | cut -d: -f1-3)" ] && echo restored
 	IN
