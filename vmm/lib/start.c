@@ -1,17 +1,17 @@
 /* The caller's side of a run: spawns the supervisor and speaks with it; see mvm.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib/session.h"
+#include "lib/spawn.h"
 #include "lib/spec.h"
 #include "lib/text.h"
 #include "lib/verdict.h"
@@ -100,37 +100,30 @@ static int copy_receipt(const struct mvm_spec *spec, int *ret_fd, struct mvm_err
 	return 0;
 }
 
-/* By exec in a process of its own session: libmvm never runs on in a copy of its caller. */
-static int spawn(const char *path, int session, pid_t *ret_pid)
+struct supervisor_child {
+	struct spawn spawn;
+	const char *path;
+	int session;
+};
+
+static void supervisor_enter(struct spawn *spawn)
 {
 	static char name[] = "mvm-supervisor";
+	struct supervisor_child *child = (struct supervisor_child *)spawn; /* its first member */
 	char *argv[] = { name, NULL };
-	posix_spawn_file_actions_t actions;
-	posix_spawnattr_t attr;
-	sigset_t none, all;
-	int r = posix_spawn_file_actions_init(&actions);
 
-	if (r)
-		return -r;
-	r = posix_spawnattr_init(&attr);
-	if (r) {
-		(void)posix_spawn_file_actions_destroy(&actions);
-		return -r;
-	}
-	(void)sigemptyset(&none);
-	(void)sigfillset(&all);
-	r = posix_spawn_file_actions_adddup2(&actions, session, SESSION_FD);
+	if (setsid() < 0)
+		spawn_failed(spawn, "setsid");
 	/* The caller's stderr stays, for a crash of the supervisor itself; its stdout is the workload's alone. */
-	r = r ? r : posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
-	r = r ? r : posix_spawn_file_actions_addclosefrom_np(&actions, 3);
-	r = r ? r : posix_spawnattr_setsigmask(&attr, &none);
-	r = r ? r : posix_spawnattr_setsigdefault(&attr, &all);
-	r = r ? r
-	      : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-	r = r ? r : posix_spawn(ret_pid, path, &actions, &attr, argv, environ);
-	(void)posix_spawnattr_destroy(&attr);
-	(void)posix_spawn_file_actions_destroy(&actions);
-	return -r;
+	if (dup2(child->session, SESSION_FD) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+		spawn_failed(spawn, "dup2");
+	/* dup2 onto itself leaves the close-on-exec flag in place. */
+	if (child->session == SESSION_FD && fcntl(SESSION_FD, F_SETFD, 0) < 0)
+		spawn_failed(spawn, "fcntl");
+	if (syscall(SYS_close_range, 3U, ~0U, 0) < 0)
+		spawn_failed(spawn, "close_range");
+	(void)execve(child->path, argv, environ);
+	spawn_failed(spawn, "exec");
 }
 
 static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *options,
@@ -139,6 +132,7 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	_cleanup_free_ char *found = NULL;
 	_cleanup_fd_ int theirs = -1;
 	const char *path = options->supervisor;
+	struct supervisor_child child;
 	int pair[2], r;
 
 	if (!path) {
@@ -155,7 +149,8 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	r = session_send_start(vm->session, start, attached->fds, attached->n);
 	if (r < 0)
 		return error_set(err, -r, "session socket: %s", strerror(-r));
-	r = spawn(path, theirs, &vm->supervisor);
+	child = (struct supervisor_child){ .spawn.child = supervisor_enter, .path = path, .session = theirs };
+	r = spawn_run(&child.spawn, &vm->supervisor, NULL);
 	if (r < 0)
 		return error_set(err, -r, "%s: cannot be started: %s: install mvm again", path, strerror(-r));
 	return 0;

@@ -106,12 +106,13 @@ static void watch_signals(struct supervisor *s)
 	sigset_t set;
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGCHLD, SIG_DFL); /* a caller that ignores it would have us lose the VMM's status */
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGTERM);
 	(void)sigaddset(&set, SIGINT);
 	(void)sigaddset(&set, SIGHUP);
 	(void)sigaddset(&set, SIGQUIT);
-	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	(void)sigprocmask(SIG_SETMASK, &set, NULL); /* all were blocked over the exec */
 	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK); /* without it they wait until the end */
 }
 

@@ -1,14 +1,12 @@
 /*
- * The VMM's birth. The only place that clones and executes.
+ * The VMM's birth, the only one.
  *
- * The child shares our memory until its exec (CLONE_VM | CLONE_VFORK: no page table is copied) and
- * so does nothing but system calls on a stack of its own. The jail's steps belong between the
- * descriptors' arrangement and the exec, in vmm_enter().
+ * The child shares our memory until its exec (spawn.h) and so does nothing but system calls. The
+ * jail's steps belong between the descriptors' arrangement and the exec, in vmm_enter().
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,31 +15,21 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/spawn.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define CHILD_STACK (32U << 10)
-
-struct child {
+struct vmm_child {
+	struct spawn spawn;
 	struct handover *handover;
 	int exe;
-	const char *failed; /* the step, for the message; errno in `code` */
-	int code;
 };
 
-static int fail(struct child *child, const char *step)
-{
-	child->code = errno;
-	child->failed = step;
-	_exit(127);
-}
-
 /* Arranges the descriptors so that index and number agree, with nothing above. */
-static void arrange(struct child *child)
+static void arrange(struct vmm_child *child)
 {
 	struct handover *handover = child->handover;
 
@@ -50,39 +38,39 @@ static void arrange(struct child *child)
 		if ((unsigned)handover->fds[i] < handover->n) {
 			handover->fds[i] = fcntl(handover->fds[i], F_DUPFD_CLOEXEC, (int)handover->n);
 			if (handover->fds[i] < 0)
-				fail(child, "F_DUPFD");
+				spawn_failed(&child->spawn, "F_DUPFD");
 		}
 	if ((unsigned)child->exe < handover->n) {
 		child->exe = fcntl(child->exe, F_DUPFD_CLOEXEC, (int)handover->n);
 		if (child->exe < 0)
-			fail(child, "F_DUPFD");
+			spawn_failed(&child->spawn, "F_DUPFD");
 	}
 	for (unsigned i = 0; i < handover->n; i++)
 		if (dup2(handover->fds[i], (int)i) < 0)
-			fail(child, "dup2");
+			spawn_failed(&child->spawn, "dup2");
 	/* CLOEXEC, not closed: the program itself is among them. */
 	if (syscall(SYS_close_range, handover->n, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-		fail(child, "close_range");
+		spawn_failed(&child->spawn, "close_range");
 }
 
-static int vmm_enter(void *arg)
+static void vmm_enter(struct spawn *spawn)
 {
 	static char name[] = "mvm-vmm";
 	static char *const argv[] = { name, NULL };
 	static char *const no_environment[] = { NULL };
 	const struct rlimit no_core = { 0, 0 };
-	struct child *child = arg;
+	struct vmm_child *child = (struct vmm_child *)spawn; /* its first member */
 	sigset_t none;
 
 	arrange(child);
 	(void)umask(077);
 	if (setrlimit(RLIMIT_CORE, &no_core) < 0)
-		return fail(child, "RLIMIT_CORE");
+		spawn_failed(spawn, "RLIMIT_CORE");
 	(void)sigemptyset(&none);
 	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
-		return fail(child, "sigprocmask");
+		spawn_failed(spawn, "sigprocmask");
 	(void)syscall(SYS_execveat, child->exe, "", argv, no_environment, AT_EMPTY_PATH);
-	return fail(child, "execveat");
+	spawn_failed(spawn, "execveat");
 }
 
 static int make_config(const struct vmm_config *config, int *ret_fd, struct mvm_error *err)
@@ -98,31 +86,16 @@ static int make_config(const struct vmm_config *config, int *ret_fd, struct mvm_
 
 static int start_process(struct supervisor *s, struct handover *handover, int exe, struct mvm_error *err)
 {
-	struct child child = { .handover = handover, .exe = exe };
-	char *stack = mmap(NULL, CHILD_STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-	int pidfd = -1;
-	pid_t pid;
+	struct vmm_child child = { .spawn.child = vmm_enter, .handover = handover, .exe = exe };
+	int r = spawn_run(&child.spawn, &s->vmm_pid, &s->vmm_pidfd);
 
-	if (stack == MAP_FAILED)
-		return error_set(err, ENOMEM, "mvm-vmm: out of memory");
-	pid = clone(vmm_enter, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &child, &pidfd);
-	if (pid < 0)
-		child.code = errno;
-	(void)munmap(stack, CHILD_STACK);
-	if (pid < 0)
-		return error_set(err, child.code,
+	if (r < 0 && child.spawn.failed)
+		return error_set(err, -r, "mvm-vmm: cannot be started: %s: %s: install mvm again", child.spawn.failed,
+				 strerror(-r));
+	if (r < 0)
+		return error_set(err, -r,
 				 "mvm-vmm: no process can be made: %s: raise the limit of processes (ulimit -u)",
-				 strerror(child.code));
-	s->vmm_pid = pid;
-	s->vmm_pidfd = pidfd;
-	/* With CLONE_VFORK we are back only after the exec or after fail(), which wrote into our memory. */
-	if (child.failed) {
-		(void)waitid(P_PIDFD, (id_t)pidfd, &(siginfo_t){ 0 }, WEXITED);
-		cleanup_fd(&s->vmm_pidfd);
-		s->vmm_pidfd = -1;
-		return error_set(err, child.code, "mvm-vmm: cannot be started: %s: %s: install mvm again", child.failed,
-				 strerror(child.code));
-	}
+				 strerror(-r));
 	return 0;
 }
 
