@@ -1,0 +1,22 @@
+# bash completion for mvm; install as /usr/share/bash-completion/completions/mvm
+_mvm() {
+	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} i
+	COMPREPLY=()
+	if [ "$COMP_CWORD" -eq 1 ]; then
+		mapfile -t COMPREPLY < <(compgen -W "$(mvm help 2>/dev/null | sed -n 's/^  mvm \([a-z]*\) .*/\1/p')" -- "$cur")
+		return
+	fi
+	[ "${COMP_WORDS[1]}" = run ] || return
+	for ((i = 2; i < COMP_CWORD; i++)); do
+		[ "${COMP_WORDS[i]}" != -- ] || return # after it: the command inside the VM, whose files are not here
+	done
+	case $prev in
+	--rootfs | --kernel | --initrd | --console | --receipt | --env-file | --disk)
+		compopt -o filenames 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		;;
+	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info debug" -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "$(mvm run --help 2>/dev/null | grep -o -- '--[a-z-]*' | sort -u) --" -- "$cur") ;;
+	esac
+}
+complete -F _mvm mvm
