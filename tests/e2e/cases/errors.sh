@@ -109,9 +109,9 @@ test_host_disk_full_under_a_read_write_image() {
 	mkdir fs && mount -t tmpfs -o size=24M none fs
 	cp --sparse=always "$small/small.ext4" fs/own.img
 	truncate -s 64M fs/data.img
-	expect 0 "$mvm" run --rw --rootfs fs/own.img --disk fs/data.img -- sh -c '
-		dd if=/dev/zero of=/dev/vdb bs=1M count=60 conv=fsync 2>&1 | grep -i -o "i/o error" | head -1'
+	expect 1 "$mvm" run --rw --rootfs fs/own.img --disk fs/data.img -- \
+		dd if=/dev/zero of=/dev/vdb bs=1M count=60 conv=fsync
 	umount fs
-	equal "$(echo "$out" | tr "[:upper:]" "[:lower:]")" "i/o error"
 	case $err in *"No space left"*) ;; *) die "mvm did not say that the host's disk is full: $err" ;; esac
+	case $err in *"nput/output error"*) ;; *) die "the guest saw no I/O error: $err" ;; esac
 }
