@@ -399,6 +399,7 @@ static const struct {
 	{ "source CID above 32 bits", OPEN, P(SRC(PEER_CID | 1ULL << 32), .op = RW, .len = 4), 4, SILENCE },
 	{ "destination CID of another guest", OPEN, P(DST(4), .op = RST), 0, SILENCE },
 	{ "destination CID of the hypervisor", NOTHING, P(DST(0), .op = REQUEST), 0, SILENCE },
+	{ "request from another CID", NOTHING, P(SRC(5), .op = REQUEST), 0, SILENCE },
 	{ "request to another CID", NOTHING, P(DST(5), .op = REQUEST), 0, SILENCE },
 	{ "seqpacket request", NOTHING, P(TYPE(2), .op = REQUEST), 0, RESET },
 	{ "seqpacket data on a stream", OPEN, P(TYPE(2), .op = RW, .len = 4), 4, RESET },
@@ -429,7 +430,7 @@ static const struct {
 	{ "length of all ones", OPEN, P(.op = RW, .len = UINT32_MAX), 4, RESET_AND_DEAD },
 	{ "length that wraps with the header", OPEN, P(.op = RW, .len = UINT32_MAX - 43), 4, RESET_AND_DEAD },
 	{ "request with a length beyond its buffer", NOTHING, P(.op = REQUEST, .len = 1), 0, RESET },
-	{ "more than a packet may hold", OPEN, P(.op = RW, .len = VSOCK_PACKET_MAX + 1), VSOCK_PACKET_MAX,
+	{ "more than a packet may hold", OPEN, P(.op = RW, .len = VSOCK_PACKET_MAX + 1), VSOCK_PACKET_MAX + 1,
 	  RESET_AND_DEAD },
 	{ "bytes taken that were never sent", OPEN, P(.op = CREDIT_UPDATE, .fwd_cnt = 1), 0, RESET_AND_DEAD },
 	{ "taken count half a turn ahead", OPEN, P(.op = CREDIT_UPDATE, .fwd_cnt = 1U << 31), 0, RESET_AND_DEAD },
@@ -472,7 +473,7 @@ static struct peer_conn prepare(struct peer *p, enum before before)
 
 static void hostile_packets(void **state)
 {
-	static const uint8_t payload[VSOCK_PACKET_MAX];
+	static const uint8_t payload[VSOCK_PACKET_MAX + 1];
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
@@ -492,7 +493,10 @@ static void hostile_packets(void **state)
 		h.host_port = c.host_port;
 		peer_send_raw(&p, &h, payload, hostile[i].payload);
 		if (hostile[i].answer == SILENCE) {
-			peer_expect_nothing(&p);
+			peer_expect_nothing(&p); /* neither here, nor at the host: no byte, no end */
+			assert_int_equal(p.ndials, hostile[i].before == NOTHING ? 0 : 1);
+			if (c.fd >= 0)
+				assert_int_equal(read(c.fd, packet.data, 1), -1);
 		} else {
 			peer_expect(&p, &c, RST, &packet);
 			assert_int_equal(packet.h.type, h.type); /* or Linux drops it */

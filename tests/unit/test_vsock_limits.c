@@ -52,9 +52,13 @@ static void guest_credit_runs_out(void **state)
 	assert_int_equal(packet.h.len, 4);
 	assert_memory_equal(packet.data, "abcd", 4);
 	peer_expect(&p, &c, CREDIT_REQUEST, NULL);
-	/* An older count is no news: Linux may send it, and it must not give credit either. */
+	/* An older count is no news: Linux may send it, and it must neither give credit nor take any. */
 	c.received = 2;
+	c.alloc = 11;
 	peer_send(&p, &c, CREDIT_UPDATE, 0, NULL, 0);
+	peer_expect(&p, &c, RW, &packet);
+	assert_int_equal(packet.h.len, 1);
+	assert_memory_equal(packet.data, "e", 1);
 	peer_expect(&p, &c, CREDIT_REQUEST, NULL);
 	peer_expect_nothing(&p);
 	/* A smaller buffer than what is in flight: no credit, no wrap. */
@@ -63,12 +67,12 @@ static void guest_credit_runs_out(void **state)
 	peer_send(&p, &c, CREDIT_UPDATE, 0, NULL, 0);
 	peer_expect(&p, &c, CREDIT_REQUEST, NULL);
 	peer_expect_nothing(&p);
-	c.received = 14;
+	c.received = 15;
 	c.alloc = UINT32_MAX;
 	peer_send(&p, &c, CREDIT_UPDATE, 0, NULL, 0);
 	peer_expect(&p, &c, RW, &packet);
-	assert_int_equal(packet.h.len, 8);
-	assert_memory_equal(packet.data, "efghij!?", 8);
+	assert_int_equal(packet.h.len, 7);
+	assert_memory_equal(packet.data, "fghij!?", 7);
 	(void)close(c.fd);
 	peer_fini(&p);
 }

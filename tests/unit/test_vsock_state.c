@@ -255,18 +255,21 @@ static void reset_loses_nothing(void **state)
 static void reset_with_a_slow_host(void **state)
 {
 	struct peer p;
-	struct peer_conn c;
+	struct peer_conn c, idle;
 
 	(void)state;
 	peer_init(&p);
 	c = peer_open(&p, GUEST, HOST);
+	idle = peer_open(&p, GUEST + 1, HOST);
 	(void)peer_spend_credit(&p, &c);
 	fake_set(&p.drv, VIRTIO_MMIO_STATUS, 0);
+	assert_true(peer_host_eof(idle.fd));
 	assert_true(peer_pending(&p) > 0);
 	peer_read_back(c.fd, 0, c.sent);
 	assert_true(peer_host_eof(c.fd));
 	assert_int_equal(peer_pending(&p), 0);
 	(void)close(c.fd);
+	(void)close(idle.fd);
 	peer_fini(&p);
 }
 

@@ -54,7 +54,7 @@ int peer_start(struct peer *p, unsigned rx_buffers, bool event_buffer)
 		p->rx_gpa[i] = fake_alloc(&p->drv, p->rx_size);
 	for (unsigned i = 0; i < PEER_PAYLOADS && !p->tx_hdr[i]; i++) {
 		p->tx_hdr[i] = fake_alloc(&p->drv, sizeof(struct vsock_hdr));
-		p->tx_payload[i] = fake_alloc(&p->drv, VSOCK_PACKET_MAX);
+		p->tx_payload[i] = fake_alloc(&p->drv, PEER_PAYLOAD_MAX);
 	}
 	for (unsigned i = 0; i < rx_buffers; i++)
 		peer_rx_add(p, i);
@@ -126,7 +126,7 @@ int peer_queue_raw(struct peer *p, const struct vsock_packet *h, const void *pay
 		.fwd_cnt = le32_of(h->fwd_cnt),
 	};
 
-	assert_true(len <= VSOCK_PACKET_MAX);
+	assert_true(len <= PEER_PAYLOAD_MAX);
 	memcpy(fake_ptr(&p->drv, p->tx_hdr[slot]), &hdr, sizeof(hdr));
 	if (len)
 		memcpy(fake_ptr(&p->drv, p->tx_payload[slot]), payload, len);

@@ -15,10 +15,11 @@
 #include "fake_driver.h"
 #include "virtio/vsock.h"
 
-#define PEER_CID      3U
-#define PEER_RX_BUFS  256U
-#define PEER_DIALS    2048U
-#define PEER_PAYLOADS 64U /* transmit buffers of VSOCK_PACKET_MAX bytes */
+#define PEER_CID         3U
+#define PEER_RX_BUFS     256U
+#define PEER_DIALS       2048U
+#define PEER_PAYLOADS    64U /* transmit buffers */
+#define PEER_PAYLOAD_MAX (VSOCK_PACKET_MAX + 16) /* a little more than a packet may hold */
 
 struct peer {
 	struct fake_driver drv;
