@@ -1,6 +1,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "failure.h"
@@ -44,4 +45,5 @@ void console_line(const char *fmt, ...)
 	line[n] = '\n';
 	if (write(STDERR_FILENO, line, (size_t)n + 1) < 0)
 		return; /* no console: nobody is left to tell */
+	(void)tcdrain(STDERR_FILENO); /* the next thing may be the power-off, and the line still in the UART's queue */
 }
