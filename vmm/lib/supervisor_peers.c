@@ -1,7 +1,9 @@
 /* What the caller, the VMM and the agent say, and what follows. */
 #include <errno.h>
+#include <link.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -209,6 +211,32 @@ static void agent_broke(struct supervisor *s, const char *how)
 	}
 }
 
+static int drop_segment(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	(void)size;
+	(void)arg;
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *phdr = &info->dlpi_phdr[i];
+		uintptr_t start = (info->dlpi_addr + phdr->p_vaddr) & ~(page - 1);
+		uintptr_t end = (info->dlpi_addr + phdr->p_vaddr + phdr->p_memsz + page - 1) & ~(page - 1);
+
+		if (phdr->p_type == PT_LOAD && !(phdr->p_flags & PF_W))
+			(void)madvise((void *)start, end - start, MADV_DONTNEED); /* a hint that may fail */
+	}
+	return 1; /* the program itself comes first */
+}
+
+/*
+ * From here on there is little to do but to wait. What ran until now (JSON, checks, opening) is
+ * clean text that the kernel reads back if it is needed again; unmapped, it is no VM's overhead.
+ */
+static void drop_start_up_text(void)
+{
+	(void)dl_iterate_phdr(drop_segment, NULL);
+}
+
 static void on_started(struct supervisor *s, const struct agent_event *event)
 {
 	s->stages[STAGE_STARTED] = text_now_ns();
@@ -218,6 +246,7 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	s->boot_deadline = UINT64_MAX;
 	if (s->session >= 0 && session_send(s->session, SESSION_STARTED, 0, 0, NULL) == -EAGAIN)
 		s->logs_lost++;
+	drop_start_up_text();
 }
 
 static void on_agent_event(struct supervisor *s, const struct agent_event *event)
