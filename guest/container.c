@@ -15,6 +15,7 @@
 #include "mount.h"
 #include "mvm/cleanup.h"
 
+/* openat() throughout: musl's open() sets close-on-exec a second time, by a call of its own. */
 #define CGROUP_ROOT "/cgroup"
 #define CGROUP_PATH CGROUP_ROOT "/workload"
 
@@ -27,7 +28,7 @@ void container_zero(struct container *c)
 static void enable_controllers(void)
 {
 	static const char *const wanted[] = { "+memory +pids +cpu +cpuset +io", "+memory" };
-	_cleanup_fd_ int fd = open(CGROUP_ROOT "/cgroup.subtree_control", O_WRONLY | O_CLOEXEC);
+	_cleanup_fd_ int fd = openat(AT_FDCWD, CGROUP_ROOT "/cgroup.subtree_control", O_WRONLY | O_CLOEXEC);
 
 	/* The write is all or nothing; a kernel without these still runs workloads, unmeasured. */
 	for (size_t i = 0; fd >= 0 && i < sizeof(wanted) / sizeof(wanted[0]); i++)
@@ -47,7 +48,7 @@ int container_stage(struct container *c, struct failure *f)
 	enable_controllers();
 	if (mkdir(CGROUP_PATH, 0755) < 0 && errno != EEXIST)
 		return fail(f, errno, "mkdir %s", CGROUP_PATH);
-	c->cgroup_fd = open(CGROUP_PATH, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	c->cgroup_fd = openat(AT_FDCWD, CGROUP_PATH, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return c->cgroup_fd < 0 ? fail(f, errno, "open %s", CGROUP_PATH) : 0;
 }
 

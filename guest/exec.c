@@ -74,7 +74,7 @@ static int take_stdio(const struct exec_launch *launch, struct failure *f)
 		int fd = launch->req->tty ? -1 : launch->stdio[i];
 
 		if (fd < 0 && missing < 0) {
-			missing = open(path, O_RDWR | O_CLOEXEC);
+			missing = openat(AT_FDCWD, path, O_RDWR | O_CLOEXEC);
 			if (missing < 0)
 				return fail(f, errno, "open %s", path);
 		}
