@@ -54,17 +54,6 @@ static int receive(struct control *control, struct control_msg *ret_msg, int *re
 	return 1;
 }
 
-/* After CONTROL_STOP: once the vsock device has delivered what the guest's streams had sent, the VM is over. */
-static void stop_when_delivered(void *arg)
-{
-	struct vm *vm = arg;
-
-	if (!vm->vsock || virtio_vsock_pending(vm->vsock) == 0) {
-		loop_set_after(vm->loop, NULL, NULL);
-		vm_end(vm, VM_END_STOPPED, 0);
-	}
-}
-
 static void handle(struct control *control, const struct control_msg *msg, int fd_arg)
 {
 	struct vm *vm = control->vm;
@@ -85,7 +74,7 @@ static void handle(struct control *control, const struct control_msg *msg, int f
 		}
 		break;
 	case CONTROL_STOP:
-		loop_set_after(vm->loop, stop_when_delivered, vm);
+		vm_end(vm, VM_END_STOPPED, 0);
 		break;
 	default:
 		log_error("control: unknown message %u", msg->type);
@@ -106,9 +95,13 @@ static void on_event(struct loop_source *source, uint32_t events)
 		if (got == 0)
 			return;
 		if (got < 0) {
-			/* End-of-file: no supervisor, no VM; this closes the race of the parent-death signal. */
+			/*
+			 * End-of-file: no supervisor, no VM, and nobody to deliver to; this closes the race
+			 * of the parent-death signal.
+			 */
 			loop_remove(control->vm->loop, source);
 			vm_end(control->vm, VM_END_STOPPED, 0);
+			loop_quit(control->vm->loop);
 			return;
 		}
 		handle(control, &msg, fd);

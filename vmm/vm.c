@@ -35,11 +35,23 @@ const char *vm_end_name(enum vm_end reason)
 	return (size_t)reason < sizeof(end_names) / sizeof(end_names[0]) ? end_names[reason] : "unknown";
 }
 
+/* What the guest's streams had sent before the end reaches their readers, however slow they are. */
+static void quit_when_delivered(void *arg)
+{
+	struct vm *vm = arg;
+
+	if (!vm->vsock || virtio_vsock_pending(vm->vsock) == 0)
+		loop_quit(vm->loop);
+}
+
+/* The guest stops first: from here on what is pending can only become less. */
 static void on_end(void *arg)
 {
 	struct vm *vm = arg;
 
-	loop_quit(vm->loop);
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_stop(&vm->vcpus[i]);
+	loop_set_after(vm->loop, quit_when_delivered, vm);
 }
 
 void vm_end(struct vm *vm, enum vm_end reason, uint64_t arg)
