@@ -54,7 +54,7 @@ static int check_later(const char *name, size_t len, char letter, struct mvm_err
 {
 	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
 		if (letter ? later[i].letter != letter
-			   : strlen(later[i].name) != len || memcmp(later[i].name, name, len))
+			   : strlen(later[i].name) != len || memcmp(later[i].name, name, len) != 0)
 			continue;
 		if (later[i].letter)
 			return refuse(err, ENOTSUP, "-%c/--%s: %s", later[i].letter, later[i].name, later[i].text);
@@ -97,7 +97,7 @@ static int parse_short(const char *arg, const char *next, struct mvm_spec *spec,
 		       struct mvm_error *err)
 {
 	for (; *arg; arg++) {
-		const struct mvm_option *option = find(NULL, 0, *arg);
+		const struct mvm_option *option = find("", 0, *arg);
 		int r;
 
 		if (*arg == 'h') {
@@ -105,7 +105,7 @@ static int parse_short(const char *arg, const char *next, struct mvm_spec *spec,
 			continue;
 		}
 		if (!option) {
-			r = check_later(NULL, 0, *arg, err);
+			r = check_later("", 0, *arg, err);
 			return r < 0 ? r : refuse(err, EINVAL, "-%c: unknown: mvm run --help lists the options", *arg);
 		}
 		if (!option->metavar) {

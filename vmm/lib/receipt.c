@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <json-c/json.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -131,11 +132,15 @@ static int open_descriptor(const char *target, int fd, struct receipt_place *ret
 static int open_folder(const char *target, struct receipt_place *place, struct mvm_error *err)
 {
 	const char *slash = strrchr(target, '/');
-	_cleanup_free_ char *folder = slash ? strndup(target, (size_t)(slash - target) + 1) : strdup(".");
+	char folder[PATH_MAX] = ".";
 	struct stat st;
 
+	if (slash && (size_t)(slash - target) >= sizeof(folder) - 1)
+		return error_set(err, ENAMETOOLONG, "--receipt: %.80s…: too long: choose a shorter name", target);
+	if (slash)
+		(void)snprintf(folder, sizeof(folder), "%.*s", (int)(slash - target) + 1, target);
 	place->name = strdup(slash ? slash + 1 : target);
-	if (!folder || !place->name)
+	if (!place->name)
 		return error_set(err, ENOMEM, "--receipt: out of memory");
 	if (!*place->name)
 		return error_set(err, EISDIR, "--receipt: %s: a directory: add a file's name", target);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "lib/text.h"
-#include "mvm/cleanup.h"
 #include "mvm/proto.h"
 
 _Static_assert(SPEC_LIST_MAX <= PROTO_STRINGS_MAX, "a spec's lists fit into EXEC");
@@ -157,7 +156,7 @@ static bool env_same_name(const struct env_entry *a, const struct env_entry *b)
 
 int spec_environment(const struct mvm_spec *spec, const char *const *defaults, const char ***ret_env, size_t *ret_n)
 {
-	_cleanup_free_ struct env_entry *entries = NULL;
+	struct env_entry *entries;
 	size_t n = 0, out = 0, ndefaults = 0;
 	const char **env;
 
@@ -166,6 +165,7 @@ int spec_environment(const struct mvm_spec *spec, const char *const *defaults, c
 	entries = calloc(ndefaults + spec->env_file.n + spec->env.n + 1, sizeof(*entries));
 	env = calloc(ndefaults + spec->env_file.n + spec->env.n + 1, sizeof(*env));
 	if (!entries || !env) {
+		free(entries);
 		free(env);
 		return -ENOMEM;
 	}
@@ -183,6 +183,7 @@ int spec_environment(const struct mvm_spec *spec, const char *const *defaults, c
 	for (size_t i = 0; i < n; i++)
 		if (i + 1 == n || !env_same_name(&entries[i], &entries[i + 1]))
 			env[out++] = entries[i].s;
+	free(entries);
 	*ret_env = env;
 	*ret_n = out;
 	return 0;

@@ -159,7 +159,7 @@ const struct spec_key *spec_key_find(const char *name, const char **ret_nearest)
 			return &keys[i];
 		distance = text_distance(known, name);
 		/* Of a name of three letters two changed ones leave nothing alike. */
-		if (distance < best && distance * 2 <= strlen(name)) {
+		if (distance < best && distance <= strlen(name) / 2) {
 			best = distance;
 			nearest = known;
 		}
@@ -300,9 +300,10 @@ int spec_disk_add(struct mvm_spec *spec, const char *file, const char *id, bool 
 /* FILE[,ro][,rw][,id=NAME], taken off from the end: a file's name may hold commas, an option's may not. */
 static int set_disk(struct mvm_spec *spec, const char *value, struct mvm_error *err)
 {
-	_cleanup_free_ char *file = strdup(value);
+	char *file = strdup(value);
 	const char *id = NULL;
 	bool ro = false;
+	int r;
 
 	if (!file)
 		return error_set(err, ENOMEM, "--disk: out of memory");
@@ -319,7 +320,9 @@ static int set_disk(struct mvm_spec *spec, const char *value, struct mvm_error *
 			break;
 		*comma = '\0';
 	}
-	return spec_disk_add(spec, file, id, ro, err);
+	r = spec_disk_add(spec, file, id, ro, err);
+	free(file);
+	return r;
 }
 
 int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, struct mvm_error *err)
