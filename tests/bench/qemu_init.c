@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/vm_sockets.h>
@@ -63,15 +64,31 @@ static void mount_all(void)
 		die("root");
 }
 
+/* The port is announced by messages of its own device, which may still be under way. */
+static int open_port(void)
+{
+	const struct timespec step = { .tv_nsec = 1000000 };
+	int fd;
+
+	for (unsigned i = 0; i < 10000; i++) {
+		fd = open("/dev/vport0p1", O_RDWR);
+		if (fd >= 0)
+			return fd;
+		(void)nanosleep(&step, NULL);
+	}
+	die("/dev/vport0p1");
+}
+
 static int stream(unsigned port)
 {
 	struct sockaddr_vm host = { .svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_HOST, .svm_port = port };
-	int fd = port ? socket(AF_VSOCK, SOCK_STREAM, 0) : open("/dev/vport0p1", O_RDWR);
+	int fd;
 
-	if (fd < 0)
-		die(port ? "vsock" : "/dev/vport0p1");
-	if (port && connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0)
-		die("connect");
+	if (!port)
+		return open_port();
+	fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+	if (fd < 0 || connect(fd, (const struct sockaddr *)&host, sizeof(host)) < 0)
+		die("vsock");
 	return fd;
 }
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 
 from benchlib.runs import Broken, RUN_TIMEOUT, drop_caches, paired_ratio, summary
 from benchlib.vmms import Mvm, Qemu
@@ -16,13 +17,21 @@ JOBS = {  # of blk.fio: (title, fio's key, unit)
 
 def fio(vmm, files, job):
     cmd = vmm.command(["fio", "--output-format=json", f"--section={job}", "/bench/blk.fio"], disk=files.blk)
+    # stdin stays open and silent: at its end QEMU would close the port that the guest writes to.
+    child = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    timer = threading.Timer(RUN_TIMEOUT, child.kill)
+    timer.start()
     try:
-        done = subprocess.run(cmd, stdin=subprocess.DEVNULL, capture_output=True, timeout=RUN_TIMEOUT)
-        text = done.stdout.decode()
+        text = child.stdout.read().decode(errors="replace")
+        child.wait()
+    finally:
+        timer.cancel()
+        child.stdin.close()
+    try:
         # fio prefaces its JSON with warnings.
-        return json.loads(text[text.index("{"):])["jobs"][0]
-    except (subprocess.TimeoutExpired, ValueError, KeyError, IndexError) as e:
-        raise Broken(f"{' '.join(cmd)}: {e}: {locals().get('text', '')[:300]}") from None
+        return json.loads(text[text.index("{"):text.rindex("}") + 1])["jobs"][0]
+    except (ValueError, KeyError, IndexError) as e:
+        raise Broken(f"{' '.join(cmd)}: {e}: {text[:500]}") from None
 
 
 def warm(path):

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 import time
 
 from benchlib.runs import Broken, RUN_TIMEOUT, pids_named, summary
@@ -84,10 +85,13 @@ def elf_sizes(files):
     """Stripped size of mvm-vmm, and the code in it that is our own."""
     folder = os.path.dirname(files.mvm)
     program = os.path.join(folder, "mvm-vmm")
-    stripped = subprocess.run(["strip", "-o", "/dev/stdout", program], check=True, capture_output=True).stdout
+    with tempfile.TemporaryDirectory() as temporary:
+        copy = os.path.join(temporary, "mvm-vmm")
+        subprocess.run(["strip", "-o", copy, program], check=True)
+        stripped = os.path.getsize(copy)
     objects = [os.path.join(folder, "libvmm.a"), os.path.join(folder, "vmm/main.o")]
     lines = subprocess.run(["size"] + objects, check=True, capture_output=True, text=True).stdout.splitlines()[1:]
-    return {"stripped": len(stripped), "own_text": sum(int(line.split()[0]) for line in lines)}
+    return {"stripped": stripped, "own_text": sum(int(line.split()[0]) for line in lines)}
 
 
 def run(files, options, progress):

@@ -6,7 +6,7 @@ import statistics
 import subprocess
 import tempfile
 
-RUN_TIMEOUT = 300  # seconds; a run that hangs is a failure, not a slow one
+RUN_TIMEOUT = 120  # seconds; a run that hangs is a failure, not a slow one
 
 
 class Broken(Exception):

@@ -82,12 +82,14 @@ class Qemu:
                "-kernel", self.files.twin, "-initrd", self.files.initramfs,
                "-append", f"{QEMU_CMDLINE} {variables}",
                "-object", "iothread,id=io0"]
-        # The last device gets the first address: the image comes last, to be /dev/vda.
+        # The guest finds the devices in this order: streams first (their port comes up by messages, which
+        # takes a while), then the image, which becomes /dev/vda.
         if self.vsock_port:
             cmd += ["-device", "vhost-vsock-device,guest-cid=33"]
         else:
             cmd += ["-chardev", "stdio,id=out,signal=off", "-device", "virtio-serial-device",
                     "-device", "virtserialport,chardev=out"]
+        cmd += self.drive("d0", self.files.image, True)
         if disk:
             cmd += self.drive("d1", disk, False)
-        return cmd + self.drive("d0", self.files.image, True) + list(options)
+        return cmd + list(options)
