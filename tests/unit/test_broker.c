@@ -135,6 +135,23 @@ static void test_session_messages(void **state)
 	free(longer);
 }
 
+/* The other end sends its last word and ends with something of ours unread: the word must arrive. */
+static void test_session_last_word(void **state)
+{
+	struct session_msg msg;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(session_send(pair[1], SESSION_SIGNAL, 15, 0, NULL), 0);
+	assert_int_equal(session_send(pair[0], SESSION_ENDED, 7, 3, "cause"), 0);
+	(void)close(pair[0]);
+	assert_int_equal(session_receive(pair[1], &msg), 1);
+	assert_int_equal(msg.code, 7);
+	assert_int_equal(session_receive(pair[1], &msg), -EPIPE);
+	(void)close(pair[1]);
+}
+
 static void test_session_start(void **state)
 {
 	struct session_start start = {

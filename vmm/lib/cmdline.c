@@ -8,13 +8,17 @@
 #include "lib/text.h"
 
 /*
- * quiet: each line on a serial port costs the boot exits; what a panic says is printed all the same.
+ * loglevel=1: each byte on the serial port costs the boot two exits; an oops and a panic raise the
+ *   level themselves and are printed. No console=: the UART becomes the console when it is found.
  * panic=-1 reboot=k: a kernel that panicked has told pvpanic; it then resets by the i8042 at once.
  * no_timer_check, tsc=reliable: there is no PIT to check the timer against, and no other clock to
- * doubt the TSC with. nokaslr is not here: the guest's own defences are the guest's.
+ *   doubt the TSC with.
+ * swiotlb=noforce: no device needs the 64 MiB of bounce buffer that a guest above 3 GiB would get.
+ * nokaslr is not here: the guest's own defences are the guest's.
  */
-static const char base[] = "console=ttyS0 quiet panic=-1 reboot=k no_timer_check tsc=reliable";
-static const char base_console[] = "console=ttyS0 " HOST_ARCH_EARLYCON " panic=-1 reboot=k no_timer_check tsc=reliable";
+#define BASE "panic=-1 reboot=k no_timer_check tsc=reliable swiotlb=noforce"
+static const char base[] = "loglevel=1 " BASE;
+static const char base_console[] = "console=ttyS0 " HOST_ARCH_EARLYCON " " BASE;
 
 int cmdline_build(bool console, bool emulated, const char *extra, char ret_line[VMM_CMDLINE_MAX], struct mvm_error *err)
 {

@@ -29,7 +29,8 @@ int session_receive(int fd, struct session_msg *ret_msg)
 
 	do
 		n = recv(fd, ret_msg, sizeof(*ret_msg), MSG_DONTWAIT);
-	while (n < 0 && errno == EINTR);
+	while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+	/* ECONNRESET: it ended with a message of ours unread. Told once, before what it had said itself. */
 	if (n < 0)
 		return errno == EAGAIN ? 0 : -EPIPE;
 	if (n == 0)

@@ -151,6 +151,9 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 		struct control_msg msg;
 		ssize_t n = recv(s->vmm_control, datagram, sizeof(datagram), MSG_DONTWAIT);
 
+		/* It ended with an answer of ours unread: told before what it had said itself (unix(7)), and once. */
+		if (n < 0 && errno == ECONNRESET)
+			continue;
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n <= 0) {

@@ -38,8 +38,8 @@ static inline bool host_arch_is_virtual(void)
 
 /*
  * A KVM without VMX or SVM emulates the guest kernel's instructions, and lacks some that CPUID
- * announces all the same: the guest is told not to use them.
+ * announces all the same: the guest is told (kernel-config/README.md, "The command line").
  */
-#define HOST_ARCH_EMULATED_CMDLINE "noxsave clearcpuid=popcnt,smap,xsave,umip"
+#define HOST_ARCH_EMULATED_CMDLINE "mvm.pvm mitigations=off"
 
 #endif
