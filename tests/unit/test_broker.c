@@ -257,9 +257,13 @@ static void test_log_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_grants_are_good_once), cmocka_unit_test(test_grants_are_bounded_and_closed),
-		cmocka_unit_test(test_control_messages),     cmocka_unit_test(test_session_messages),
-		cmocka_unit_test(test_session_start),        cmocka_unit_test(test_log_lines),
+		cmocka_unit_test(test_grants_are_good_once),
+		cmocka_unit_test(test_grants_are_bounded_and_closed),
+		cmocka_unit_test(test_control_messages),
+		cmocka_unit_test(test_session_messages),
+		cmocka_unit_test(test_session_start),
+		cmocka_unit_test(test_session_last_word),
+		cmocka_unit_test(test_log_lines),
 		cmocka_unit_test(test_log_bounds),
 	};
 
