@@ -81,8 +81,8 @@ static void on_setup(struct agent *a, struct proto_in in)
 		agent_fail(a, "SETUP message is malformed or out of order");
 		return;
 	}
-	(void)strcpy(a->device, req.device); /* request_setup() bounds both */
-	(void)strcpy(a->hostname, req.hostname);
+	memcpy(a->device, req.device, strlen(req.device) + 1); /* request_setup() bounds both */
+	memcpy(a->hostname, req.hostname, strlen(req.hostname) + 1);
 	a->rw = req.rw;
 	if (mount_root(&req, &f) < 0 || container_start(&a->container, a->epoll, req.rw, &f) < 0) {
 		agent_fail(a, f.text);

@@ -191,7 +191,7 @@ static int read_image_file(const char *path, char **ret_data, size_t *ret_len, s
 
 int user_lookup(const char *spec, struct user *ret, struct failure *f)
 {
-	_cleanup_free_ char *passwd = NULL, *group = NULL;
+	char *passwd = NULL, *group = NULL;
 	size_t passwd_len = 0, group_len = 0;
 	int r;
 
@@ -202,7 +202,9 @@ int user_lookup(const char *spec, struct user *ret, struct failure *f)
 	r = read_image_file("/etc/passwd", &passwd, &passwd_len, f);
 	if (r == 0)
 		r = read_image_file("/etc/group", &group, &group_len, f);
-	if (r < 0)
-		return r;
-	return user_resolve(spec, passwd, passwd_len, group, group_len, ret, f);
+	if (r == 0)
+		r = user_resolve(spec, passwd, passwd_len, group, group_len, ret, f);
+	free(passwd);
+	free(group);
+	return r;
 }
