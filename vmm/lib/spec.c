@@ -20,7 +20,6 @@ int mvm_spec_new(struct mvm_spec **ret_spec)
 		return -ENOMEM;
 	spec->memory = SPEC_MEMORY;
 	spec->vcpus = 1;
-	spec->boot_timeout_ns = SPEC_BOOT_TIMEOUT;
 	spec->log_level = MVM_LOG_WARNING;
 	*ret_spec = spec;
 	return 0;

@@ -17,7 +17,7 @@
 #define SPEC_ARG_MAX      131072U /* Linux' MAX_ARG_STRLEN, with the NUL */
 #define SPEC_EXEC_MAX     (3U << 20) /* bytes of arguments and environment together */
 #define SPEC_MEMORY       (256ULL << 20)
-#define SPEC_BOOT_TIMEOUT 60000000000ULL /* ns */
+#define SPEC_BOOT_TIMEOUT 60000000000ULL /* ns; five times that where KVM emulates the guest kernel */
 #define SPEC_USER_DISKS   (VMM_DISKS_MAX - 1) /* the rootfs is the first */
 #define SPEC_HOSTNAME_MAX 64
 #define SPEC_LIST_MAX     32768U /* entries; PROTO_STRINGS_MAX */
@@ -40,7 +40,7 @@ struct mvm_spec {
 	uint64_t memory; /* bytes */
 	uint64_t scratch; /* bytes; 0: half of memory */
 	uint64_t vcpus;
-	uint64_t timeout_ns, boot_timeout_ns; /* timeout 0: none */
+	uint64_t timeout_ns, boot_timeout_ns; /* 0: none, and the default */
 	uint64_t log_level; /* enum mvm_log_level */
 	bool rw, interactive, tty;
 	struct spec_list env_file, env, args; /* entries of --env-file come before those of --env */

@@ -184,7 +184,8 @@ static int settle(struct supervisor *s)
 
 	if (s->spec->timeout_ns)
 		s->run_deadline = s->start.began_ns + s->spec->timeout_ns;
-	s->boot_deadline = now + s->spec->boot_timeout_ns;
+	s->boot_deadline = now + (s->spec->boot_timeout_ns ? s->spec->boot_timeout_ns
+							   : SPEC_BOOT_TIMEOUT * (s->files.emulated ? 5 : 1));
 	if (r == 0)
 		r = host_check_cgroup_memory("/sys/fs/cgroup", "/proc/self/cgroup", s->spec->memory, &err);
 	if (r < 0)

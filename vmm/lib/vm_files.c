@@ -23,8 +23,11 @@ void vm_files_init(struct vm_files *files)
 {
 	*files = (struct vm_files){ .kvm = -1, .console = -1 };
 	files->kernel = files->agent = files->initrd = files->rootfs = no_file;
-	for (unsigned i = 0; i < SPEC_USER_DISKS; i++)
+	files->rootfs_direct = -1;
+	for (unsigned i = 0; i < SPEC_USER_DISKS; i++) {
 		files->disks[i] = no_file;
+		files->disks_direct[i] = -1;
+	}
 }
 
 void vm_files_close(struct vm_files *files)
@@ -35,8 +38,11 @@ void vm_files_close(struct vm_files *files)
 	cleanup_fd(&files->agent.fd);
 	cleanup_fd(&files->initrd.fd);
 	cleanup_fd(&files->rootfs.fd);
-	for (unsigned i = 0; i < files->ndisks; i++)
+	cleanup_fd(&files->rootfs_direct);
+	for (unsigned i = 0; i < files->ndisks; i++) {
 		cleanup_fd(&files->disks[i].fd);
+		cleanup_fd(&files->disks_direct[i]);
+	}
 	free(files->kernel_path);
 	vm_files_init(files);
 }
@@ -54,6 +60,19 @@ static int check_twice(const struct mvm_spec *spec, const struct vm_files *files
 		return error_set(err, EBUSY, "--disk: %s: given twice, and written to: add ,ro to both, or give a copy",
 				 path);
 	return 0;
+}
+
+/*
+ * A disk that is written to is one VM's alone, and the guest caches it: the host's page cache would
+ * be a second copy, in the VM's own cgroup. Images that are only read stay in it, for all who share
+ * them. -1 where the file system has no direct I/O: a matter of speed only.
+ */
+static int open_direct(const struct image_file *file)
+{
+	char path[32];
+
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd); /* this very file, whatever its name is now */
+	return open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
 }
 
 static int open_disks(const struct mvm_spec *spec, struct vm_files *files, struct mvm_error *err)
@@ -74,6 +93,8 @@ static int open_disks(const struct mvm_spec *spec, struct vm_files *files, struc
 		r = image_open_disk("--disk", disk->file, !disk->ro, &files->disks[i], err);
 		if (r < 0)
 			return r;
+		if (!disk->ro)
+			files->disks_direct[i] = open_direct(&files->disks[i]);
 		files->ndisks++;
 	}
 	return 0;
@@ -132,6 +153,8 @@ int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mv
 	uint64_t kernel = 0, agent = 0, initrd = 0;
 	int r = image_open_rootfs(spec->rootfs, spec->rw, &files->rootfs, &files->fs_type, err);
 
+	if (r == 0 && spec->rw)
+		files->rootfs_direct = open_direct(&files->rootfs);
 	if (r == 0)
 		r = open_disks(spec, files, err);
 	if (r == 0)
@@ -159,11 +182,12 @@ static int32_t hand_over(struct handover *handover, int fd)
 }
 
 static void describe_disk(struct vmm_config *config, struct handover *handover, const struct image_file *file, bool ro,
-			  const char *id)
+			  int direct, const char *id)
 {
 	struct vmm_disk *disk = &config->disks[config->ndisks++];
 
 	disk->fd = hand_over(handover, file->fd);
+	disk->direct_fd = direct < 0 ? 0 : hand_over(handover, direct);
 	disk->flags = ro ? VMM_DISK_RO : 0;
 	disk->size = file->size;
 	memcpy(disk->id, id, strnlen(id, VMM_DISK_ID_MAX));
@@ -202,10 +226,10 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 	describe_initrd(config, handover, &files->agent);
 	if (files->initrd.fd >= 0)
 		describe_initrd(config, handover, &files->initrd);
-	describe_disk(config, handover, &files->rootfs, !spec->rw, "rootfs");
+	describe_disk(config, handover, &files->rootfs, !spec->rw, files->rootfs_direct, "rootfs");
 	for (unsigned i = 0; i < files->ndisks; i++) {
 		(void)snprintf(id, sizeof(id), "disk%u", i + 1);
-		describe_disk(config, handover, &files->disks[i], spec->disks[i].ro,
+		describe_disk(config, handover, &files->disks[i], spec->disks[i].ro, files->disks_direct[i],
 			      spec->disks[i].id ? spec->disks[i].id : id);
 	}
 	return cmdline_build(files->console >= 0, files->emulated, spec->cmdline, config->cmdline, err);

@@ -17,13 +17,14 @@ struct vm_files {
 	int kvm, console; /* -1: none */
 	struct image_file kernel, agent, initrd, rootfs, disks[SPEC_USER_DISKS]; /* fd -1: none */
 	unsigned ndisks;
+	int rootfs_direct, disks_direct[SPEC_USER_DISKS]; /* those written to, again with O_DIRECT; -1: not there */
 	char *kernel_path;
 	const char *fs_type; /* static */
 	bool emulated; /* the host's KVM emulates the guest kernel: no VMX, no SVM */
 };
 
 /* The descriptors of a VMM, in the order of their numbers from VMM_FD_FIRST on. Borrowed. */
-#define HANDOVER_MAX (VMM_FD_FIRST + VMM_DISKS_MAX + VMM_INITRDS_MAX + 3)
+#define HANDOVER_MAX (VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + 3)
 struct handover {
 	int fds[HANDOVER_MAX]; /* index: the number in the VMM */
 	unsigned n;
