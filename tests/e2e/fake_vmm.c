@@ -345,8 +345,8 @@ static void mode_normal(void)
 	connect_agent();
 	greet();
 	workload();
-	wait_for_stop();
 	agent_send(PROTO_BYE, NULL, 0, NULL);
+	wait_for_stop();
 	ended(VM_END_STOPPED);
 }
 
