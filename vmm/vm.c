@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "control.h"
@@ -15,8 +17,9 @@
 #include "vcpu.h"
 #include "virtio/devices.h"
 
-#define TAIL_LINES   24U
-#define QUEUE_NOTIFY 0x50U /* virtio 1.2 §4.2.2 */
+#define TAIL_LINES    24U
+#define PANIC_SECONDS 1 /* from pvpanic's word to the end, unless the guest resets before */
+#define QUEUE_NOTIFY  0x50U /* virtio 1.2 §4.2.2 */
 
 static const char *const end_names[] = {
 	[VM_END_NONE] = "running",
@@ -58,10 +61,39 @@ void vm_end(struct vm *vm, enum vm_end reason, uint64_t arg)
 {
 	unsigned none = VM_END_NONE;
 
+	/* After a panic the guest's own reset, or whatever else ends it, is the panic's end. */
+	if (atomic_load(&vm->panicked) && reason != VM_END_STOPPED)
+		reason = VM_END_PANIC;
 	if (!atomic_compare_exchange_strong(&vm->end, &none, (unsigned)reason))
 		return;
 	atomic_store(&vm->end_arg, arg);
 	(void)loop_post(vm->loop, on_end, vm); /* a full post queue already has the loop awake */
+}
+
+static void on_panic_timer(struct loop_source *source, uint32_t events)
+{
+	(void)events;
+	vm_end(source->arg, VM_END_PANIC, 0);
+}
+
+void vm_panicked(struct vm *vm)
+{
+	const struct itimerspec after = { .it_value.tv_sec = PANIC_SECONDS };
+
+	atomic_store(&vm->panicked, true);
+	if (timerfd_settime(vm->panic_timer.fd, 0, &after, NULL) < 0)
+		vm_end(vm, VM_END_PANIC, 0);
+}
+
+static int make_panic_timer(struct vm *vm)
+{
+	vm->panic_timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (vm->panic_timer.fd < 0)
+		return -errno;
+	vm->panic_timer.events = EPOLLIN;
+	vm->panic_timer.on_event = on_panic_timer;
+	vm->panic_timer.arg = vm;
+	return loop_add(vm->loop, &vm->panic_timer);
 }
 
 /* Binds a device to the next slot: transport, bus range, and one ioeventfd for each queue. */
@@ -149,6 +181,8 @@ static int make_system_devices(struct vm *vm)
 		err = bus_add(&vm->bus, arch_serial_base, ARCH_DEVICE_SIZE, &serial_bus_ops, vm->serial);
 	if (!err)
 		err = bus_add(&vm->bus, arch_poweroff_base, ARCH_DEVICE_SIZE, &poweroff_bus_ops, vm);
+	if (!err)
+		err = make_panic_timer(vm);
 	if (!err)
 		err = bus_add(&vm->bus, arch_panic_base, ARCH_DEVICE_SIZE, &pvpanic_bus_ops, vm);
 	return err;
@@ -238,6 +272,7 @@ int vm_new(const struct vmm_config *config, struct vm **ret_vm)
 	vm->config = config;
 	vm->kvm_fd = config->kvm_fd;
 	vm->vm_fd = -1;
+	vm->panic_timer.fd = -1;
 	err = loop_new(&vm->loop);
 	if (!err)
 		err = control_new(VMM_FD_CONTROL, vm, &vm->control);
@@ -270,6 +305,10 @@ void vm_free(struct vm *vm)
 	serial_free(vm->serial);
 	arch_vm_fini(vm);
 	control_free(vm->control);
+	if (vm->panic_timer.fd >= 0) {
+		loop_remove(vm->loop, &vm->panic_timer);
+		(void)close(vm->panic_timer.fd);
+	}
 	loop_free(vm->loop);
 	guestmem_free(vm->mem);
 	if (vm->vm_fd >= 0)

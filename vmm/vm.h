@@ -43,6 +43,9 @@ struct vm {
 	atomic_uint end; /* enum vm_end; the first reason stays */
 	_Atomic uint64_t end_arg;
 
+	atomic_bool panicked; /* pvpanic told; the console is still being written */
+	struct loop_source panic_timer;
+
 	struct control *control;
 };
 
@@ -54,6 +57,12 @@ enum vm_end vm_run(struct vm *vm, uint64_t *ret_arg);
 
 /* Asks the VM to end, from any thread; only the first reason counts. */
 void vm_end(struct vm *vm, enum vm_end reason, uint64_t arg);
+
+/*
+ * The guest's kernel says that it panicked (any thread). It tells so before its console is flushed: the VM
+ * ends with VM_END_PANIC when the guest resets itself, or a second later.
+ */
+void vm_panicked(struct vm *vm);
 
 const char *vm_end_name(enum vm_end reason);
 

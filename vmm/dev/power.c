@@ -46,7 +46,7 @@ static void pvpanic_write(void *dev, uint64_t offset, const void *data, unsigned
 		return;
 	memcpy(&event, data, 1);
 	if (event & PVPANIC_PANICKED)
-		vm_end(dev, VM_END_PANIC, 0);
+		vm_panicked(dev);
 }
 
 const struct bus_ops pvpanic_bus_ops = { .read = pvpanic_read, .write = pvpanic_write };
