@@ -46,8 +46,9 @@ static int check_files(const struct vmm_config *config)
 	for (unsigned i = 0; i < config->ndisks; i++) {
 		const struct vmm_disk *disk = &config->disks[i];
 
-		if (!fd_ok(disk->fd) || disk->reserved || disk->flags & ~(uint32_t)VMM_DISK_ALL || disk->size == 0 ||
-		    disk->size % 512 || disk->size > INT64_MAX)
+		if (!fd_ok(disk->fd) || (disk->direct_fd && !fd_ok(disk->direct_fd)) ||
+		    disk->flags & ~(uint32_t)VMM_DISK_ALL || disk->size == 0 || disk->size % 512 ||
+		    disk->size > INT64_MAX)
 			return bad("disks");
 	}
 	return 0;

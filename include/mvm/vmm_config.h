@@ -49,7 +49,7 @@ struct vmm_disk {
 	uint32_t flags; /* enum vmm_disk_flags */
 	uint64_t size; /* bytes, a multiple of 512, as found when it was opened */
 	char id[VMM_DISK_ID_MAX]; /* VIRTIO_BLK_T_GET_ID answer, NUL-padded */
-	uint32_t reserved;
+	int32_t direct_fd; /* the same file opened again with O_DIRECT; 0: not there */
 };
 
 struct vmm_initrd {

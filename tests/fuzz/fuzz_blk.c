@@ -120,6 +120,7 @@ static void disk_set_up(uint8_t flags)
 {
 	disk = (struct blk_disk){ .io = &fuzz_io,
 				  .fd = -1,
+				  .direct_fd = flags & 16 ? 3 : -1,
 				  .read_only = flags & 1,
 				  .block_device = flags & 2,
 				  .writethrough = flags & 4,

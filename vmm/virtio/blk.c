@@ -286,6 +286,7 @@ static void blk_free(struct virtio_dev *dev)
 	for (unsigned i = 0; i < blk->nthreads; i++)
 		(void)pthread_join(blk->workers[i].thread, NULL);
 	cleanup_fd(&blk->disk.fd);
+	cleanup_fd(&blk->disk.direct_fd);
 	cleanup_fd(&blk->epoll_fd);
 	(void)pthread_cond_destroy(&blk->quiet);
 	(void)pthread_cond_destroy(&blk->resumed);
@@ -372,11 +373,25 @@ static void offer(struct blk *blk)
 	config->write_zeroes_may_unmap = 1;
 }
 
+/* The second descriptor must be the same file, opened alike but for O_DIRECT. */
+static int inspect_direct(const struct blk_disk *disk, const struct stat *st, int flags)
+{
+	int direct_flags = fcntl(disk->direct_fd, F_GETFL);
+	struct stat direct;
+
+	if (direct_flags < 0 || fstat(disk->direct_fd, &direct) < 0)
+		return -errno;
+	if (direct.st_dev != st->st_dev || direct.st_ino != st->st_ino || !(direct_flags & O_DIRECT) ||
+	    (direct_flags & O_ACCMODE) != (flags & O_ACCMODE))
+		return -EINVAL;
+	return 0;
+}
+
 /* What the descriptor can do; -EINVAL when it is not what the configuration says it is. */
 static int inspect(struct blk_disk *disk, uint64_t size)
 {
 	struct stat st;
-	int flags;
+	int flags, err;
 
 	if (disk->io != &blk_host_io)
 		return 0;
@@ -391,6 +406,9 @@ static int inspect(struct blk_disk *disk, uint64_t size)
 	} else if (!S_ISBLK(st.st_mode)) {
 		return -EINVAL;
 	}
+	err = disk->direct_fd >= 0 ? inspect_direct(disk, &st, flags) : 0;
+	if (err)
+		return err;
 	disk->block_device = S_ISBLK(st.st_mode);
 	disk->nowait = !(flags & O_DIRECT); /* without a page cache there is nothing to find in it */
 	return 0;
@@ -419,6 +437,7 @@ int virtio_blk_new_io(const struct vmm_disk *disk, const struct blk_io_ops *io, 
 	blk->disk.io = io;
 	blk->disk.io_arg = io_arg;
 	blk->disk.fd = disk->fd;
+	blk->disk.direct_fd = disk->direct_fd ? disk->direct_fd : -1;
 	blk->disk.read_only = disk->flags & VMM_DISK_RO;
 	blk->disk.sectors = disk->size / BLK_SECTOR;
 	memcpy(blk->disk.id, disk->id, sizeof(blk->disk.id));
@@ -432,7 +451,7 @@ int virtio_blk_new_io(const struct vmm_disk *disk, const struct blk_io_ops *io, 
 		err = start_threads(blk);
 	}
 	if (err) {
-		blk->disk.fd = -1; /* stays the caller's */
+		blk->disk.fd = blk->disk.direct_fd = -1; /* stay the caller's */
 		blk_free(&blk->dev);
 		return err;
 	}

@@ -43,6 +43,7 @@ struct blk_disk {
 	const struct blk_io_ops *io;
 	void *io_arg;
 	int fd;
+	int direct_fd; /* the same file with O_DIRECT, -1: none; see blk_request.c */
 	bool read_only;
 	bool block_device;
 	bool writethrough; /* the driver knows no FLUSH: a write is durable when it completes (§5.2.6.2) */

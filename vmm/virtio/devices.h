@@ -11,7 +11,7 @@
  */
 #define VIRTIO_BLK_THREADS 8U
 
-/* Takes disk->fd over on success. Worker threads do the I/O; see blk.c. */
+/* Takes disk->fd and direct_fd over on success. Worker threads do the I/O; see blk.c. */
 int virtio_blk_new(const struct vmm_disk *disk, const char *name, const struct guestmem *gm, struct loop *loop,
 		   struct virtio_dev **ret_dev);
 
