@@ -26,25 +26,25 @@ enum {
 	FRAME_DATA = 'd', /* stream bytes; length 0 ends the stream */
 
 	/* control, host to guest, in any order and closed by FRAME_GO */
-	FRAME_ARG = 'A',  /* one argument of the command */
-	FRAME_ENV = 'E',  /* one K=V */
-	FRAME_CWD = 'C',  /* the directory to start in */
+	FRAME_ARG = 'A', /* one argument of the command */
+	FRAME_ENV = 'E', /* one K=V */
+	FRAME_CWD = 'C', /* the directory to start in */
 	FRAME_USER = 'U', /* the user to run as; absent means root */
-	FRAME_TTY = 'T',  /* one byte, TTY_* bits */
-	FRAME_GO = 'G',   /* no payload: start */
+	FRAME_TTY = 'T', /* one byte, TTY_* bits */
+	FRAME_GO = 'G', /* no payload: start */
 
 	/* control, host to guest, at any time after FRAME_GO */
 	FRAME_WINSIZE = 'W', /* struct winsize; also legal before FRAME_GO */
-	FRAME_CLOSED = 'P',  /* one byte, 1 or 2: nobody reads that stream any more */
+	FRAME_CLOSED = 'P', /* one byte, 1 or 2: nobody reads that stream any more */
 
 	/* control, guest to host */
 	FRAME_RUNNING = 'R', /* the command is being started */
-	FRAME_STATUS = 'X',  /* uint32_t exit status; everything before it is on disk */
-	FRAME_FAILED = 'F',  /* text: the lab could not run the command */
+	FRAME_STATUS = 'X', /* uint32_t exit status; everything before it is on disk */
+	FRAME_FAILED = 'F', /* text: the lab could not run the command */
 };
 
 enum {
-	TTY_STDIO = 1,  /* stdin and stdout are one terminal */
+	TTY_STDIO = 1, /* stdin and stdout are one terminal */
 	TTY_STDERR = 2, /* and stderr is it too */
 };
 
@@ -55,9 +55,9 @@ enum { PORT_CONTROL = 1, PORT_STDIN, PORT_STDOUT, PORT_STDERR };
  * 32 KiB is the most the guest kernel takes in one write to a port, header
  * included: a full frame is then one request.
  */
-#define FRAME_HEAD 5u
+#define FRAME_HEAD  5u
 #define FRAME_CHUNK (32768u - FRAME_HEAD)
-#define FRAME_MAX (4u << 20)
+#define FRAME_MAX   (4u << 20)
 
 /* Writes all of buf; 0 or -errno.  fd must block. */
 static inline int write_all(int fd, const void *buf, size_t len)

@@ -10,7 +10,9 @@
  * unmounts the lab's disks.  Static, no threads shared with the command: the
  * command is forked before any thread exists.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <glob.h>
@@ -156,14 +158,16 @@ static void receive_job(int port, struct job *job)
 			job->envp = append(job->envp, &job->envc, p);
 			continue;
 		case FRAME_CWD:
+			free(job->cwd);
 			job->cwd = p;
 			continue;
 		case FRAME_USER:
+			free(job->user); /* said twice: the last counts */
 			job->user = p;
 			continue;
 		case FRAME_TTY:
 			if (len == 1)
-				job->tty = p[0];
+				job->tty = p[0] != 0;
 			break;
 		case FRAME_WINSIZE:
 			if (len == sizeof(job->winsize)) {
@@ -534,7 +538,7 @@ static void kill_leftovers(void)
 		f = fopen(path, "re");
 		if (f && getline(&list, &size, f) > 0)
 			for (char *rest = list, *pid; (pid = strsep(&rest, " \n"));)
-				any |= *pid && kill((pid_t)atol(pid), SIGKILL) == 0;
+				any |= *pid && kill((pid_t)strtol(pid, NULL, 10), SIGKILL) == 0;
 		if (f)
 			fclose(f);
 		if (!any)

@@ -14,7 +14,9 @@
  * QEMU dies with this process whatever ends it (PR_SET_PDEATHSIG), and there is
  * no file to clean up: a killed lab leaves nothing.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -40,15 +42,15 @@
 
 #include "frame.h"
 
-#define EXIT_LAB 125
+#define EXIT_LAB     125
 #define EXIT_TIMEOUT 124
 
 /* What is kept of the console and of QEMU's own messages, for the case of failure. */
-#define KEEP 16384u
+#define KEEP        16384u
 #define SHOWN_LINES 30
 
 /* Three of these in a row on the terminal end the lab: ^] */
-#define ESCAPE 0x1d
+#define ESCAPE       0x1d
 #define ESCAPE_COUNT 3
 
 struct options {
@@ -501,7 +503,8 @@ static int supervise(const struct options *o, int signals)
 			bool boot = !o->timeout || o->timeout * 1000 > end - start;
 
 			restore_tty();
-			fprintf(stderr, boot ? "lab: no command running after %lld s\n" : "lab: timed out after %lld s\n",
+			fprintf(stderr,
+				boot ? "lab: no command running after %lld s\n" : "lab: timed out after %lld s\n",
 				(long long)((end - start) / 1000));
 			if (!running)
 				explain(&console, &messages);

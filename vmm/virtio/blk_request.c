@@ -378,7 +378,7 @@ static unsigned copy_ranges(struct blk_disk *disk, struct blk_request *req, stru
 
 static int run_ranges(struct blk_disk *disk, struct blk_request *req)
 {
-	struct wire_range ranges[BLK_DISCARD_SEGS > BLK_ZEROES_SEGS ? BLK_DISCARD_SEGS : BLK_ZEROES_SEGS];
+	struct wire_range ranges[BLK_DISCARD_SEGS > BLK_ZEROES_SEGS ? BLK_DISCARD_SEGS : BLK_ZEROES_SEGS] = { 0 };
 	unsigned n = copy_ranges(disk, req, ranges);
 	int err = 0;
 
