@@ -29,7 +29,7 @@ enum vmm_fd {
 #define VMM_INITRDS_MAX 2U /* the agent's archive, then the user's */
 #define VMM_CMDLINE_MAX 2048U /* with the terminating NUL; x86 COMMAND_LINE_SIZE */
 #define VMM_DISK_ID_MAX 20U /* VIRTIO_BLK_ID_BYTES; not NUL-terminated when full */
-#define VMM_MEM_MIN     (16ULL << 20) /* below this no kernel of ours boots; see README */
+#define VMM_MEM_MIN     (32ULL << 20) /* the least that our kernel boots in: tests/e2e/cases/host.sh, smallest_memory */
 #define VMM_MEM_MAX     (64ULL << 30)
 
 enum vmm_config_flags {

@@ -30,5 +30,13 @@ test_twenty_at_once_from_one_image() {
 }
 
 test_smallest_memory() {
-	expect 0 "$mvm" run --rootfs "$small/small.ext4" -m 40M -- true
+	expect 0 "$mvm" run --rootfs "$small/small.ext4" -m 32M -- echo fits
+	equal "$out" fits
+	expect 125 "$mvm" run --rootfs "$small/small.ext4" -m 31M -- true
+	case $err in *-m*32m*) ;; *) die "the least is not named: $err" ;; esac
+}
+
+test_most_vcpus() {
+	expect 0 "$mvm" run --rootfs "$small/small.ext4" -m 256M -c 32 -- nproc
+	equal "$out" 32
 }
