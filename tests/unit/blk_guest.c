@@ -75,6 +75,15 @@ static int cut(const struct iovec *iov, int niov, size_t max, struct iovec *ret)
 	return n;
 }
 
+/* Counts transfers on the O_DIRECT descriptor; -errno when they shall fail. */
+static int direct_enter(int fd)
+{
+	if (!host.with_direct || fd != host.direct_fd)
+		return 0;
+	(void)__atomic_add_fetch(&host.directs, 1, __ATOMIC_RELAXED);
+	return host.direct_error;
+}
+
 static ssize_t fault_readv(void *arg, int fd, const struct iovec *iov, int niov, off_t offset, int flags)
 {
 	struct iovec part[VQ_CHAIN_MAX];
@@ -87,6 +96,9 @@ static ssize_t fault_readv(void *arg, int fd, const struct iovec *iov, int niov,
 		niov = cut(iov, niov, host.nowait_max, part);
 		return blk_host_io.readv(arg, fd, part, niov, offset, 0);
 	}
+	err = direct_enter(fd);
+	if (err)
+		return err;
 	err = host_enter(&host.reads);
 	if (err || host.read_error)
 		return err ? err : host.read_error;
@@ -97,8 +109,11 @@ static ssize_t fault_readv(void *arg, int fd, const struct iovec *iov, int niov,
 static ssize_t fault_writev(void *arg, int fd, const struct iovec *iov, int niov, off_t offset, int flags)
 {
 	struct iovec part[VQ_CHAIN_MAX];
-	int err = host_enter(&host.writes);
+	int err = direct_enter(fd);
 
+	if (err)
+		return err;
+	err = host_enter(&host.writes);
 	__atomic_store_n(&host.last_flags, flags, __ATOMIC_RELAXED);
 	if (err || host.write_error)
 		return err ? err : host.write_error;
@@ -153,6 +168,8 @@ struct virtio_dev *disk_new(uint32_t flags, const struct blk_io_ops *io)
 	struct vmm_disk disk = { .fd = dup(image), .flags = flags, .size = BYTES, .id = "twenty-bytes-of-name" };
 	struct virtio_dev *dev;
 
+	if (host.with_direct)
+		disk.direct_fd = host.direct_fd = dup(image);
 	assert_int_equal(virtio_blk_new_io(&disk, io, NULL, "blk0", drv.gm, drv.loop, &dev), 0);
 	return dev;
 }

@@ -35,6 +35,10 @@ struct host {
 	int nowait_error; /* for cached reads; 0: they succeed, cut to nowait_max */
 	size_t nowait_max;
 	int last_flags; /* of the last write */
+	int direct_fd; /* the second descriptor that disk_new() gives a disk, if with_direct */
+	bool with_direct;
+	unsigned directs; /* transfers tried on it */
+	int direct_error;
 };
 
 extern struct host host;

@@ -313,6 +313,13 @@ static void test_constructor_refuses(void **state)
 		{ "read-write on a read-only descriptor", { .fd = read_only, .size = 1024 }, -EINVAL },
 		{ "a character device", { .fd = device, .size = 0 }, -EINVAL },
 		{ "a pipe", { .fd = log_pipe[0], .size = 0, .flags = VMM_DISK_RO }, -EINVAL },
+		{ "a second descriptor that is not direct",
+		  { .fd = regular, .size = 1024, .direct_fd = regular },
+		  -EINVAL },
+		{ "a second descriptor of another file",
+		  { .fd = regular, .size = 1024, .direct_fd = device },
+		  -EINVAL },
+		{ "a second descriptor that is none", { .fd = regular, .size = 1024, .direct_fd = 1000 }, -EBADF },
 		{ "no descriptor", { .fd = -1, .size = 1024 }, -EBADF },
 	};
 

@@ -169,13 +169,63 @@ static void test_cached_reads(void **state)
 	assert_int_equal(host.reads, 4);
 }
 
+/* Long transfers take the O_DIRECT descriptor; what it cannot do, or would not help, takes the other one. */
+static void test_direct(void **state)
+{
+	static const struct {
+		const char *name;
+		uint32_t type, len;
+		unsigned shift; /* of the buffer in memory */
+		int error; /* on the O_DIRECT descriptor */
+		unsigned directs; /* transfers tried there */
+		uint8_t expect;
+	} cases[] = {
+		{ "long read", VIRTIO_BLK_T_IN, 512 << 10, 0, 0, 1, VIRTIO_BLK_S_OK },
+		{ "long write", VIRTIO_BLK_T_OUT, 512 << 10, 0, 0, 1, VIRTIO_BLK_S_OK },
+		{ "short read", VIRTIO_BLK_T_IN, 4096, 0, 0, 0, VIRTIO_BLK_S_OK },
+		{ "short write", VIRTIO_BLK_T_OUT, 4096, 0, 0, 0, VIRTIO_BLK_S_OK },
+		{ "read to an odd address", VIRTIO_BLK_T_IN, 512 << 10, 16, 0, 0, VIRTIO_BLK_S_OK },
+		{ "write from an odd address", VIRTIO_BLK_T_OUT, 512 << 10, 16, 0, 0, VIRTIO_BLK_S_OK },
+		{ "larger sectors, read", VIRTIO_BLK_T_IN, 512 << 10, 0, -EINVAL, 1, VIRTIO_BLK_S_OK },
+		{ "larger sectors, write", VIRTIO_BLK_T_OUT, 512 << 10, 0, -EINVAL, 1, VIRTIO_BLK_S_OK },
+		{ "read fails", VIRTIO_BLK_T_IN, 512 << 10, 0, -EIO, 1, VIRTIO_BLK_S_IOERR },
+		{ "write fails", VIRTIO_BLK_T_OUT, 512 << 10, 0, -ENOSPC, 1, VIRTIO_BLK_S_IOERR },
+		{ "over the end", VIRTIO_BLK_T_IN, 2 << 20, 0, 0, 0, VIRTIO_BLK_S_IOERR },
+	};
+	gpa_t aligned;
+
+	(void)state;
+	host.with_direct = true;
+	bring_up(0, &fault_io, FLUSH_F, 0);
+	aligned = (fake_alloc(&drv, (2 << 20) + 1024) + 511) & ~511ULL;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		uint8_t got;
+
+		data = aligned + cases[i].shift;
+		host.directs = 0;
+		host.direct_error = cases[i].error;
+		if (cases[i].type == VIRTIO_BLK_T_OUT)
+			pattern(fake_ptr(&drv, data), cases[i].len, (unsigned)i + 50);
+		got = request(cases[i].type, 8, cases[i].len, cases[i].type == VIRTIO_BLK_T_IN, NULL);
+		if (got != cases[i].expect || host.directs != cases[i].directs)
+			fail_msg("%s: status %u, %u transfers past the cache", cases[i].name, got, host.directs);
+		if (!got)
+			assert_true(same(data, 8, cases[i].len));
+	}
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, blk_setup, blk_teardown)
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		T(test_write_errors),          T(test_read_errors), T(test_short_and_interrupted),
-		T(test_flush_error_is_sticky), T(test_write_cache), T(test_cached_reads),
+		T(test_write_errors),
+		T(test_read_errors),
+		T(test_short_and_interrupted),
+		T(test_flush_error_is_sticky),
+		T(test_write_cache),
+		T(test_cached_reads),
+		T(test_direct),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,6 +59,8 @@ static struct vmm_config good(void)
 	X("initrd reserved", c->initrds[0].reserved = 1)                                                               \
 	X("too many disks", c->ndisks = VMM_DISKS_MAX + 1)                                                             \
 	X("disk fd", c->disks[0].fd = -5)                                                                              \
+	X("disk's second fd is a fixed one", c->disks[0].direct_fd = 2)                                                \
+	X("disk's second fd", c->disks[0].direct_fd = -1)                                                              \
 	X("disk flags", c->disks[0].flags = 2)                                                                         \
 	X("disk empty", c->disks[0].size = 0)                                                                          \
 	X("disk of half a sector", c->disks[0].size = 511)                                                             \
