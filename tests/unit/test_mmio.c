@@ -335,7 +335,9 @@ static void test_probe_and_echo(void **state)
 		for (unsigned i = 0; i < 3; i++)
 			bufs[i].gpa = fake_alloc(&drv, 100);
 		for (unsigned n = 0; n < 40; n++)
-			assert_int_equal(fake_do(&drv.queues[n % 2], bufs, 3, f & 2 ? (int)(n % 3) : FAKE_DIRECT), 200);
+			assert_int_equal(fake_do(&drv.queues[n % 2], bufs, 3,
+						 f & 2 ? (enum fake_add_flags)(n % 3) : FAKE_DIRECT),
+					 200);
 	}
 	assert_int_equal(dummy->activated, 4);
 }
