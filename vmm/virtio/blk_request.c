@@ -308,16 +308,16 @@ static int discard(struct blk_disk *disk, off_t offset, off_t len)
 /* Writes zeroes the long way; BLK_ZEROES_SECTORS bounds it. */
 static int write_zeroes(struct blk_disk *disk, off_t offset, off_t len)
 {
-	static const uint8_t zeroes[64 << 10]; /* .bss that is only read costs no memory */
+	static const uint8_t zeroes[4096]; /* small: it is part of the binary */
 	int flags = disk->writethrough ? RWF_DSYNC : 0;
 
 	while (len > 0) {
-		struct iovec iov[16];
+		struct iovec iov[64];
 		unsigned niov = 0;
 		off_t step = 0;
 		ssize_t n;
 
-		while (niov < 16 && step < len) {
+		while (niov < 64 && step < len) {
 			size_t part = len - step < (off_t)sizeof(zeroes) ? (size_t)(len - step) : sizeof(zeroes);
 
 			iov[niov++] = (struct iovec){ (void *)(uintptr_t)zeroes, part };
