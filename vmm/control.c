@@ -30,7 +30,7 @@ static int receive(struct control *control, struct control_msg *ret_msg, int *re
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
 		.msg_control = ancillary.bytes,
-		.msg_controllen = sizeof(ancillary.bytes),
+		.msg_controllen = CMSG_LEN(sizeof(int)), /* room for one descriptor, not for two */
 	};
 	ssize_t n = recvmsg(control->source.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	struct cmsghdr *cmsg;

@@ -157,12 +157,18 @@ int vcpu_start(struct vcpu *vcpu)
 	return 0;
 }
 
-void vcpu_stop(struct vcpu *vcpu)
+void vcpu_kick_out(struct vcpu *vcpu)
 {
 	if (!vcpu->started)
 		return;
 	atomic_store_explicit(&vcpu->stop, true, memory_order_release);
 	(void)pthread_kill(vcpu->thread, KICK_SIGNAL);
+}
+
+void vcpu_join(struct vcpu *vcpu)
+{
+	if (!vcpu->started)
+		return;
 	(void)pthread_join(vcpu->thread, NULL);
 	vcpu->started = false;
 }

@@ -2,7 +2,7 @@
  * vCPU threads: KVM_RUN and the dispatch of exits.
  *
  * Trust:   addresses, widths and data of exits come from the guest.
- * Thread:  vcpu_start/vcpu_stop on the I/O thread; the rest on the vCPU's own. A vCPU thread
+ * Thread:  vcpu_start/kick_out/join on the I/O thread; the rest on the vCPU's own. A vCPU thread
  *          allocates nothing and logs only when it ends the VM.
  */
 #ifndef VMM_VCPU_H
@@ -30,7 +30,8 @@ struct vcpu {
 /* KVM_CREATE_VCPU and its run page; registers are arch's business. */
 int vcpu_new(struct vm *vm, unsigned index, size_t run_size, struct vcpu *vcpu);
 int vcpu_start(struct vcpu *vcpu);
-void vcpu_stop(struct vcpu *vcpu); /* kicks it out of KVM_RUN and joins */
+void vcpu_kick_out(struct vcpu *vcpu); /* it leaves KVM_RUN and its thread ends; does not wait */
+void vcpu_join(struct vcpu *vcpu); /* waits for that */
 void vcpu_free(struct vcpu *vcpu);
 
 /* Installs the kick signal's handler; once per process. */

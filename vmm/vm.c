@@ -47,13 +47,21 @@ static void quit_when_delivered(void *arg)
 		loop_quit(vm->loop);
 }
 
+/* All are told before the first is waited for: one that is held up keeps no other running. */
+static void stop_vcpus(struct vm *vm)
+{
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_kick_out(&vm->vcpus[i]);
+	for (unsigned i = 0; i < vm->nvcpus; i++)
+		vcpu_join(&vm->vcpus[i]);
+}
+
 /* The guest stops first: from here on what is pending can only become less. */
 static void on_end(void *arg)
 {
 	struct vm *vm = arg;
 
-	for (unsigned i = 0; i < vm->nvcpus; i++)
-		vcpu_stop(&vm->vcpus[i]);
+	stop_vcpus(vm);
 	loop_set_after(vm->loop, quit_when_delivered, vm);
 }
 
@@ -72,16 +80,26 @@ void vm_end(struct vm *vm, enum vm_end reason, uint64_t arg)
 
 static void on_panic_timer(struct loop_source *source, uint32_t events)
 {
+	struct vm *vm = source->arg;
+
 	(void)events;
-	vm_end(source->arg, VM_END_PANIC, 0);
+	loop_remove(vm->loop, source); /* it has fired for good, and stays readable */
+	vm_end(vm, VM_END_PANIC, 0);
+}
+
+static void arm_panic_timer(void *arg)
+{
+	const struct itimerspec after = { .it_value.tv_sec = PANIC_SECONDS };
+	struct vm *vm = arg;
+
+	if (timerfd_settime(vm->panic_timer.fd, 0, &after, NULL) < 0)
+		vm_end(vm, VM_END_PANIC, 0);
 }
 
 void vm_panicked(struct vm *vm)
 {
-	const struct itimerspec after = { .it_value.tv_sec = PANIC_SECONDS };
-
-	atomic_store(&vm->panicked, true);
-	if (timerfd_settime(vm->panic_timer.fd, 0, &after, NULL) < 0)
+	/* Once: a guest that says it again gets no further second. Armed on the I/O thread, as vCPUs make no calls. */
+	if (!atomic_exchange(&vm->panicked, true) && loop_post(vm->loop, arm_panic_timer, vm) < 0)
 		vm_end(vm, VM_END_PANIC, 0);
 }
 
@@ -294,8 +312,7 @@ void vm_free(struct vm *vm)
 {
 	if (!vm)
 		return;
-	for (unsigned i = 0; i < vm->nvcpus; i++)
-		vcpu_stop(&vm->vcpus[i]);
+	stop_vcpus(vm);
 	/* Devices first: their threads still write guest memory and raise interrupts. */
 	for (unsigned i = 0; i < vm->ndevices; i++)
 		virtio_mmio_free(vm->devices[i]);
@@ -338,8 +355,7 @@ enum vm_end vm_run(struct vm *vm, uint64_t *ret_arg)
 		log_error("vm: event loop: %s", strerror(-err));
 		vm_end(vm, VM_END_FAULT, 0);
 	}
-	for (unsigned i = 0; i < vm->nvcpus; i++)
-		vcpu_stop(&vm->vcpus[i]);
+	stop_vcpus(vm);
 	reason = (enum vm_end)atomic_load(&vm->end);
 	*ret_arg = atomic_load(&vm->end_arg);
 	serial_drain(vm->serial);

@@ -10,11 +10,12 @@
 
 #include "log.h"
 
-#define RING_SIZE  (64U << 10)
-#define TAIL_SIZE  (8U << 10)
-#define RATE_BYTES (4U << 20) /* bytes per second that reach the console descriptor; also the burst */
-#define LINE_BYTES 240U
-#define CHUNK_SIZE 4096U
+#define RING_SIZE   (64U << 10)
+#define TAIL_SIZE   (8U << 10)
+#define RATE_BYTES  (4U << 20) /* bytes per second that reach the console descriptor; also the burst */
+#define TOTAL_BYTES (64U << 20) /* bytes of a VM's life that reach it: the file is on somebody's disk */
+#define LINE_BYTES  240U
+#define CHUNK_SIZE  4096U
 
 struct serial {
 	pthread_mutex_t lock;
@@ -25,7 +26,7 @@ struct serial {
 	bool thri_pending; /* the transmitter-empty interrupt is due (it always is empty) */
 	bool posted; /* a drain is on its way to the I/O thread */
 	uint32_t ring_start, ring_len;
-	uint64_t dropped;
+	uint64_t dropped, written;
 	uint64_t tokens, refilled_ns;
 	uint32_t tail_at;
 	bool tail_full;
@@ -48,9 +49,10 @@ static uint64_t now_ns(void)
 static void drain_locked(struct serial *s)
 {
 	uint8_t chunk[CHUNK_SIZE];
+	uint32_t budget = s->ring_len; /* what is added meanwhile waits for its own turn: the loop has other work */
 
-	while (s->ring_len && s->out_fd >= 0) {
-		uint32_t run = s->ring_len < CHUNK_SIZE ? s->ring_len : CHUNK_SIZE;
+	while (budget && s->ring_len && s->out_fd >= 0) {
+		uint32_t run = budget < CHUNK_SIZE ? budget : CHUNK_SIZE;
 		uint64_t now = now_ns();
 		ssize_t n;
 
@@ -58,7 +60,7 @@ static void drain_locked(struct serial *s)
 		s->refilled_ns = now;
 		if (s->tokens > RATE_BYTES)
 			s->tokens = RATE_BYTES;
-		if (s->tokens < run) {
+		if (s->tokens < run || s->written > TOTAL_BYTES) {
 			s->dropped += s->ring_len;
 			s->ring_len = 0;
 			return;
@@ -76,6 +78,8 @@ static void drain_locked(struct serial *s)
 			return;
 		}
 		s->tokens -= (uint64_t)n;
+		s->written += (uint64_t)n;
+		budget -= (uint32_t)n;
 		s->ring_start = (s->ring_start + (uint32_t)n) % RING_SIZE;
 		s->ring_len -= (uint32_t)n;
 	}
@@ -88,6 +92,8 @@ static void on_post(void *arg)
 	(void)pthread_mutex_lock(&s->lock);
 	s->posted = false;
 	drain_locked(s);
+	if (s->ring_len && !s->posted)
+		s->posted = loop_post(s->loop, on_post, s) == 0;
 	(void)pthread_mutex_unlock(&s->lock);
 }
 

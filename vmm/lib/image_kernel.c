@@ -175,11 +175,12 @@ int mvm_kernel_version(const char *path, char **ret_banner, struct mvm_error *er
 			break;
 		if (file.size - (size_t)(at - map) > BANNER_MAX && at[sizeof(begins) - 1] >= '0' &&
 		    at[sizeof(begins) - 1] <= '9')
-			banner = strndup((const char *)at, strcspn((const char *)at, "\n"));
+			banner = strndup((const char *)at, BANNER_MAX); /* cut at its line below */
 	}
 	(void)munmap((void *)(uintptr_t)map, file.size);
 	if (!banner)
 		return error_set(err, ENOENT, "--kernel: %s: no Linux version inside", path);
+	banner[strcspn(banner, "\n")] = '\0';
 	text_harmless(banner);
 	*ret_banner = banner;
 	return 0;

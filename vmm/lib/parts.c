@@ -5,9 +5,11 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "lib/text.h"
@@ -15,6 +17,16 @@
 
 /* "vmlinux" is made in build/kernel, beside the variants' folders. */
 static const char *const places[] = { "%s/%s", "%s/../kernel/%s", "%s/../lib/mvm/%s" };
+
+/* Readable, and nobody's but root's or the running program's own: a part is code that runs as the caller. */
+static bool usable(const char *path)
+{
+	struct stat st, exe;
+
+	if (access(path, R_OK) < 0 || stat(path, &st) < 0 || stat("/proc/self/exe", &exe) < 0)
+		return false;
+	return (st.st_uid == 0 || st.st_uid == exe.st_uid) && !(st.st_mode & S_IWOTH);
+}
 
 int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 {
@@ -33,7 +45,7 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 			(void)snprintf(path, sizeof(path), places[i], exe, part);
 #pragma GCC diagnostic pop
-			if (access(path, R_OK) == 0)
+			if (usable(path))
 				goto found;
 		}
 	}

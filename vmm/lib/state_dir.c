@@ -58,6 +58,10 @@ static int open_parent(const char *parent, int *ret_fd, struct mvm_error *err)
 			"%s: the folder for running VMs belongs to uid %u, not to you: have it removed, or set "
 			"XDG_RUNTIME_DIR to a folder of yours",
 			parent, st.st_uid);
+	/* Who may only open it could still hold its lock for ever: ours alone, whoever made it. */
+	if (!(st.st_mode & (S_IWGRP | S_IWOTH)) && (st.st_mode & (S_IRWXG | S_IRWXO)) && fchmod(fd, 0700) < 0)
+		return error_set(err, errno, "%s: the folder for running VMs is readable by others: chmod 700 %s: %s",
+				 parent, parent, strerror(errno));
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
 		return error_set(err, EPERM, "%s: the folder for running VMs is writable by others: chmod 700 %s",
 				 parent, parent);

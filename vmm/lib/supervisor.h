@@ -43,10 +43,12 @@ struct supervisor {
 
 	pid_t vmm_pid;
 	int vmm_pidfd, vmm_control, vmm_log, signals;
+	uint64_t dials_refused;
 	uint64_t control_used, control_refilled_ns; /* throttle of a flooding VMM */
 
 	enum supervisor_phase phase;
 	uint64_t run_deadline, boot_deadline, phase_deadline; /* ns, UINT64_MAX: none */
+	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */
 	bool waiting_for_output; /* PHASE_STOP after a regular end: its length is the reader's affair */
 	unsigned idle_answers; /* SESSION_BUSY 0 since CONTROL_STOP */
 
@@ -82,6 +84,7 @@ void supervisor_on_log(struct supervisor *s);
 
 /* supervisor_end.c: the ways to an end, mildest first; each is a no-op when a later one was begun. */
 void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns); /* agent: kill, sync, unmount */
+void supervisor_hurry(struct supervisor *s, uint64_t grace_ns);
 void supervisor_stop(struct supervisor *s);
 void supervisor_kill(struct supervisor *s);
 void supervisor_vmm_broke(struct supervisor *s, const char *how); /* the VMM cannot be trusted to end by itself */

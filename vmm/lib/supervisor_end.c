@@ -12,7 +12,8 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define STOP_GRACE_NS 2000000000ULL /* a VMM told to stop finishes its requests and exits */
+#define DIGEST_GRACE_NS 60000000000ULL /* for hashing after the end; an image may be any size */
+#define STOP_GRACE_NS   2000000000ULL /* a VMM told to stop finishes its requests and exits */
 
 void supervisor_kill(struct supervisor *s)
 {
@@ -47,7 +48,7 @@ void supervisor_stop(struct supervisor *s)
 	s->phase_deadline = s->stages[STAGE_STOPPED] + STOP_GRACE_NS;
 	s->facts.stop_sent = true;
 	/* After a regular exit only the reader of the output can hold the VMM up. */
-	s->waiting_for_output = (s->facts.exited || s->facts.failed) && s->session >= 0 && !s->facts.operator_why;
+	s->waiting_for_output = (s->facts.exited || s->facts.failed) && s->session >= 0 && !s->hurried;
 	if (send(s->vmm_control, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EAGAIN)
 		supervisor_vmm_broke(s, "the VMM does not read its control socket");
 	/* EPIPE: it is ending already; the grace bounds how long that may take. */
@@ -67,13 +68,30 @@ void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns)
 		supervisor_stop(s);
 }
 
+/*
+ * A time-out, the operator or a signal ends what is under way already, too: a reader that does not read, a guest
+ * that syncs for ever, a VMM that does not stop. Call it before supervisor_shut_down().
+ */
+void supervisor_hurry(struct supervisor *s, uint64_t grace_ns)
+{
+	uint64_t deadline = text_now_ns() + grace_ns;
+
+	s->hurried = true;
+	s->waiting_for_output = false;
+	if ((s->phase == PHASE_SYNC || s->phase == PHASE_STOP) && deadline < s->phase_deadline)
+		s->phase_deadline = deadline;
+}
+
 /* Nothing else is left to do but to hash, and the receipt owes both digests. */
 static void finish_digests(struct supervisor *s)
 {
-	while (digest_step(&s->kernel_digest))
-		;
-	while (digest_step(&s->rootfs_digest))
-		;
+	struct pollfd told[] = { { .fd = s->signals, .events = POLLIN }, { .fd = s->session } };
+	uint64_t deadline = text_now_ns() + DIGEST_GRACE_NS;
+
+	/* A signal, the caller's end or the deadline leaves a digest out (null) rather than hold the end up. */
+	while (digest_step(&s->kernel_digest) || digest_step(&s->rootfs_digest))
+		if (s->hurried || text_now_ns() > deadline || poll(told, 2, 0) > 0)
+			return;
 }
 
 static void write_receipt(struct supervisor *s, const struct verdict *verdict)

@@ -38,13 +38,16 @@ static void on_deadlines(struct supervisor *s, uint64_t now)
 {
 	if (now >= s->run_deadline) {
 		s->run_deadline = UINT64_MAX;
-		s->facts.timed_out = !s->facts.exited && !s->facts.failed;
-		s->waiting_for_output = false;
+		/* Output that was not read in time is part of the run. */
+		s->facts.timed_out = (!s->facts.exited && !s->facts.failed) || s->waiting_for_output;
+		supervisor_hurry(s, END_GRACE_NS);
 		supervisor_shut_down(s, END_GRACE_NS);
 	}
 	if (now >= s->boot_deadline) {
 		s->boot_deadline = UINT64_MAX;
 		s->facts.boot_timed_out = s->phase == PHASE_BOOT && !s->facts.timed_out && !s->facts.operator_why;
+		if (s->facts.boot_timed_out)
+			supervisor_hurry(s, END_GRACE_NS);
 		supervisor_shut_down(s, END_GRACE_NS);
 	}
 	if (now < s->phase_deadline)
@@ -60,7 +63,7 @@ static void on_deadlines(struct supervisor *s, uint64_t now)
 			s->phase_deadline = now + NS_PER_S;
 	} else if (s->phase == PHASE_STOP) {
 		/* After a host's verdict a VMM that will not end changes nothing but the way. */
-		if (s->facts.operator_why || s->facts.timed_out || s->facts.boot_timed_out)
+		if (s->hurried)
 			supervisor_kill(s);
 		else
 			supervisor_vmm_broke(s, "the VMM did not end when told to");
@@ -75,7 +78,7 @@ static void on_signal(struct supervisor *s)
 		return;
 	if (!s->facts.operator_why)
 		s->facts.operator_why = "the supervisor was told to end by a signal";
-	s->waiting_for_output = false;
+	supervisor_hurry(s, END_GRACE_NS);
 	supervisor_shut_down(s, END_GRACE_NS);
 }
 

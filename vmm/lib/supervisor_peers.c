@@ -12,6 +12,7 @@
 #include "mvm/cleanup.h"
 
 #define NS_PER_S         1000000000ULL
+#define DIALS_LOGGED     16U /* refusals that are worth a line each; a guest can cause any number */
 #define GONE_GRACE_NS    (2 * NS_PER_S) /* after a time-out or the operator's word: sync, then the end */
 #define SYNC_GRACE_NS    (10 * NS_PER_S)
 #define SYNC_RW_GRACE_NS (120 * NS_PER_S) /* an image that is written to: a slow disk may have much to sync */
@@ -23,7 +24,7 @@ static void operator_ends(struct supervisor *s, const char *why, bool at_once)
 {
 	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out)
 		s->facts.operator_why = why;
-	s->waiting_for_output = false;
+	supervisor_hurry(s, GONE_GRACE_NS);
 	if (at_once)
 		supervisor_kill(s);
 	else
@@ -123,7 +124,7 @@ static void on_dial(struct supervisor *s, const struct control_msg *msg)
 
 	answer.type = fd >= 0 ? CONTROL_DIALLED : CONTROL_REFUSED;
 	answer.code = fd >= 0 ? 0 : ECONNREFUSED;
-	if (fd < 0)
+	if (fd < 0 && s->dials_refused++ < DIALS_LOGGED)
 		supervisor_log(s, MVM_LOG_INFO, "vsock: the guest dialled host port %u, which it may not", msg->port);
 	r = answer_dial(s, &answer, fd);
 	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */

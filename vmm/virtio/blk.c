@@ -398,6 +398,8 @@ static int inspect(struct blk_disk *disk, uint64_t size)
 	flags = fcntl(disk->fd, F_GETFL);
 	if (flags < 0 || fstat(disk->fd, &st) < 0)
 		return -errno;
+	if (disk->read_only && (flags & O_ACCMODE) != O_RDONLY)
+		return -EINVAL; /* read-only in the host's open flags too, not by our word alone */
 	if (!disk->read_only && (flags & O_ACCMODE) != O_RDWR)
 		return -EINVAL;
 	if (S_ISREG(st.st_mode)) {

@@ -12,8 +12,9 @@
 #include "mvm/endian.h"
 
 /* Longer reads go to a thread of their own rather than hold up the requests behind them. */
-#define TRY_MAX    (256U << 10)
-#define DIRECT_MIN (TRY_MAX + 1) /* bytes from which direct I/O is used, where it is */
+#define TRY_MAX     (256U << 10)
+#define DIRECT_PAGE 4096U
+#define DIRECT_MIN  (TRY_MAX + 1) /* bytes from which direct I/O is used, where it is */
 
 struct wire_header { /* §5.2.6 */
 	struct le32 type;
@@ -191,7 +192,8 @@ static bool direct_possible(const struct blk_disk *disk, const struct blk_reques
 	for (unsigned i = 0; i < req->niov; i++)
 		if ((uintptr_t)req->iov[i].iov_base % BLK_SECTOR || req->iov[i].iov_len % BLK_SECTOR)
 			return false;
-	return req->done % BLK_SECTOR == 0;
+	/* Whole pages: a page half written past the cache and half through it could come back stale. */
+	return position(req) % DIRECT_PAGE == 0 && (req->len - req->done) % DIRECT_PAGE == 0;
 }
 
 static ssize_t transfer(struct blk_disk *disk, const struct blk_request *req, bool writing, int flags)

@@ -82,6 +82,7 @@ static void on_unmasked(void *arg, unsigned pin)
 int arch_vm_init(struct vm *vm, unsigned pins)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { pins } };
+	struct kvm_enable_cap no_pmu = { .cap = KVM_CAP_PMU_CAPABILITY, .args = { KVM_PMU_CAP_DISABLE } };
 	uint64_t identity = X86_IDENTITY;
 	int err;
 
@@ -90,6 +91,10 @@ int arch_vm_init(struct vm *vm, unsigned pins)
 		log_error("vm: interrupt controller set-up: %s", strerror(errno));
 		return -errno;
 	}
+	/* AMD's legacy counters are there whatever CPUID says: the PMU is switched off where KVM can (api.rst §8.35). */
+	if (ioctl(vm->kvm_fd, KVM_CHECK_EXTENSION, KVM_CAP_PMU_CAPABILITY) & KVM_PMU_CAP_DISABLE)
+		if (ioctl(vm->vm_fd, KVM_ENABLE_CAP, &no_pmu) < 0)
+			log_warn("vm: the PMU could not be switched off: %s", strerror(errno));
 	err = ioapic_new(vm->vm_fd, pins, on_unmasked, vm, &vm->intc);
 	if (!err)
 		err = bus_add(&vm->bus, X86_IOAPIC, 0x1000, &ioapic_bus_ops, vm->intc);
