@@ -101,3 +101,11 @@ test_version_and_help() {
 		case $out in *"$flag"*) ;; *) die "--help does not name $flag" ;; esac
 	done
 }
+
+test_kernel_starts_no_helper_for_the_workload() {
+	# A helper named by core_pattern would run as root outside of the workload's namespaces, beside the agent.
+	expect 0 run -- sh -c 'printf "#!/bin/sh\necho out >/tmp/escaped\n" >/evil; chmod 755 /evil
+		echo "|/evil" >/proc/sys/kernel/core_pattern; ulimit -c unlimited
+		sh -c "kill -SEGV \$\$"; sleep 1; ls /tmp | grep -c escaped; true'
+	equal "$out" 0
+}
