@@ -103,9 +103,10 @@ test_version_and_help() {
 }
 
 test_kernel_starts_no_helper_for_the_workload() {
-	# A helper named by core_pattern would run as root outside of the workload's namespaces, beside the agent.
-	expect 0 run -- sh -c 'printf "#!/bin/sh\necho out >/tmp/escaped\n" >/evil; chmod 755 /evil
-		echo "|/evil" >/proc/sys/kernel/core_pattern; ulimit -c unlimited
-		sh -c "kill -SEGV \$\$"; sleep 1; ls /tmp | grep -c escaped; true'
+	# A helper named by core_pattern would run as root outside of the workload's namespaces, beside the agent,
+	# where the workload's root is /root: it could reach the agent and forge an exit status.
+	expect 0 run "$@" -- sh -c 'printf "#!/root/bin/busybox sh\n/root/bin/busybox touch /root/escaped\n" >/evil
+		chmod 755 /evil; echo "|/root/evil" >/proc/sys/kernel/core_pattern; ulimit -c unlimited
+		sh -c "kill -SEGV \$\$"; sleep 1; ls / | grep -c escaped; true'
 	equal "$out" 0
 }
