@@ -230,8 +230,18 @@ test_terminal() {
 		skip 'a terminal outside is one inside' 'no script(1) (package bsdutils)'
 		return
 	fi
-	echo typed | timeout 180 script -qec "tools/lab -- sh -c 'test -t 0 && test -t 1 && test -t 2 && tty; read x; echo got \$x; exit 5'" /dev/null >"$work/out" 2>"$work/err"
+	# Typed once the command asks for it, and no end of input before it ended: script(1) turns one into ^D,
+	# which the terminal echoes wherever the output happens to be.
+	rm -f "$work/keys"
+	mkfifo "$work/keys"
+	timeout 180 script -qefc "tools/lab -- sh -c 'test -t 0 && test -t 1 && test -t 2 && tty; echo ready; read x; echo got \$x; exit 5'" \
+		/dev/null <"$work/keys" >"$work/out" 2>"$work/err" &
+	exec 9>"$work/keys"
+	until grep -q '^ready' "$work/out" || ! kill -0 $! 2>/dev/null; do sleep 0.1; done
+	echo typed >&9
+	wait $!
 	ok $(($? != 5)) 'a terminal outside is one inside, the status comes through'
+	exec 9>&-
 	grep -q '^/dev/pts/0' "$work/out" && grep -q '^got typed' "$work/out"
 	ok $? 'and what is typed arrives'
 }

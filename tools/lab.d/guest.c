@@ -167,7 +167,7 @@ static void receive_job(int port, struct job *job)
 			continue;
 		case FRAME_TTY:
 			if (len == 1)
-				job->tty = p[0] != 0;
+				job->tty = p[0] & (TTY_STDIO | TTY_STDERR);
 			break;
 		case FRAME_WINSIZE:
 			if (len == sizeof(job->winsize)) {
