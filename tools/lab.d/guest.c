@@ -15,6 +15,7 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <glob.h>
 #include <grp.h>
 #include <poll.h>
@@ -286,6 +287,35 @@ struct ends {
 	int in, out, err;
 };
 
+/* A user has a group of their own to sit in (init made it); with systemd the session has placed us. */
+static void join_session(void)
+{
+	int fd = open("/sys/fs/cgroup/user.slice/session/cgroup.procs", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0) {
+		(void)write_all(fd, "0", 1);
+		close(fd);
+	}
+}
+
+/*
+ * The caller stands where a user may not go (root's home, say): the lab lets them through, not look around. It is the
+ * lab's overlay that changes, never the machine.
+ */
+static void open_way(const char *cwd)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (!cwd || (size_t)snprintf(path, sizeof(path), "%s", cwd) >= sizeof(path))
+		return;
+	do {
+		if (stat(path, &st) == 0 && !(st.st_mode & S_IXOTH))
+			(void)chmod(path, (st.st_mode & 07777) | S_IXOTH);
+		*strrchr(path, '/') = '\0';
+	} while (path[0]);
+}
+
 static _Noreturn void start_command(const struct job *job, const struct account *a, struct ends ends)
 {
 	sigset_t none;
@@ -312,6 +342,10 @@ static _Noreturn void start_command(const struct job *job, const struct account 
 	export_account(a);
 	for (size_t i = 0; i < job->envc; i++)
 		putenv(job->envp[i]);
+	if (job->user) {
+		join_session();
+		open_way(job->cwd);
+	}
 	become(a);
 	umask(022);
 	if (chdir(job->cwd ? job->cwd : "/") < 0) {
