@@ -17,7 +17,7 @@ LDHARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -Itests/unit -DMVM_PREFIX='"$(PREFIX)"'
 CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=2
 LDLIBS_VMM := -lfdt
-LDLIBS_LIB := -ljson-c -lmd
+LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap
 STATIC := -static-pie
 CC := gcc
 
@@ -27,6 +27,11 @@ CFLAGS_ALL += -fno-sanitize=all
 endif
 ifeq ($(VARIANT),asan)
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+# What the sanitizers' run-time cannot live with, by name (vmm/jail/README.md).
+CPPFLAGS_ALL += -DJAIL_OMIT_ROOT -DJAIL_OMIT_ADDRESS_SPACE -DJAIL_OMIT_SECCOMP -DJAIL_OMIT_LANDLOCK
+endif
+ifeq ($(VARIANT),hooks)
+CPPFLAGS_ALL += -DMVM_TEST_HOOKS
 endif
 ifeq ($(VARIANT),fuzz)
 CC := clang
@@ -42,8 +47,10 @@ LDHARDEN += $(SANITIZE)
 endif
 
 VMM_SRC := $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/arch/x86_64/*.c vmm/virtio/*.c vmm/dev/*.c))
+VMM_SRC += vmm/jail/self.c vmm/jail/landlock.c
 SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
-LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) guest/proto.c
+LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
+	guest/proto.c
 CLI_SRC := $(wildcard tools/mvm/*.c)
 AGENT_SRC := $(wildcard guest/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))

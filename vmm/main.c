@@ -5,10 +5,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "config.h"
+#include "jail/self.h"
 #include "log.h"
 #include "mvm/control.h"
 #include "vm.h"
@@ -27,16 +28,18 @@ int main(void)
 	enum vm_end reason = VM_END_SETUP;
 	uint64_t arg = 0;
 	sigset_t all;
+	const char *step;
 	struct vm *vm;
+	int r;
 
 	(void)sigfillset(&all);
 	(void)sigprocmask(SIG_SETMASK, &all, NULL); /* the vCPU threads open their kick signal alone */
 	(void)signal(SIGPIPE, SIG_IGN); /* a closed stream is an EPIPE, handled where it is written */
-	/* The supervisor's death ends the VM; end-of-file on the control socket closes the race before this line. */
-	if (prctl(PR_SET_DUMPABLE, 0) < 0 || prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		return EXIT_FAILURE;
 	log_init(VMM_FD_LOG, LOG_DEBUG);
-	if (config_read(VMM_FD_CONFIG, &config) == 0 && vm_new(config, &vm) == 0) {
+	r = jail_close_behind(VMM_FD_JAIL, &step);
+	if (r < 0)
+		log_error("jail: %s: %s", step, strerror(-r));
+	else if (config_read(VMM_FD_CONFIG, &config) == 0 && vm_new(config, &vm) == 0) {
 		reason = vm_run(vm, &arg);
 		vm_free(vm); /* every request in flight is finished before the end is reported */
 	}

@@ -6,8 +6,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
+#include "jail/self.h"
 #include "log.h"
 #include "vm.h"
 
@@ -111,8 +113,14 @@ static bool dispatch(struct vcpu *vcpu)
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
-	bool go = true;
+	char name[16];
+	bool go;
 
+	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	(void)prctl(PR_SET_NAME, name); /* for people who look at top; failing harms nobody */
+	go = jail_enter_thread(JAIL_FILTER_VCPU) == 0;
+	if (!go)
+		vm_end(vcpu->vm, VM_END_SETUP, 0);
 	kicked_run = vcpu->run;
 	while (go && !atomic_load_explicit(&vcpu->stop, memory_order_acquire)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
@@ -135,7 +143,6 @@ int vcpu_start(struct vcpu *vcpu)
 {
 	sigset_t blocked, old;
 	pthread_attr_t attr;
-	char name[16];
 	int err;
 
 	/* The thread starts with every signal but the kick blocked. */
@@ -152,8 +159,6 @@ int vcpu_start(struct vcpu *vcpu)
 		return -err;
 	}
 	vcpu->started = true;
-	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
-	(void)pthread_setname_np(vcpu->thread, name); /* for people who look at top; failing harms nobody */
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 #include "control.h"
 #include "dev/power.h"
 #include "dev/serial.h"
+#include "jail/self.h"
 #include "log.h"
 #include "vcpu.h"
 #include "virtio/devices.h"
@@ -350,6 +351,12 @@ enum vm_end vm_run(struct vm *vm, uint64_t *ret_arg)
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		if (vcpu_start(&vm->vcpus[i]) < 0)
 			vm_end(vm, VM_END_SETUP, 0);
+	/* Every thread is there: what building them took is over for good. */
+	err = jail_enter_thread(JAIL_FILTER_IO);
+	if (err) {
+		log_error("jail: seccomp: %s", strerror(-err));
+		vm_end(vm, VM_END_SETUP, 0);
+	}
 	err = loop_run(vm->loop);
 	if (err) {
 		log_error("vm: event loop: %s", strerror(-err));

@@ -14,14 +14,15 @@
 #include <stdint.h>
 
 #define VMM_CONFIG_MAGIC   0x434d564dU /* "MVMC" */
-#define VMM_CONFIG_VERSION 1U
+#define VMM_CONFIG_VERSION 2U
 
 /* The descriptors that every VMM starts with; all others are named in struct vmm_config. */
 enum vmm_fd {
 	VMM_FD_CONFIG = 0, /* sealed memfd holding struct vmm_config */
 	VMM_FD_CONTROL = 1, /* SOCK_SEQPACKET to the supervisor, messages of mvm/control.h */
 	VMM_FD_LOG = 2, /* write end of the log pipe, text lines */
-	VMM_FD_FIRST = 3, /* first descriptor named by the config */
+	VMM_FD_JAIL = 3, /* sealed memfd of jail papers (vmm/jail/papers.h) */
+	VMM_FD_FIRST = 4, /* first descriptor named by the config */
 };
 
 #define VMM_VCPUS_MAX   32U

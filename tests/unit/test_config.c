@@ -20,14 +20,14 @@ static struct vmm_config good(void)
 		.mem_bytes = 128ULL << 20,
 		.guest_cid = 3,
 		.vcpus = 1,
-		.kvm_fd = 3,
+		.kvm_fd = 4,
 		.console_fd = -1,
-		.kernel_fd = 4,
+		.kernel_fd = 5,
 		.kernel_size = 1000,
 		.ninitrds = 1,
-		.initrds = { { .fd = 5, .size = 100 } },
+		.initrds = { { .fd = 6, .size = 100 } },
 		.ndisks = 1,
-		.disks = { { .fd = 6, .size = 512 } },
+		.disks = { { .fd = 7, .size = 512 } },
 	};
 
 	return c;
@@ -47,7 +47,7 @@ static struct vmm_config good(void)
 	X("no vcpu", c->vcpus = 0)                                                                                     \
 	X("too many vcpus", c->vcpus = VMM_VCPUS_MAX + 1)                                                              \
 	X("kvm fd", c->kvm_fd = -1)                                                                                    \
-	X("kvm fd is a fixed one", c->kvm_fd = 1)                                                                      \
+	X("kvm fd is a fixed one", c->kvm_fd = VMM_FD_JAIL)                                                                      \
 	X("console fd without the flag", c->console_fd = 9)                                                            \
 	X("console flag without fd", c->flags |= VMM_CONFIG_CONSOLE)                                                   \
 	X("kernel fd", c->kernel_fd = 2)                                                                               \

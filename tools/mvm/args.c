@@ -18,10 +18,8 @@ static const struct {
 	{ "net", 0, "there is no network yet: a VM has its loopback alone" },
 	{ "detach", 'd', "there are no detached runs yet: use your shell's &" },
 	{ "name", 0, "there are no named runs yet: a run lives as long as its command" },
-	{ "cpus", 0, "there is no limit of CPU time yet: -c sets the number of vCPUs" },
 	{ "idle-timeout", 0, "there is no idle time-out yet: --timeout bounds the whole run" },
 	{ "config", 0, "there are no config files yet: give the options as flags" },
-	{ "allow-missing", 0, "there is nothing to allow yet" },
 };
 
 static int refuse(struct mvm_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

@@ -18,6 +18,7 @@ static const char *const stage_names[STAGES] = {
 	[STAGE_SUPERVISOR_ASKED] = "supervisor_asked",
 	[STAGE_SUPERVISOR] = "supervisor",
 	[STAGE_OPENED] = "opened",
+	[STAGE_JAIL_MADE] = "jail_made",
 	[STAGE_VMM_SPAWNED] = "vmm_spawned",
 	[STAGE_VMM_RUNNING] = "vmm_running",
 	[STAGE_AGENT] = "agent",

@@ -20,6 +20,7 @@ enum receipt_stage {
 	STAGE_SUPERVISOR_ASKED,
 	STAGE_SUPERVISOR, /* its main() */
 	STAGE_OPENED, /* every file opened, checked and locked */
+	STAGE_JAIL_MADE,
 	STAGE_VMM_SPAWNED,
 	STAGE_VMM_RUNNING,
 	STAGE_AGENT,

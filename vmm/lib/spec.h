@@ -42,6 +42,8 @@ struct mvm_spec {
 	uint64_t vcpus;
 	uint64_t timeout_ns, boot_timeout_ns; /* 0: none, and the default */
 	uint64_t log_level; /* enum mvm_log_level */
+	uint64_t may_lack; /* enum jail_layer */
+	uint64_t cpu_percent; /* of one CPU; 0: no limit */
 	bool rw, interactive, tty;
 	struct spec_list env_file, env, args; /* entries of --env-file come before those of --env */
 };
@@ -55,7 +57,9 @@ enum spec_type {
 	SPEC_SWITCH,
 	SPEC_LIST,
 	SPEC_DISK,
-	SPEC_LEVEL
+	SPEC_LEVEL,
+	SPEC_LAYERS, /* uint64_t: enum jail_layer */
+	SPEC_PERCENT, /* uint64_t: hundredths; written as a decimal number */
 };
 
 struct spec_key {
@@ -76,6 +80,9 @@ void spec_list_free(struct spec_list *list);
 int spec_disk_add(struct mvm_spec *spec, const char *file, const char *id, bool ro, struct mvm_error *err);
 
 const char *spec_level_name(uint64_t level);
+
+/* As jail_layers_parse() reads it. Returns buf. */
+const char *spec_layers_text(uint64_t layers, char buf[64]);
 
 /*
  * The workload's whole environment: defaults, --env-file, --env; of entries with one name the last

@@ -41,7 +41,7 @@ static json_object *disks_to_json(const struct mvm_spec *spec)
 static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_key *key)
 {
 	const void *field = (const char *)spec + key->offset;
-	char text[32];
+	char text[64];
 
 	if (key->type != SPEC_LEVEL && !mvm_spec_has(spec, key->option.name))
 		return NULL;
@@ -54,6 +54,12 @@ static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_k
 	case SPEC_TIME:
 		(void)snprintf(text, sizeof(text), "%llums",
 			       (unsigned long long)((*(const uint64_t *)field + 999999) / 1000000));
+		return json_object_new_string(text);
+	case SPEC_LAYERS:
+		return json_object_new_string(spec_layers_text(*(const uint64_t *)field, text));
+	case SPEC_PERCENT:
+		(void)snprintf(text, sizeof(text), "%llu.%02llu", *(const unsigned long long *)field / 100,
+			       *(const unsigned long long *)field % 100);
 		return json_object_new_string(text);
 	case SPEC_LEVEL:
 		return json_object_new_string(spec_level_name(*(const uint64_t *)field));

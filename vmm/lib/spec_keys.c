@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jail/layers.h"
 #include "lib/spec.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -116,6 +117,7 @@ static const struct spec_key keys[] = {
 	{ { "disk", 0, true, "FILE[,ro][,id=NAME]", "a further disk, /dev/vdb and so on" }, SPEC_DISK, 0, NULL },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },
+	{ { "cpus", 0, false, "N", "most of the host's CPUs that the VM may use, as 0.5 (no limit)" }, SPEC_PERCENT, FIELD(cpu_percent), NULL },
 	{ { "env", 'e', true, "NAME=VALUE", "a variable of the command's environment" }, SPEC_LIST, FIELD(env), check_env },
 	{ { "env-file", 0, true, "FILE", "such variables from a file, one a line, # begins a comment" }, SPEC_LIST, FIELD(env_file), check_env },
 	{ { "workdir", 'w', false, "DIR", "working directory in the image (/)" }, SPEC_STRING, FIELD(workdir), check_workdir },
@@ -130,6 +132,7 @@ static const struct spec_key keys[] = {
 	{ { "initrd", 0, false, "FILE", "a cpio archive unpacked after the agent's own" }, SPEC_PATH, FIELD(initrd), check_not_empty },
 	{ { "console", 0, false, "FILE", "append what the guest kernel prints to a file" }, SPEC_PATH, FIELD(console), check_not_empty },
 	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
+	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net" }, SPEC_LAYERS, FIELD(may_lack), NULL },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
 };
 /* clang-format on */
@@ -211,6 +214,49 @@ static int set_number(const struct spec_key *key, uint64_t *field, const char *v
 	}
 	*field = v;
 	return 0;
+}
+
+/* At most two decimals: a hundredth of a CPU is the least. */
+static int set_percent(const struct spec_key *key, uint64_t *field, const char *value, struct mvm_error *err)
+{
+	size_t whole = strspn(value, "0123456789"), part = 0;
+	char digits[16];
+
+	if (value[whole] == '.')
+		part = strspn(value + whole + 1, "0123456789");
+	if (whole + part == 0 || whole > 4 || part > 2 || value[whole + (value[whole] == '.') + part])
+		return error_set(err, EINVAL, "%s: '%.40s' is not a number of CPUs: give one as 0.5 or 2", LABEL(key),
+				 value);
+	(void)snprintf(digits, sizeof(digits), "%.*s%.*s%s", (int)whole, value, (int)part, value + whole + 1,
+		       part == 0   ? "00"
+		       : part == 1 ? "0"
+				   : "");
+	(void)text_parse_uint(digits, UINT32_MAX, field); /* digits alone, six at most */
+	if (*field == 0)
+		return error_set(err, EINVAL, "%s: %.40s is too little: give 0.01 or more", LABEL(key), value);
+	return 0;
+}
+
+static int set_layers(const struct spec_key *key, uint64_t *field, const char *value, struct mvm_error *err)
+{
+	unsigned layers;
+	int r = jail_layers_parse(LABEL(key), value, &layers, err);
+
+	if (r == 0)
+		*field |= layers;
+	return r;
+}
+
+const char *spec_layers_text(uint64_t layers, char buf[64])
+{
+	const char *name;
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (unsigned bit = 0; (name = jail_layer_name(bit)); bit++)
+		if (layers & 1U << bit)
+			at += (size_t)snprintf(buf + at, 64 - at, "%s%s", at ? "," : "", name);
+	return buf;
 }
 
 static int set_text(const struct spec_key *key, char **field, const char *value, struct mvm_error *err)
@@ -346,6 +392,10 @@ int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, str
 	case SPEC_TIME:
 	case SPEC_LEVEL:
 		return set_number(key, field, value, err);
+	case SPEC_PERCENT:
+		return set_percent(key, field, value, err);
+	case SPEC_LAYERS:
+		return set_layers(key, field, value, err);
 	case SPEC_LIST:
 		if (field == &spec->env_file)
 			return set_env_file(key, field, value, err);
@@ -376,6 +426,8 @@ bool mvm_spec_has(const struct mvm_spec *spec, const char *name)
 	case SPEC_NUMBER:
 	case SPEC_TIME:
 	case SPEC_LEVEL:
+	case SPEC_PERCENT:
+	case SPEC_LAYERS:
 		return *(const uint64_t *)field != 0;
 	case SPEC_LIST:
 		return ((const struct spec_list *)field)->n != 0;

@@ -71,6 +71,7 @@ static void init(struct supervisor *s)
 	s->run_deadline = s->boot_deadline = s->phase_deadline = UINT64_MAX;
 	s->stages[STAGE_SUPERVISOR] = text_now_ns();
 	vm_files_init(&s->files);
+	jail_init(&s->jail);
 	agent_session_init(&s->agent);
 	digest_init(&s->rootfs_digest, -1, 0);
 	digest_init(&s->kernel_digest, -1, 0);

@@ -11,6 +11,7 @@
 
 #include <sys/types.h>
 
+#include "jail/jail.h"
 #include "lib/agent_session.h"
 #include "lib/broker.h"
 #include "lib/digest.h"
@@ -37,6 +38,7 @@ struct supervisor {
 	struct mvm_spec *spec;
 	struct state_dir state;
 	struct vm_files files;
+	struct jail jail;
 	struct broker broker;
 	struct agent_session agent;
 	struct log_reader log_reader;

@@ -152,6 +152,7 @@ void supervisor_report(struct supervisor *s)
 		s->streams[i] = -1;
 	}
 	vm_files_close(&s->files);
+	jail_free(&s->jail);
 	state_dir_remove(&s->state);
 	if (s->session >= 0)
 		send_result(s, &verdict);

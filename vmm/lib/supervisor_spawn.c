@@ -1,77 +1,15 @@
-/*
- * The VMM's birth, the only one.
- *
- * The child shares our memory until its exec (spawn.h) and so does nothing but system calls. The
- * jail's steps belong between the descriptors' arrangement and the exec, in vmm_enter().
- */
+/* The VMM's birth, the only one: into its jail (jail/enter.c). */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/close_range.h>
-#include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "lib/spawn.h"
+#include "lib/host_conf.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
-
-struct vmm_child {
-	struct spawn spawn;
-	struct handover *handover;
-	int exe;
-};
-
-/* Arranges the descriptors so that index and number agree, with nothing above. */
-static void arrange(struct vmm_child *child)
-{
-	struct handover *handover = child->handover;
-
-	/* A source below the target range could be overwritten before its turn: moved out of the way first. */
-	for (unsigned i = 0; i < handover->n; i++)
-		if ((unsigned)handover->fds[i] < handover->n) {
-			handover->fds[i] = fcntl(handover->fds[i], F_DUPFD_CLOEXEC, (int)handover->n);
-			if (handover->fds[i] < 0)
-				spawn_failed(&child->spawn, "F_DUPFD");
-		}
-	if ((unsigned)child->exe < handover->n) {
-		child->exe = fcntl(child->exe, F_DUPFD_CLOEXEC, (int)handover->n);
-		if (child->exe < 0)
-			spawn_failed(&child->spawn, "F_DUPFD");
-	}
-	for (unsigned i = 0; i < handover->n; i++)
-		if (dup2(handover->fds[i], (int)i) < 0)
-			spawn_failed(&child->spawn, "dup2");
-	/* CLOEXEC, not closed: the program itself is among them. */
-	if (syscall(SYS_close_range, handover->n, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-		spawn_failed(&child->spawn, "close_range");
-}
-
-static void vmm_enter(struct spawn *spawn)
-{
-	static char name[] = "mvm-vmm";
-	static char *const argv[] = { name, NULL };
-	static char *const no_environment[] = { NULL };
-	const struct rlimit no_core = { 0, 0 };
-	struct vmm_child *child = (struct vmm_child *)spawn; /* its first member */
-	sigset_t none;
-
-	arrange(child);
-	(void)umask(077);
-	if (setrlimit(RLIMIT_CORE, &no_core) < 0)
-		spawn_failed(spawn, "RLIMIT_CORE");
-	(void)sigemptyset(&none);
-	if (sigprocmask(SIG_SETMASK, &none, NULL) < 0)
-		spawn_failed(spawn, "sigprocmask");
-	(void)syscall(SYS_execveat, child->exe, "", argv, no_environment, AT_EMPTY_PATH);
-	spawn_failed(spawn, "execveat");
-}
 
 static int make_config(const struct vmm_config *config, int *ret_fd, struct mvm_error *err)
 {
@@ -84,19 +22,25 @@ static int make_config(const struct vmm_config *config, int *ret_fd, struct mvm_
 	return 0;
 }
 
-static int start_process(struct supervisor *s, struct handover *handover, int exe, struct mvm_error *err)
+/* What the jail is to allow of this VM. */
+static int make_jail(struct supervisor *s, const struct vmm_config *config, struct mvm_error *err)
 {
-	struct vmm_child child = { .spawn.child = vmm_enter, .handover = handover, .exe = exe };
-	int r = spawn_run(&child.spawn, &s->vmm_pid, &s->vmm_pidfd);
+	struct jail_options options = {
+		.config = config,
+		.id = s->state.id,
+		.may_lack = (unsigned)s->spec->may_lack,
+		.cpu_percent = s->spec->cpu_percent,
+	};
+	struct host_conf conf;
+	int r = host_conf_read(HOST_CONF_PATH, &conf, err);
 
-	if (r < 0 && child.spawn.failed)
-		return error_set(err, -r, "mvm-vmm: cannot be started: %s: %s: install mvm again", child.spawn.failed,
-				 strerror(-r));
 	if (r < 0)
-		return error_set(err, -r,
-				 "mvm-vmm: no process can be made: %s: raise the limit of processes (ulimit -u)",
-				 strerror(-r));
-	return 0;
+		return r;
+	options.may_lack |= conf.may_lack;
+	options.uid_first = conf.uid_first;
+	options.uid_count = conf.uid_count;
+	vm_files_written(&s->files, s->spec, &options.file_size_max, &options.block_device);
+	return jail_prepare(&options, &s->jail, err);
 }
 
 int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,
@@ -113,6 +57,8 @@ int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, stru
 	if (exe < 0)
 		return error_set(err, errno, "%s: %s: install mvm again", path, strerror(errno));
 	r = make_config(config, &config_fd, err);
+	if (r == 0)
+		r = make_jail(s, config, err);
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -126,5 +72,7 @@ int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, stru
 	handover->fds[VMM_FD_CONFIG] = config_fd;
 	handover->fds[VMM_FD_CONTROL] = control;
 	handover->fds[VMM_FD_LOG] = log_writer;
-	return start_process(s, handover, exe, err);
+	handover->fds[VMM_FD_JAIL] = s->jail.papers;
+	s->stages[STAGE_JAIL_MADE] = text_now_ns();
+	return jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
 }

@@ -14,8 +14,9 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define GUEST_CID 3U /* vsock: the first that is not reserved; each VM has a bus of its own */
-#define PAGE      4096U
+#define GUEST_CID   3U /* vsock: the first that is not reserved; each VM has a bus of its own */
+#define PAGE        4096U
+#define CONSOLE_MAX (72ULL << 20) /* what a VMM appends to it at most (dev/serial.c), and a little */
 
 static const struct image_file no_file = { .fd = -1 };
 
@@ -233,4 +234,26 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 			      spec->disks[i].id ? spec->disks[i].id : id);
 	}
 	return cmdline_build(files->console >= 0, files->emulated, spec->cmdline, config->cmdline, err);
+}
+
+void vm_files_written(const struct vm_files *files, const struct mvm_spec *spec, uint64_t *ret_size_max,
+		      bool *ret_block_device)
+{
+	uint64_t most = spec->rw ? files->rootfs.size : 0;
+	bool block = false;
+	struct stat st;
+
+	for (unsigned i = 0; i < files->ndisks; i++)
+		if (!spec->disks[i].ro && files->disks[i].size > most)
+			most = files->disks[i].size;
+	if (spec->rw && fstat(files->rootfs.fd, &st) == 0)
+		block |= S_ISBLK(st.st_mode);
+	for (unsigned i = 0; i < files->ndisks; i++)
+		if (!spec->disks[i].ro && fstat(files->disks[i].fd, &st) == 0)
+			block |= S_ISBLK(st.st_mode);
+	if (files->console >= 0 && fstat(files->console, &st) == 0 && st.st_size >= 0 &&
+	    (uint64_t)st.st_size + CONSOLE_MAX > most)
+		most = (uint64_t)st.st_size + CONSOLE_MAX;
+	*ret_size_max = most;
+	*ret_block_device = block;
 }

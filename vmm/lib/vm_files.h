@@ -24,7 +24,7 @@ struct vm_files {
 };
 
 /* The descriptors of a VMM, in the order of their numbers from VMM_FD_FIRST on. Borrowed. */
-#define HANDOVER_MAX (VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + 3)
+#define HANDOVER_MAX (VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + 3) /* kvm, console, kernel */
 struct handover {
 	int fds[HANDOVER_MAX]; /* index: the number in the VMM */
 	unsigned n;
@@ -33,6 +33,10 @@ struct handover {
 void vm_files_init(struct vm_files *files);
 int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mvm_error *err);
 void vm_files_close(struct vm_files *files);
+
+/* Of the files that are written to: how large the largest may become, and whether one is a block device. */
+void vm_files_written(const struct vm_files *files, const struct mvm_spec *spec, uint64_t *ret_size_max,
+		      bool *ret_block_device);
 
 /*
  * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the first three.

@@ -27,6 +27,8 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 
+#include "jail/self.h"
+
 #include "mvm/cleanup.h"
 
 #define THREAD_STACK (64U << 10) /* bytes */
@@ -172,6 +174,8 @@ static void *worker_main(void *arg)
 	struct epoll_event event;
 
 	(void)pthread_setname_np(pthread_self(), w->name); /* by prctl: there is no /proc in the jail */
+	if (jail_enter_thread(JAIL_FILTER_DISK) < 0)
+		abort(); /* the kernel took this very program for the first thread: it cannot fail but by our own bug */
 	(void)pthread_mutex_lock(&blk->dev.lock);
 	while (!blk->stopping) {
 		serve(w);

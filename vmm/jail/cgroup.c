@@ -1,0 +1,306 @@
+#include "jail/cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define CPU_PERIOD_US  100000ULL
+#define REMOVE_TRIES   200 /* a millisecond apart: the last thread of a dead process may still be leaving */
+#define SELF_MAX_BYTES 16384
+
+void cgroup_init(struct cgroup *cgroup)
+{
+	memset(cgroup, 0, sizeof(*cgroup));
+	for (unsigned i = 0; i < CGROUP_HIERARCHIES; i++)
+		cgroup->folders[i] = cgroup->procs[i] = -1;
+}
+
+static int put(int folder, const char *file, const char *value)
+{
+	_cleanup_fd_ int fd = openat(folder, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		return -errno;
+	return 0;
+}
+
+static int put_number(int folder, const char *file, uint64_t value)
+{
+	char text[24];
+
+	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+	return put(folder, file, text);
+}
+
+/* Up to cap-1 bytes of a file as a string; -errno. */
+static int slurp(int folder, const char *file, char *text, size_t cap)
+{
+	_cleanup_fd_ int fd = openat(folder, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, cap - 1);
+
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	return 0;
+}
+
+/* Whether a space-separated list holds a word. */
+static bool lists(const char *text, const char *word)
+{
+	size_t len = strlen(word);
+
+	for (const char *at = text; (at = strstr(at, word)); at += len)
+		if ((at == text || at[-1] == ' ') && strchr(" \n", at[len]))
+			return true;
+	return false;
+}
+
+static int make_folder(struct cgroup *cgroup, const char *parent, const char *name)
+{
+	char *path = cgroup->paths[cgroup->n];
+	int *fd = &cgroup->folders[cgroup->n];
+
+	if (snprintf(path, PATH_MAX, "%s/%s", parent, name) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	if (mkdir(path, 0755) < 0)
+		return -errno;
+	cgroup->n++;
+	*fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	return *fd < 0 ? -errno : 0;
+}
+
+/* ---- v2 ---- */
+
+/* Makes the controllers available to children of `path`; -errno when they cannot be. */
+static int enable(const char *path, const struct cgroup_limits *limits)
+{
+	static const char *const wanted[] = { "memory", "pids", "cpu" };
+	_cleanup_fd_ int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	char has[512], on[512], ask[32];
+	int r = folder < 0 ? -errno : slurp(folder, "cgroup.controllers", has, sizeof(has));
+
+	if (r == 0)
+		r = slurp(folder, "cgroup.subtree_control", on, sizeof(on));
+	for (unsigned i = 0; r == 0 && i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		if (lists(on, wanted[i]) || (!strcmp(wanted[i], "cpu") && !limits->cpu_percent))
+			continue;
+		if (!lists(has, wanted[i]))
+			return -ENOTSUP;
+		(void)snprintf(ask, sizeof(ask), "+%s", wanted[i]);
+		r = put(folder, "cgroup.subtree_control", ask); /* EBUSY: processes are in it themselves */
+	}
+	return r;
+}
+
+static int limit_v2(int folder, const struct cgroup_limits *limits)
+{
+	char text[48];
+	int r = put_number(folder, "memory.max", limits->memory);
+
+	/* Guest memory must not reach a disk. Without the file the kernel has no swap to bound. */
+	if (r == 0) {
+		r = put(folder, "memory.swap.max", "0");
+		r = r == -ENOENT ? 0 : r;
+	}
+	if (r == 0)
+		r = put_number(folder, "pids.max", limits->pids);
+	if (r == 0 && limits->cpu_percent) {
+		(void)snprintf(text, sizeof(text), "%llu %llu",
+			       (unsigned long long)(limits->cpu_percent * CPU_PERIOD_US / 100), CPU_PERIOD_US);
+		r = put(folder, "cpu.max", text);
+	}
+	return r;
+}
+
+/*
+ * The nearest group at or above our own that may have children with controllers: its user may write there,
+ * and no process is in it itself (but in the root, which may). So limits set on us from above hold for the VM.
+ */
+static int make_v2(const char *root, char *own, const char *name, const struct cgroup_limits *limits,
+		   struct cgroup *cgroup)
+{
+	char path[PATH_MAX];
+	int r;
+
+	for (;;) {
+		int n = snprintf(path, sizeof(path), "%s%s", root, own[1] ? own : "");
+
+		r = n >= PATH_MAX ? -ENAMETOOLONG : enable(path, limits);
+		if (r == 0)
+			r = make_folder(cgroup, path, name);
+		if (r == 0)
+			return limit_v2(cgroup->folders[0], limits);
+		if (!own[1])
+			return r;
+		*strrchr(own, '/') = '\0';
+		if (!own[0])
+			(void)strcpy(own, "/");
+	}
+}
+
+/* ---- v1 ---- */
+
+/* Our own path in the hierarchy of a controller: the line "N:a,b:/path". */
+static int own_v1(const char *self, const char *controller, char *ret_path)
+{
+	for (const char *line = self; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
+		const char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
+		size_t len = strlen(controller), end;
+
+		if (!path)
+			return -ENOTSUP;
+		for (const char *at = names + 1; at < path; at = strpbrk(at, ",:") + 1)
+			if (!strncmp(at, controller, len) && strchr(",:", at[len])) {
+				end = strcspn(path + 1, "\n");
+				if (end >= PATH_MAX)
+					return -ENAMETOOLONG;
+				memcpy(ret_path, path + 1, end);
+				ret_path[end] = '\0';
+				return 0;
+			}
+	}
+	return -ENOTSUP;
+}
+
+static int limit_v1(int folder, const char *controller, const struct cgroup_limits *limits)
+{
+	int r = 0;
+
+	if (!strcmp(controller, "memory")) {
+		r = put_number(folder, "memory.limit_in_bytes", limits->memory);
+		if (r == 0) {
+			r = put_number(folder, "memory.memsw.limit_in_bytes", limits->memory);
+			r = r == -ENOENT ? 0 : r; /* no swap accounting */
+		}
+	} else if (!strcmp(controller, "pids")) {
+		r = put_number(folder, "pids.max", limits->pids);
+	} else if (!strcmp(controller, "cpu")) {
+		r = put_number(folder, "cpu.cfs_period_us", CPU_PERIOD_US);
+		if (r == 0)
+			r = put_number(folder, "cpu.cfs_quota_us", limits->cpu_percent * CPU_PERIOD_US / 100);
+	}
+	return r;
+}
+
+static int make_v1(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
+		   struct cgroup *cgroup)
+{
+	static const char *const controllers[] = { "memory", "pids", "cpu" };
+	char own[PATH_MAX], parent[2 * PATH_MAX];
+
+	for (unsigned i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++) {
+		unsigned at = cgroup->n;
+		int r;
+
+		if (!strcmp(controllers[i], "cpu") && !limits->cpu_percent)
+			continue;
+		r = own_v1(self, controllers[i], own);
+		if (r < 0)
+			return r;
+		(void)snprintf(parent, sizeof(parent), "%s/%s%s", root, controllers[i], own[1] ? own : "");
+		r = make_folder(cgroup, parent, name);
+		if (r == 0)
+			r = limit_v1(cgroup->folders[at], controllers[i], limits);
+		if (r < 0)
+			return r;
+		cgroup->procs[at] = openat(cgroup->folders[at], "cgroup.procs", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (cgroup->procs[at] < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+int cgroup_make(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
+		struct cgroup *ret_cgroup, struct mvm_error *err)
+{
+	_cleanup_free_ char *text = malloc(SELF_MAX_BYTES);
+	struct cgroup cgroup;
+	struct statfs fs;
+	char *own;
+	int r;
+
+	cgroup_init(&cgroup);
+	if (!text)
+		return error_set(err, ENOMEM, "cgroup: out of memory");
+	r = slurp(AT_FDCWD, self, text, SELF_MAX_BYTES);
+	if (r < 0 || statfs(root, &fs) < 0)
+		return error_set(err, ENOTSUP, "cgroup: %s: no cgroups are mounted there", root);
+	cgroup.v2 = fs.f_type == CGROUP2_SUPER_MAGIC;
+	if (cgroup.v2) {
+		own = strstr(text, "0::/");
+		if (!own || strlen(own) >= PATH_MAX)
+			return error_set(err, ENOTSUP, "cgroup: %s says nothing of a v2 group", self);
+		own += 3;
+		own[strcspn(own, "\n")] = '\0';
+		r = make_v2(root, own, name, limits, &cgroup);
+	} else {
+		r = make_v1(root, text, name, limits, &cgroup);
+	}
+	if (r < 0) {
+		cgroup_free(&cgroup);
+		return error_set(err, ENOTSUP, "cgroup: none can be made for the VM: %s",
+				 r == -ENOTSUP ? "memory and pids are not delegated to this user" : strerror(-r));
+	}
+	*ret_cgroup = cgroup;
+	return 0;
+}
+
+unsigned cgroup_oom_kills(const struct cgroup *cgroup)
+{
+	char text[512];
+	const char *at;
+	uint64_t count = 0;
+
+	if (cgroup->n == 0 ||
+	    slurp(cgroup->folders[0], cgroup->v2 ? "memory.events" : "memory.oom_control", text, sizeof(text)) < 0)
+		return 0;
+	at = strstr(text, "oom_kill ");
+	if (!at)
+		return 0;
+	at += strlen("oom_kill ");
+	text[(size_t)(at - text) + strcspn(at, "\n")] = '\0';
+	return text_parse_uint(at, UINT32_MAX, &count) < 0 ? 0 : (unsigned)count;
+}
+
+static int remove_folder(const char *path)
+{
+	const struct timespec moment = { .tv_nsec = 1000000 };
+	int tries = REMOVE_TRIES;
+
+	while (rmdir(path) < 0) {
+		if (errno != EBUSY || tries-- == 0)
+			return -errno;
+		(void)nanosleep(&moment, NULL);
+	}
+	return 0;
+}
+
+void cgroup_free(struct cgroup *cgroup)
+{
+	for (unsigned i = 0; i < cgroup->n; i++) {
+		cleanup_fd(&cgroup->procs[i]);
+		cleanup_fd(&cgroup->folders[i]);
+		(void)remove_folder(
+			cgroup->paths[i]); /* a process is still in it: the next run's reclaim finds it empty */
+	}
+	cgroup_init(cgroup);
+}
+
+void cgroup_reclaim(const char *path)
+{
+	const char *name = strrchr(path, '/');
+
+	if (name && !strncmp(name, "/mvm-", 5))
+		(void)remove_folder(path);
+}

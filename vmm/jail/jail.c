@@ -1,0 +1,161 @@
+/* What is made ready for the jail before the child exists; see jail.h. */
+#include "jail/jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "jail/landlock.h"
+#include "jail/seccomp_table.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+/*
+ * What a VMM needs beside guest memory. In its cgroup: page tables and KVM's records (guest/128), the pool of
+ * vsock's buffers, the program, its stacks and the kernel's per-VM objects.
+ */
+#define VSOCK_POOL      (8ULL << 20)
+#define CGROUP_CONSTANT (48ULL << 20)
+/* In its address space: guards of guest memory (6 MiB for each of two regions), the heap, images being read. */
+#define AS_CONSTANT       (96ULL << 20)
+#define AS_PER_THREAD     (320ULL << 10) /* the largest stack and its guard */
+#define FILES_CONSTANT    64U
+#define FILES_PER_DISK    8U
+#define VSOCK_CONNECTIONS 1023U
+#define DISK_THREADS      8U /* VIRTIO_BLK_THREADS */
+
+void jail_init(struct jail *jail)
+{
+	memset(jail, 0, sizeof(*jail));
+	jail->ids.folder = jail->ids.lock = jail->papers = -1;
+	cgroup_init(&jail->cgroup);
+}
+
+/* Real root, of the host's own user namespace: only then are all uids there, and capabilities over the host. */
+static bool is_host_root(void)
+{
+	_cleanup_fd_ int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
+	unsigned inside, outside, count;
+	char text[64];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (geteuid() != 0 || n <= 0)
+		return false;
+	text[n] = '\0';
+	return sscanf(text, "%u %u %u", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 &&
+	       count == UINT32_MAX;
+}
+
+static unsigned needs_of(const struct jail_options *options)
+{
+	const struct vmm_config *config = options->config;
+	unsigned needs = config->ndisks ? NEED_DISK : 0;
+
+	for (unsigned i = 0; i < config->ndisks; i++)
+		if (!(config->disks[i].flags & VMM_DISK_RO))
+			needs |= NEED_DISK_RW;
+	if (options->block_device)
+		needs |= NEED_BLOCK_DEVICE;
+	if (config->flags & VMM_CONFIG_VSOCK)
+		needs |= NEED_VSOCK;
+	if (config->flags & VMM_CONFIG_RNG)
+		needs |= NEED_RNG;
+	if (config->flags & VMM_CONFIG_CONSOLE)
+		needs |= NEED_CONSOLE;
+	return needs;
+}
+
+/* A layer that this host lacks: refused, unless the operator has named it. */
+static int lacks(struct jail *jail, enum jail_layer layer, const char *why, const char *remedy, struct mvm_error *err)
+{
+	unsigned bit = (unsigned)__builtin_ctz(layer);
+
+	if (jail->options.may_lack & layer) {
+		jail->missing |= layer;
+		return 0;
+	}
+	return error_set(err, EPERM, "jail: %s: %s, or go without it: --allow-missing=%s", why, remedy,
+			 jail_layer_name(bit));
+}
+
+static int prepare_landlock(struct jail *jail, uint32_t *ret_flags, struct mvm_error *err)
+{
+	int abi = landlock_abi(), r = 0;
+
+	*ret_flags = (abi >= 1 ? JAIL_LANDLOCK_FS : 0) | (abi >= LANDLOCK_ABI_NET ? JAIL_LANDLOCK_NET : 0);
+	if (abi < 1)
+		r = lacks(jail, JAIL_LAYER_LANDLOCK, "landlock: this kernel has none, or it is off",
+			  "boot with lsm=landlock,…", err);
+	if (r == 0 && abi < LANDLOCK_ABI_NET)
+		r = lacks(jail, JAIL_LAYER_LANDLOCK_NET, "landlock-net: this kernel's Landlock has no network rules",
+			  "use Linux 6.7 or newer", err);
+	return r;
+}
+
+static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
+{
+	const struct vmm_config *config = jail->options.config;
+	struct cgroup_limits limits = {
+		.memory = config->mem_bytes + config->mem_bytes / 128 + VSOCK_POOL + CGROUP_CONSTANT,
+		.pids = jail->threads + 2,
+		.cpu_percent = jail->options.cpu_percent,
+	};
+	struct mvm_error why;
+	char name[32];
+	int r;
+
+	(void)snprintf(name, sizeof(name), "mvm-%.16s", jail->options.id);
+	r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
+	if (r == 0)
+		return 0;
+	if (jail->options.cpu_percent)
+		return error_set(err, EPERM, "--cpus: %s", why.text);
+	return lacks(jail, JAIL_LAYER_CGROUP, why.text,
+		     "have one delegated (systemd-run --user --scope -p Delegate=yes mvm run …)", err);
+}
+
+int jail_prepare(const struct jail_options *options, struct jail *ret_jail, struct mvm_error *err)
+{
+	const struct vmm_config *config = options->config;
+	struct jail_papers_options papers = { 0 };
+	struct jail jail;
+	unsigned spread = 0;
+	int r;
+
+	jail_init(&jail);
+	jail.options = *options;
+	jail.by_root = is_host_root();
+	jail.ids.uid = geteuid(); /* unless it gets one of its own */
+	jail.ids.gid = getegid();
+	jail.threads = 1 + config->vcpus + DISK_THREADS * config->ndisks;
+	jail.address_space = config->mem_bytes + AS_CONSTANT + AS_PER_THREAD * jail.threads;
+	jail.open_files = FILES_CONSTANT + VSOCK_CONNECTIONS + FILES_PER_DISK * config->ndisks + 2ULL * config->vcpus;
+	r = prepare_landlock(&jail, &papers.flags, err);
+	if (r == 0) {
+		papers.needs = needs_of(options);
+		r = seccomp_make_papers(&papers, &jail.papers, &jail.filters, err);
+	}
+	if (r == 0 && jail.by_root) {
+		for (const char *c = options->id; *c; c++)
+			spread = spread * 31 + (unsigned char)*c;
+		r = ids_take("/run/mvm/uids", options->uid_first, options->uid_count, spread, &jail.ids, err);
+	}
+	if (r == 0)
+		r = prepare_cgroup(&jail, err);
+	if (r < 0) {
+		jail_free(&jail);
+		return r;
+	}
+	*ret_jail = jail;
+	return 0;
+}
+
+void jail_free(struct jail *jail)
+{
+	cgroup_free(&jail->cgroup);
+	ids_release(&jail->ids);
+	cleanup_fd(&jail->papers);
+	jail_init(jail);
+}
