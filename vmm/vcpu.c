@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "jail/self.h"
@@ -15,6 +16,7 @@
 
 #define KICK_SIGNAL (SIGRTMIN)
 #define VCPU_STACK  (64UL << 10)
+#define VCPU_GUARD  4096UL
 
 /* The kick handler's way to its own vCPU: a signal that lands just before KVM_RUN must not be lost. */
 static __thread struct kvm_run *kicked_run;
@@ -52,23 +54,56 @@ int vcpu_new(struct vm *vm, unsigned index, size_t run_size, struct vcpu *vcpu)
 		log_error("vcpu %u: mapping its run page: %s", index, strerror(-err));
 		return err;
 	}
+	vcpu->stack = mmap(NULL, VCPU_GUARD + VCPU_STACK, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+	if (vcpu->stack == MAP_FAILED || mprotect(vcpu->stack, VCPU_GUARD, PROT_NONE) < 0) {
+		int err = -errno;
+
+		if (vcpu->stack == MAP_FAILED)
+			vcpu->stack = NULL;
+		log_error("vcpu %u: its stack: %s", index, strerror(-err));
+		return err;
+	}
 	return 0;
 }
 
 void vcpu_free(struct vcpu *vcpu)
 {
+	if (vcpu->stack)
+		(void)munmap(vcpu->stack, VCPU_GUARD + VCPU_STACK);
 	if (vcpu->run)
 		(void)munmap(vcpu->run, vcpu->run_size);
 	if (vcpu->fd >= 0)
 		(void)close(vcpu->fd);
+	vcpu->stack = NULL;
 	vcpu->run = NULL;
 	vcpu->fd = -1;
 }
 
-static void end_unexpected(struct vcpu *vcpu, enum vm_end reason, uint64_t arg)
+/* The thread may not log: what it knows stays in struct vcpu, the registers in KVM. Returns false, as dispatch() does. */
+static bool fault(struct vcpu *vcpu, const char *what, enum vm_end reason, uint64_t arg)
 {
-	arch_vcpu_dump(vcpu);
+	vcpu->fault = what;
+	vcpu->fault_arg = arg;
 	vm_end(vcpu->vm, reason, arg);
+	return false;
+}
+
+bool vcpu_explain(struct vcpu *vcpu)
+{
+	const char *what = vcpu->fault;
+
+	if (!what)
+		return false;
+	vcpu->fault = NULL;
+	if (vcpu->fault_errno)
+		log_error("vcpu %u: %s: %s", vcpu->index, what, strerror(vcpu->fault_errno));
+	else if (vcpu->fault_arg)
+		log_error("vcpu %u: %s 0x%llx", vcpu->index, what, (unsigned long long)vcpu->fault_arg);
+	else
+		log_error("vcpu %u: %s", vcpu->index, what);
+	arch_vcpu_dump(vcpu);
+	return true;
 }
 
 /* What one exit asks for. Returns false when this vCPU is done. */
@@ -89,39 +124,26 @@ static bool dispatch(struct vcpu *vcpu)
 	case KVM_EXIT_INTR:
 		return true;
 	case KVM_EXIT_SHUTDOWN:
-		log_error("vcpu %u: triple fault", vcpu->index);
-		end_unexpected(vcpu, VM_END_TRIPLE_FAULT, 0);
-		return false;
+		return fault(vcpu, "triple fault", VM_END_TRIPLE_FAULT, 0);
 	case KVM_EXIT_INTERNAL_ERROR:
-		log_error("vcpu %u: KVM internal error, suberror %u", vcpu->index, run->internal.suberror);
-		end_unexpected(vcpu, VM_END_KVM_ERROR, run->internal.suberror);
-		return false;
+		return fault(vcpu, "KVM internal error, suberror", VM_END_KVM_ERROR, run->internal.suberror);
 	case KVM_EXIT_FAIL_ENTRY:
-		log_error("vcpu %u: the CPU refused to enter the guest, reason 0x%llx", vcpu->index,
-			  run->fail_entry.hardware_entry_failure_reason);
-		end_unexpected(vcpu, VM_END_KVM_ERROR, run->fail_entry.hardware_entry_failure_reason);
-		return false;
+		return fault(vcpu, "the CPU refused to enter the guest, reason", VM_END_KVM_ERROR,
+			     run->fail_entry.hardware_entry_failure_reason);
 	default:
 		if (arch_vcpu_exit(vcpu, run) == 0)
 			return true;
-		log_error("vcpu %u: unknown KVM exit %u", vcpu->index, run->exit_reason);
-		end_unexpected(vcpu, VM_END_KVM_ERROR, run->exit_reason);
-		return false;
+		return fault(vcpu, "unknown KVM exit", VM_END_KVM_ERROR, run->exit_reason);
 	}
 }
 
-static void *vcpu_main(void *arg)
+/* All that a vCPU thread does once it is set up; its system calls are those that vcpu.h names. */
+static void run_guest(struct vcpu *vcpu)
 {
-	struct vcpu *vcpu = arg;
-	char name[16];
-	bool go;
+	bool go = jail_enter_thread(JAIL_FILTER_VCPU) == 0;
 
-	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
-	(void)prctl(PR_SET_NAME, name); /* for people who look at top; failing harms nobody */
-	go = jail_enter_thread(JAIL_FILTER_VCPU) == 0;
 	if (!go)
 		vm_end(vcpu->vm, VM_END_SETUP, 0);
-	kicked_run = vcpu->run;
 	while (go && !atomic_load_explicit(&vcpu->stop, memory_order_acquire)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
 			go = dispatch(vcpu);
@@ -131,11 +153,28 @@ static void *vcpu_main(void *arg)
 			vcpu->run->immediate_exit = 0;
 			continue;
 		}
-		log_error("vcpu %u: KVM_RUN: %s", vcpu->index, strerror(errno));
-		end_unexpected(vcpu, VM_END_KVM_ERROR, (uint64_t)errno);
-		go = false;
+		vcpu->fault_errno = errno;
+		go = fault(vcpu, "KVM_RUN", VM_END_KVM_ERROR, (uint64_t)errno);
 	}
-	kicked_run = NULL;
+}
+
+static void *vcpu_main(void *arg)
+{
+	struct vcpu *vcpu = arg;
+	char name[16];
+
+	/* For people who look at top; failing harms nobody. By prctl, from within: there is no /proc in the jail. */
+	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	(void)pthread_setname_np(pthread_self(), name);
+	kicked_run = vcpu->run;
+	run_guest(vcpu);
+#ifndef __SANITIZE_ADDRESS__ /* which wants to see its threads end */
+	/*
+	 * Past the C library's own end of a thread, which makes calls for what there is none of here: thread-specific
+	 * data, a heap, a stack to give back. The kernel clears the word that pthread_join() waits for.
+	 */
+	(void)syscall(SYS_exit, 0);
+#endif
 	return NULL;
 }
 
@@ -150,8 +189,9 @@ int vcpu_start(struct vcpu *vcpu)
 	(void)sigdelset(&blocked, KICK_SIGNAL);
 	(void)pthread_sigmask(SIG_SETMASK, &blocked, &old);
 	(void)pthread_attr_init(&attr);
-	(void)pthread_attr_setstacksize(&attr, VCPU_STACK);
-	err = pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
+	err = pthread_attr_setstack(&attr, (uint8_t *)vcpu->stack + VCPU_GUARD, VCPU_STACK);
+	if (!err)
+		err = pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
 	(void)pthread_attr_destroy(&attr);
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err) {

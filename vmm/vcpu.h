@@ -2,8 +2,19 @@
  * vCPU threads: KVM_RUN and the dispatch of exits.
  *
  * Trust:   addresses, widths and data of exits come from the guest.
- * Thread:  vcpu_start/kick_out/join on the I/O thread; the rest on the vCPU's own. A vCPU thread
- *          allocates nothing and logs only when it ends the VM.
+ * Thread:  everything here on the I/O thread; vcpu_main() alone is the vCPU's own.
+ * System calls: from the first line of its run loop to its end a vCPU thread makes these and no others, nor does
+ *          anything that bus_read(), bus_write() or arch_vcpu_exit() reaches:
+ *
+ *            ioctl         KVM_RUN on its vCPU, KVM_SIGNAL_MSI on the VM
+ *            write         eight bytes to an eventfd: loop_post(), a device's kick
+ *            futex         FUTEX_WAIT and WAKE, private: mutexes; and, while a disk's reset waits for its requests,
+ *                          a condition variable's WAIT_BITSET with CLOCK_REALTIME
+ *            rt_sigreturn  from the kick
+ *            exit          the raw one; its stack is ours, so that none of it is unmapped or advised then
+ *
+ *          So nothing there logs, allocates, asks for the time, or touches a descriptor that is no eventfd. What is
+ *          to be said of a guest's fault is left behind (struct vcpu, virtio_dev_broken()) for the I/O thread to say.
  */
 #ifndef VMM_VCPU_H
 #define VMM_VCPU_H
@@ -13,6 +24,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct vm;
 
@@ -22,9 +34,14 @@ struct vcpu {
 	int fd;
 	struct kvm_run *run;
 	size_t run_size;
+	void *stack; /* with a guard page below */
 	pthread_t thread;
 	bool started;
 	atomic_bool stop;
+	/* Why its thread ended the VM, for the I/O thread to log once it was joined; fault NULL: it did not. */
+	const char *fault; /* a string constant */
+	uint64_t fault_arg;
+	int fault_errno; /* 0: none */
 };
 
 /* KVM_CREATE_VCPU and its run page; registers are arch's business. */
@@ -32,6 +49,7 @@ int vcpu_new(struct vm *vm, unsigned index, size_t run_size, struct vcpu *vcpu);
 int vcpu_start(struct vcpu *vcpu);
 void vcpu_kick_out(struct vcpu *vcpu); /* it leaves KVM_RUN and its thread ends; does not wait */
 void vcpu_join(struct vcpu *vcpu); /* waits for that */
+bool vcpu_explain(struct vcpu *vcpu); /* joined: logs its fault and its registers, once; false: it had none */
 void vcpu_free(struct vcpu *vcpu);
 
 /* Installs the kick signal's handler; once per process. */

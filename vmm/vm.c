@@ -48,13 +48,18 @@ static void quit_when_delivered(void *arg)
 		loop_quit(vm->loop);
 }
 
-/* All are told before the first is waited for: one that is held up keeps no other running. */
+/*
+ * All are told before the first is waited for: one that is held up keeps no other running. Then the first that
+ * failed is explained: a guest that lets all of them fail at once fills no log with registers.
+ */
 static void stop_vcpus(struct vm *vm)
 {
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_kick_out(&vm->vcpus[i]);
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_join(&vm->vcpus[i]);
+	for (unsigned i = 0; i < vm->nvcpus && !vm->explained; i++)
+		vm->explained = vcpu_explain(&vm->vcpus[i]);
 }
 
 /* The guest stops first: from here on what is pending can only become less. */
@@ -76,7 +81,8 @@ void vm_end(struct vm *vm, enum vm_end reason, uint64_t arg)
 	if (!atomic_compare_exchange_strong(&vm->end, &none, (unsigned)reason))
 		return;
 	atomic_store(&vm->end_arg, arg);
-	(void)loop_post(vm->loop, on_end, vm); /* a full post queue already has the loop awake */
+	(void)loop_post(vm->loop, on_end,
+			vm); /* never full: each device, the console and the panic have one post waiting */
 }
 
 static void on_panic_timer(struct loop_source *source, uint32_t events)

@@ -43,6 +43,8 @@ struct vm {
 	atomic_uint end; /* enum vm_end; the first reason stays */
 	_Atomic uint64_t end_arg;
 
+	bool explained; /* the fault behind `end` was logged; I/O thread */
+
 	atomic_bool panicked; /* pvpanic told; the console is still being written */
 	struct loop_source panic_timer;
 

@@ -2,8 +2,8 @@
  * What an architecture owes the VMM. Only arch/ knows CPUs, interrupt controllers, boot protocols
  * and the memory map; everything else is written against this header.
  *
- * Thread: arch_vm_* before any vCPU runs; arch_vcpu_* on the vCPU's own thread;
- *         arch_irq_raise() on any thread.
+ * Thread: arch_vm_* and arch_vcpu_init() before any vCPU runs; arch_vcpu_exit() on the vCPU's own thread, with its
+ *         few system calls (vcpu.h); arch_vcpu_dump() once that thread was joined; arch_irq_raise() on any.
  * Returns: 0 or -errno, logged where the context is known.
  */
 #ifndef VMM_ARCH_ARCH_H
@@ -48,7 +48,7 @@ int arch_vcpu_init(struct vcpu *vcpu);
 /* An exit that is the architecture's own (port I/O). 0 handled; -ENOTSUP: nobody knows it. */
 int arch_vcpu_exit(struct vcpu *vcpu, struct kvm_run *run);
 
-/* One log block with the registers, for ends that need explaining. */
+/* One log block with the registers, for ends that need explaining. I/O thread. */
 void arch_vcpu_dump(struct vcpu *vcpu);
 
 /* An edge on a line. arg = struct vm *. */

@@ -3,7 +3,8 @@
  *
  * Trust:   every register write is hostile: wrong widths ignored, unoffered features masked (and
  *          FEATURES_OK refused), FAILED sticky until reset, queue registers ignored once DRIVER_OK.
- * Thread:  register access on vCPU threads under the device's lock.
+ * Thread:  register access on vCPU threads under the device's lock, with the system calls of vcpu.h: so a
+ *          device's config_read, config_write, activate and reset make no others.
  */
 #ifndef VMM_VIRTIO_MMIO_H
 #define VMM_VIRTIO_MMIO_H
@@ -55,7 +56,8 @@ void virtio_mmio_resend(struct virtio_mmio *mmio);
 
 /*
  * Snapshots: pause, save, write guest memory, then resume or free. Between pause and resume the
- * device changes nothing in the rings, so that the state saved and the memory written agree. Not on vCPU threads.
+ * device changes nothing in the rings, so that the state saved and the memory written agree. Not on vCPU threads,
+ * and only once those were joined: one may be in the middle of a reset, waiting for a disk's requests.
  */
 void virtio_mmio_pause(struct virtio_mmio *mmio);
 void virtio_mmio_resume(struct virtio_mmio *mmio);

@@ -7,7 +7,8 @@
  * Trust:   config space writes, features and everything in queues come from a hostile guest.
  * Thread:  `lock` guards device and queues. The transport takes it around every op marked (L).
  *          kick runs on the I/O thread (or on a thread of the device's own, if it takes kick_fd
- *          over). A device may drop the lock while it does host I/O.
+ *          over). config_*, activate and reset run on vCPU threads, whose system calls vcpu.h names.
+ *          A device may drop the lock while it does host I/O.
  * Snapshots: the transport pauses a device (live = false, paused = true) before it saves: from
  *          then on nothing may be popped or pushed, so that the state and the rings in guest
  *          memory agree. Host I/O under way may end; its result waits. Resuming sets live and kicks.
