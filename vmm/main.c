@@ -41,7 +41,7 @@ int main(void)
 		log_error("jail: %s: %s", step, strerror(-r));
 	else if (config_read(VMM_FD_CONFIG, &config) == 0 && vm_new(config, &vm) == 0) {
 		reason = vm_run(vm, &arg);
-		vm_free(vm); /* every request in flight is finished before the end is reported */
+		vm_free(vm); /* every host call in flight is finished before the end is reported */
 	}
 	report(reason, arg);
 	return reason == VM_END_SETUP ? EXIT_FAILURE : EXIT_SUCCESS;

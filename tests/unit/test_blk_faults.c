@@ -214,6 +214,142 @@ static void test_direct(void **state)
 	}
 }
 
+/* ---- what one request may cost ---- */
+
+struct counted {
+	struct blk_disk *disk;
+	unsigned calls, stop_after; /* disk->stop is set during that call; 0: never */
+	uint64_t longest, bytes; /* of one call, of all */
+	int error; /* of fallocate and discard */
+};
+
+static void count(struct counted *c, uint64_t len)
+{
+	c->calls++;
+	c->bytes += len;
+	if (len > c->longest)
+		c->longest = len;
+	if (c->calls == c->stop_after)
+		atomic_store(&c->disk->stop, true);
+}
+
+static ssize_t counted_move(void *arg, int fd, const struct iovec *iov, int niov, off_t offset, int flags)
+{
+	uint64_t len = 0;
+
+	(void)fd;
+	(void)offset;
+	(void)flags;
+	for (int i = 0; i < niov; i++)
+		len += iov[i].iov_len;
+	count(arg, len);
+	return (ssize_t)len;
+}
+
+static int counted_fallocate(void *arg, int fd, int mode, off_t offset, off_t len)
+{
+	struct counted *c = arg;
+
+	(void)fd;
+	(void)mode;
+	if (c->error)
+		return c->error;
+	assert_int_equal(offset / (off_t)BLK_CALL_MAX, (offset + len - 1) / (off_t)BLK_CALL_MAX);
+	count(c, (uint64_t)len);
+	return 0;
+}
+
+static int counted_discard(void *arg, int fd, off_t offset, off_t len)
+{
+	return counted_fallocate(arg, fd, 0, offset, len);
+}
+
+static int counted_flush(void *arg, int fd)
+{
+	(void)fd;
+	count(arg, 0);
+	return 0;
+}
+
+/* Whatever a guest asks for, the host is never in one call for more than BLK_CALL_MAX bytes, and stops between two. */
+static void test_calls_are_bounded(void **state)
+{
+	static const struct blk_io_ops io = {
+		.readv = counted_move,
+		.writev = counted_move,
+		.fallocate = counted_fallocate,
+		.discard = counted_discard,
+		.flush = counted_flush,
+	};
+	static const struct {
+		const char *name;
+		uint32_t type;
+		uint64_t sector, bytes; /* moved, or in one range */
+		int fallocate_error;
+		unsigned calls, stop_after;
+		bool block_device;
+	} cases[] = {
+		{ "read", VIRTIO_BLK_T_IN, 3, 13 << 20, 0, 4, 0, false },
+		{ "write", VIRTIO_BLK_T_OUT, 3, 13 << 20, 0, 4, 0, false },
+		{ "read, stopped", VIRTIO_BLK_T_IN, 3, 13 << 20, 0, 2, 2, false },
+		{ "write, stopped", VIRTIO_BLK_T_OUT, 3, 13 << 20, 0, 1, 1, false },
+		{ "discard", VIRTIO_BLK_T_DISCARD, 0, 2ULL << 30, 0, 512, 0, false },
+		{ "discard askew", VIRTIO_BLK_T_DISCARD, 3, 2ULL << 30, 0, 513, 0, false },
+		{ "discard, stopped", VIRTIO_BLK_T_DISCARD, 3, 2ULL << 30, 0, 7, 7, false },
+		{ "discard of a device", VIRTIO_BLK_T_DISCARD, 0, 2ULL << 30, 0, 512, 0, true },
+		{ "zeroes", VIRTIO_BLK_T_WRITE_ZEROES, 0, 32 << 20, 0, 8, 0, false },
+		{ "zeroes, stopped", VIRTIO_BLK_T_WRITE_ZEROES, 0, 32 << 20, 0, 3, 3, false },
+		{ "zeroes written out", VIRTIO_BLK_T_WRITE_ZEROES, 0, 32 << 20, -EOPNOTSUPP, 128, 0, false },
+		{ "zeroes written out, stopped", VIRTIO_BLK_T_WRITE_ZEROES, 0, 32 << 20, -EOPNOTSUPP, 5, 5, false },
+	};
+	uint8_t *bytes = malloc(13 << 20);
+
+	(void)state;
+	assert_non_null(bytes);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct blk_disk disk = { .io = &io, .sectors = 1ULL << 32, .direct_fd = -1 };
+		struct counted counted = { .disk = &disk, .stop_after = cases[i].stop_after };
+		bool ranges = cases[i].type != VIRTIO_BLK_T_IN && cases[i].type != VIRTIO_BLK_T_OUT;
+		struct virtio_blk_discard_write_zeroes range = { .sector = htole64(cases[i].sector),
+								 .num_sectors =
+									 htole32((uint32_t)(cases[i].bytes / 512)) };
+		/* a piece ends amid the third: its length must come back */
+		struct iovec iov[] = { { bytes, 1 << 20 },
+				       { bytes + (1 << 20), 512 },
+				       { bytes + 512, (12 << 20) - 512 } };
+		struct iovec range_iov = { &range, sizeof(range) };
+		struct blk_request req = {
+			.type = cases[i].type,
+			.sector = ranges ? 0 : cases[i].sector,
+			.iov = ranges ? &range_iov : iov,
+			.niov = ranges ? 1 : 3,
+			.len = ranges ? sizeof(range) : cases[i].bytes,
+		};
+
+		disk.io_arg = &counted;
+		disk.block_device = cases[i].block_device;
+		disk.can_discard = disk.can_punch = disk.can_zero_range = true;
+		(void)pthread_mutex_init(&disk.flush_lock, NULL);
+		counted.error = cases[i].fallocate_error;
+		blk_request_run(&disk, &req);
+		if (counted.calls != cases[i].calls || counted.longest > BLK_CALL_MAX)
+			fail_msg("%s: %u calls, the longest of %llu bytes", cases[i].name, counted.calls,
+				 (unsigned long long)counted.longest);
+		if (req.error || req.status != (cases[i].stop_after ? VIRTIO_BLK_S_IOERR : VIRTIO_BLK_S_OK) ||
+		    (!cases[i].stop_after && counted.bytes != cases[i].bytes))
+			fail_msg("%s: status %u, error %d, %llu bytes", cases[i].name, req.status, req.error,
+				 (unsigned long long)counted.bytes);
+		/* flushes that queue behind one another end as well, and none of them counts as failed */
+		counted.calls = 0;
+		req = (struct blk_request){ .type = VIRTIO_BLK_T_FLUSH };
+		blk_request_run(&disk, &req);
+		assert_int_equal(counted.calls, cases[i].stop_after ? 0 : 1);
+		assert_false(disk.flush_failed);
+		(void)pthread_mutex_destroy(&disk.flush_lock);
+	}
+	free(bytes);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, blk_setup, blk_teardown)
 
 int main(void)
@@ -226,6 +362,7 @@ int main(void)
 		T(test_write_cache),
 		T(test_cached_reads),
 		T(test_direct),
+		cmocka_unit_test(test_calls_are_bounded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,11 +214,14 @@ static void blk_reset(struct virtio_dev *dev)
 {
 	struct blk *blk = blk_of(dev);
 
+	/* The driver will not hear of what is in flight (§2.4): a vCPU waits here for one host call each, no longer. */
 	blk->dropping = true;
+	atomic_store_explicit(&blk->disk.stop, true, memory_order_relaxed);
 	(void)pthread_cond_broadcast(&blk->resumed);
 	while (blk->nbusy)
 		(void)pthread_cond_wait(&blk->quiet, &dev->lock);
 	blk->dropping = false;
+	atomic_store_explicit(&blk->disk.stop, false, memory_order_relaxed);
 	blk->nredo = blk->redone = 0;
 }
 
@@ -284,6 +287,7 @@ static void blk_free(struct virtio_dev *dev)
 
 	(void)pthread_mutex_lock(&dev->lock);
 	blk->stopping = true;
+	atomic_store_explicit(&blk->disk.stop, true, memory_order_relaxed);
 	(void)pthread_cond_broadcast(&blk->resumed);
 	(void)pthread_mutex_unlock(&dev->lock);
 	wake_one(blk);

@@ -30,6 +30,12 @@
 #define BLK_ZEROES_SEGS     1U
 #define BLK_ZEROES_SECTORS  (1U << 16) /* 32 MiB: what may have to be written out takes no longer than a large write */
 
+/*
+ * Bytes that one host call moves, discards or zeroes at most. A request may be 4 GiB long and there are
+ * VIRTIO_BLK_THREADS of them: without this a guest could hold up the end of its own VM, and a vCPU in a reset, at will.
+ */
+#define BLK_CALL_MAX (4U << 20)
+
 /* The host calls behind a disk: results >= 0 or -errno. flags are RWF_*. */
 struct blk_io_ops {
 	ssize_t (*readv)(void *arg, int fd, const struct iovec *iov, int niov, off_t offset, int flags);
@@ -49,6 +55,7 @@ struct blk_disk {
 	bool writethrough; /* the driver knows no FLUSH: a write is durable when it completes (§5.2.6.2) */
 	uint64_t sectors;
 	char id[VMM_DISK_ID_MAX];
+	atomic_bool stop; /* no further host call: whatever is being done is given up, and nobody will hear of it */
 	atomic_bool nowait; /* cached reads may be tried without blocking */
 	atomic_bool can_discard, can_punch, can_zero_range; /* until the file system says no */
 	/*
@@ -80,7 +87,10 @@ const char *blk_request_parse(struct blk_request *req);
 /* Tries a read that lies in the page cache. True: done. False: blk_request_run() does (the rest of) it. */
 bool blk_request_try(struct blk_disk *disk, struct blk_request *req);
 
-/* Does the request, however long that takes. */
+/*
+ * Does the request, however long that takes, in host calls of BLK_CALL_MAX bytes at most. Once disk->stop is set it
+ * ends before the next of them, the rest undone; the caller then sees to it that the driver is never told.
+ */
 void blk_request_run(struct blk_disk *disk, struct blk_request *req);
 
 const char *blk_request_name(const struct blk_request *req); /* "read", for logs */

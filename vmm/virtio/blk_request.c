@@ -187,26 +187,46 @@ bool blk_request_try(struct blk_disk *disk, struct blk_request *req)
  */
 static bool direct_possible(const struct blk_disk *disk, const struct blk_request *req)
 {
-	if (disk->direct_fd < 0 || req->len < DIRECT_MIN)
+	if (disk->direct_fd < 0 || req->done + req->len < DIRECT_MIN)
 		return false;
 	for (unsigned i = 0; i < req->niov; i++)
 		if ((uintptr_t)req->iov[i].iov_base % BLK_SECTOR || req->iov[i].iov_len % BLK_SECTOR)
 			return false;
 	/* Whole pages: a page half written past the cache and half through it could come back stale. */
-	return position(req) % DIRECT_PAGE == 0 && (req->len - req->done) % DIRECT_PAGE == 0;
+	return position(req) % DIRECT_PAGE == 0 && req->len % DIRECT_PAGE == 0;
 }
 
+static bool stopped(const struct blk_disk *disk)
+{
+	return atomic_load_explicit(&disk->stop, memory_order_relaxed);
+}
+
+/* One host call's share of the request. -ECANCELED: none any more. */
 static ssize_t transfer(struct blk_disk *disk, const struct blk_request *req, bool writing, int flags)
 {
 	ssize_t (*move)(void *, int, const struct iovec *, int, off_t, int) =
 		writing ? disk->io->writev : disk->io->readv;
+	size_t left = BLK_CALL_MAX, whole = 0;
+	struct iovec *last = NULL;
 	ssize_t n = -EINVAL;
+	unsigned niov = 0;
 
+	if (stopped(disk))
+		return -ECANCELED;
+	while (niov < req->niov && left) {
+		last = &req->iov[niov++];
+		whole = last->iov_len;
+		if (last->iov_len > left)
+			last->iov_len = left;
+		left -= last->iov_len;
+	}
 	if (direct_possible(disk, req))
-		n = move(disk->io_arg, disk->direct_fd, req->iov, (int)req->niov, position(req), flags);
+		n = move(disk->io_arg, disk->direct_fd, req->iov, (int)niov, position(req), flags);
 	/* EINVAL: a device with larger sectors wants more alignment than ours; the page cache takes anything */
 	if (n == -EINVAL)
-		n = move(disk->io_arg, disk->fd, req->iov, (int)req->niov, position(req), flags);
+		n = move(disk->io_arg, disk->fd, req->iov, (int)niov, position(req), flags);
+	if (last)
+		last->iov_len = whole;
 	return n;
 }
 
@@ -252,9 +272,13 @@ static int run_flush(struct blk_disk *disk)
 	if (disk->read_only)
 		return 0; /* nothing was ever written through here */
 	(void)pthread_mutex_lock(&disk->flush_lock);
-	err = disk->flush_failed ? -EIO : disk->io->flush(disk->io_arg, disk->fd);
-	if (err)
-		disk->flush_failed = true;
+	if (stopped(disk)) {
+		err = -ECANCELED; /* of those that wait for their turn only the first goes on */
+	} else {
+		err = disk->flush_failed ? -EIO : disk->io->flush(disk->io_arg, disk->fd);
+		if (err)
+			disk->flush_failed = true;
+	}
 	(void)pthread_mutex_unlock(&disk->flush_lock);
 	return err;
 }
@@ -325,7 +349,8 @@ static int write_zeroes(struct blk_disk *disk, off_t offset, off_t len)
 			iov[niov++] = (struct iovec){ (void *)(uintptr_t)zeroes, part };
 			step += (off_t)part;
 		}
-		n = disk->io->writev(disk->io_arg, disk->fd, iov, (int)niov, offset, flags);
+		n = stopped(disk) ? -ECANCELED
+				  : disk->io->writev(disk->io_arg, disk->fd, iov, (int)niov, offset, flags);
 		if (n == -EINTR)
 			continue;
 		if (n <= 0)
@@ -378,23 +403,39 @@ static unsigned copy_ranges(struct blk_disk *disk, struct blk_request *req, stru
 	return n;
 }
 
+/* One range, piece by piece; cut where BLK_CALL_MAX divides the disk, so that no cut leaves half a block allocated. */
+static int run_range(struct blk_disk *disk, const struct blk_request *req, const struct wire_range *range)
+{
+	bool unmap = le32_get(range->flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+	off_t offset = (off_t)(le64_get(range->sector) * BLK_SECTOR);
+	off_t len = (off_t)le32_get(range->num_sectors) * (off_t)BLK_SECTOR;
+	int err = 0;
+
+	while (len && !err) {
+		off_t piece = (off_t)BLK_CALL_MAX - offset % (off_t)BLK_CALL_MAX;
+
+		if (piece > len)
+			piece = len;
+		if (stopped(disk))
+			err = -ECANCELED;
+		else if (req->type == VIRTIO_BLK_T_DISCARD)
+			err = discard(disk, offset, piece);
+		else
+			err = zero(disk, unmap, offset, piece);
+		offset += piece;
+		len -= piece;
+	}
+	return err;
+}
+
 static int run_ranges(struct blk_disk *disk, struct blk_request *req)
 {
 	struct wire_range ranges[BLK_DISCARD_SEGS > BLK_ZEROES_SEGS ? BLK_DISCARD_SEGS : BLK_ZEROES_SEGS] = { 0 };
 	unsigned n = copy_ranges(disk, req, ranges);
 	int err = 0;
 
-	for (unsigned i = 0; i < n && !err; i++) {
-		off_t offset = (off_t)(le64_get(ranges[i].sector) * BLK_SECTOR);
-		off_t len = (off_t)le32_get(ranges[i].num_sectors) * (off_t)BLK_SECTOR;
-
-		if (!len)
-			continue;
-		if (req->type == VIRTIO_BLK_T_DISCARD)
-			err = discard(disk, offset, len);
-		else
-			err = zero(disk, le32_get(ranges[i].flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP, offset, len);
-	}
+	for (unsigned i = 0; i < n && !err; i++)
+		err = run_range(disk, req, &ranges[i]);
 	if (n && !err && disk->writethrough && req->type == VIRTIO_BLK_T_WRITE_ZEROES)
 		err = run_flush(disk);
 	return err;
@@ -461,7 +502,7 @@ void blk_request_run(struct blk_disk *disk, struct blk_request *req)
 	}
 	if (err) {
 		req->status = VIRTIO_BLK_S_IOERR;
-		req->error = -err;
+		req->error = err == -ECANCELED ? 0 : -err; /* nothing failed, and nobody is told */
 		req->written = 1;
 	}
 }
