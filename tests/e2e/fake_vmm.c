@@ -481,6 +481,17 @@ static void mode_setup(void)
 	_exit(1);
 }
 
+/* Set-up cannot fail any more once a guest's agent has spoken. */
+static void mode_late_setup(void)
+{
+	running();
+	connect_agent();
+	greet();
+	say("error kernel: no segment to load\n");
+	ended(VM_END_SETUP);
+	_exit(1);
+}
+
 static void mode_hang(void)
 {
 	running();
@@ -655,6 +666,7 @@ static const struct {
 	{ "sigsys", mode_sigsys },
 	{ "exit-early", mode_exit_early },
 	{ "setup", mode_setup },
+	{ "late-setup", mode_late_setup },
 	{ "hang", mode_hang },
 	{ "hang-after-exit", mode_hang_after_exit },
 	{ "panic", mode_panic },

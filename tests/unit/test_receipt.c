@@ -72,6 +72,16 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/guest/exit_value"), "9");
 	(void)json_object_put(root);
 	free(text);
+	for (enum verdict_source source = VERDICT_FROM_HOST; source <= VERDICT_FROM_GUEST; source++) {
+		static const char *const names[] = { "host", "vmm", "guest" };
+
+		verdict.source = source;
+		text = receipt_text(&receipt);
+		root = json_tokener_parse(text);
+		assert_string_equal(field(root, "/word_of"), names[source]);
+		(void)json_object_put(root);
+		free(text);
+	}
 	/* A run that was refused before there was a spec still has one. */
 	receipt = (struct receipt){ .verdict = &verdict };
 	text = receipt_text(&receipt);

@@ -97,8 +97,7 @@ char *receipt_text(const struct receipt *receipt)
 	add(root, "value", json_object_new_int(verdict->value));
 	add(root, "status", json_object_new_int(verdict->status));
 	add_string(root, "cause", verdict->cause);
-	/* "guest": the verdict rests on the guest's word alone, which a workload that owns its guest can forge. */
-	add_string(root, "word_of", verdict->source == VERDICT_FROM_GUEST ? "guest" : "host");
+	add_string(root, "word_of", verdict_source_name(verdict->source));
 	image = file_object(receipt->spec ? receipt->spec->rootfs : NULL, receipt->rootfs_size, receipt->rootfs_digest);
 	add_string(image, "type", receipt->fs_type);
 	add(image, "written", json_object_new_boolean(receipt->spec && receipt->spec->rw));

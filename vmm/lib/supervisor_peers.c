@@ -255,6 +255,7 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 
 static void on_agent_event(struct supervisor *s, const struct agent_event *event)
 {
+	s->facts.agent_spoke = true; /* nothing may come before its HELLO */
 	switch (event->type) {
 	case PROTO_HELLO:
 		s->stages[STAGE_AGENT] = text_now_ns();

@@ -40,6 +40,19 @@ const char *verdict_name(uint32_t kind)
 	return kind >= 1 && kind < VERDICT_KINDS ? kinds[kind].name : "unknown";
 }
 
+const char *verdict_source_name(enum verdict_source source)
+{
+	switch (source) {
+	case VERDICT_FROM_GUEST:
+		return "guest";
+	case VERDICT_FROM_VMM:
+		return "vmm";
+	case VERDICT_FROM_HOST:
+		break;
+	}
+	return "host";
+}
+
 static void decide(struct verdict *v, enum verdict_kind kind, enum verdict_source source, int value, const char *fmt,
 		   ...) __attribute__((format(printf, 5, 6)));
 
@@ -94,24 +107,29 @@ static bool decide_end(const struct verdict_facts *f, struct verdict *v)
 
 	switch (f->vmm_ended ? f->end : VM_END_NONE) {
 	case VM_END_PANIC:
-		decide(v, VERDICT_GUEST_PANIC, VERDICT_FROM_HOST, 0, "the guest kernel panicked");
+		decide(v, VERDICT_GUEST_PANIC, VERDICT_FROM_VMM, 0, "the guest kernel panicked");
 		return true;
 	case VM_END_REBOOT:
 		/* A kernel that panics resets by the i8042, too, where pvpanic is missing: still a reboot to us. */
-		decide(v, VERDICT_GUEST_REBOOT, VERDICT_FROM_HOST, 0, "the guest rebooted, which ends a microVM");
+		decide(v, VERDICT_GUEST_REBOOT, VERDICT_FROM_VMM, 0, "the guest rebooted, which ends a microVM");
 		return true;
 	case VM_END_TRIPLE_FAULT:
-		decide(v, VERDICT_TRIPLE_FAULT, VERDICT_FROM_HOST, 0, "the guest's CPU reset itself on a triple fault");
+		decide(v, VERDICT_TRIPLE_FAULT, VERDICT_FROM_VMM, 0, "the guest's CPU reset itself on a triple fault");
 		return true;
 	case VM_END_KVM_ERROR:
-		decide(v, VERDICT_KVM_ERROR, VERDICT_FROM_HOST, 0, "KVM could not go on: %s", why);
+		decide(v, VERDICT_KVM_ERROR, VERDICT_FROM_VMM, 0, "KVM could not go on: %s", why);
 		return true;
 	case VM_END_SETUP:
-		decide(v, VERDICT_REFUSED, VERDICT_FROM_HOST, 0, "%s",
+		if (f->agent_spoke) { /* its guest ran: whoever says so now is not the VMM that we started */
+			decide(v, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0,
+			       "the VMM said that the VM could not be built, after its guest had spoken");
+			return true;
+		}
+		decide(v, VERDICT_REFUSED, VERDICT_FROM_VMM, 0, "%s",
 		       f->vmm_error ? f->vmm_error : "the VM could not be built");
 		return true;
 	case VM_END_FAULT:
-		decide(v, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0, "the VMM gave up: %s", why);
+		decide(v, VERDICT_VMM_FAULT, VERDICT_FROM_VMM, 0, "the VMM gave up: %s", why);
 		return true;
 	case VM_END_STOPPED:
 		if (f->stop_sent || f->exited || f->failed)
@@ -184,7 +202,7 @@ void verdict_decide(const struct verdict_facts *f, struct verdict *ret)
 	else if (f->agent_error && f->agent_refuses)
 		decide(ret, VERDICT_REFUSED, VERDICT_FROM_GUEST, 0, "%s", f->agent_error);
 	else if (f->vmm_ended && f->end == VM_END_POWEROFF) /* with the VM goes the agent: that is no reason */
-		decide(ret, VERDICT_GUEST_POWEROFF, VERDICT_FROM_HOST, 0,
+		decide(ret, VERDICT_GUEST_POWEROFF, VERDICT_FROM_VMM, 0,
 		       "the guest powered off before the command had ended");
 	else if (f->agent_error)
 		decide(ret, VERDICT_GUEST_PANIC, VERDICT_FROM_GUEST, 0, "%s", f->agent_error);

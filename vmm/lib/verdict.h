@@ -37,7 +37,11 @@ enum verdict_kind {
 	VERDICT_KINDS
 };
 
-enum verdict_source { VERDICT_FROM_HOST, VERDICT_FROM_GUEST };
+/*
+ * Whose word a verdict rests on. The supervisor's own observation; the VMM's alone, which somebody who
+ * took it over can forge; or the guest's, which any workload that owns its guest can.
+ */
+enum verdict_source { VERDICT_FROM_HOST, VERDICT_FROM_VMM, VERDICT_FROM_GUEST };
 
 /* Everything that a verdict is made of. Zero: nothing of it happened. */
 struct verdict_facts {
@@ -60,6 +64,7 @@ struct verdict_facts {
 	const char *vmm_error; /* its last error line, or NULL */
 
 	/* the guest's word */
+	bool agent_spoke; /* its HELLO came */
 	bool failed;
 	uint32_t failure; /* enum proto_failure, any value */
 	const char *failure_text;
@@ -80,5 +85,6 @@ struct verdict {
 void verdict_decide(const struct verdict_facts *facts, struct verdict *ret_verdict);
 
 const char *verdict_name(uint32_t kind); /* "unknown" out of range */
+const char *verdict_source_name(enum verdict_source source); /* as in the receipt */
 
 #endif

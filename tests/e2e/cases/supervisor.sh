@@ -147,7 +147,11 @@ test_dying_vmm() {
 	bad sigsys 125 vmm-fault SIGSYS
 	bad exit-early 125 vmm-fault "wrong version"
 	bad setup 125 refused "no segment"
+	equal "$(jq -r .word_of receipt.json)" vmm
+	bad late-setup 125 vmm-fault "after its guest had spoken"
+	equal "$(jq -r .word_of receipt.json)" host
 	bad panic 125 guest-panic "panicked" "console: Kernel panic"
+	equal "$(jq -r .word_of receipt.json)" vmm
 	bad poweroff 125 guest-poweroff
 	bad forged-then-panic 125 guest-panic
 	bad hang-after-exit 125 vmm-fault "did not end"
