@@ -254,6 +254,39 @@ static void test_log_bounds(void **state)
 	free(huge);
 }
 
+static void test_log_names_disks(void **state)
+{
+	char longest[1000];
+	const char *const paths[] = { "a/root.img", "/x y.img", longest };
+	static const struct {
+		const char *line, *shown;
+	} cases[] = {
+		{ "disk blk0: write: No space left on device", "disk a/root.img: write: No space left on device" },
+		{ "blk1: stopped until the guest resets it: x", "disk /x y.img: stopped until the guest resets it: x" },
+		{ "disk blk3: read: Input/output error", "disk blk3: read: Input/output error" },
+		{ "disk blk18446744073709551616: x", "disk blk18446744073709551616: x" },
+		{ "disk blk: x", "disk blk: x" },
+		{ "disk blk0", "disk blk0" },
+		{ "disk : x", "disk : x" },
+		{ "vsock0: disk blk0: x", "vsock0: disk blk0: x" },
+		{ "", "" },
+	};
+	char text[LOG_READER_LINE + LOG_READER_PATH];
+
+	(void)state;
+	memset(longest, 'l', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = '\0';
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		log_reader_name_disk(cases[i].line, paths, 3, text, sizeof(text));
+		assert_string_equal(text, cases[i].shown);
+	}
+	/* the reason survives a long path */
+	log_reader_name_disk("disk blk2: flush: Input/output error", paths, 3, text, sizeof(text));
+	assert_non_null(strstr(text, "lll: flush: Input/output error"));
+	log_reader_name_disk("disk blk0: x", paths, 3, text, 8);
+	assert_string_equal(text, "disk a/");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +298,7 @@ int main(void)
 		cmocka_unit_test(test_session_last_word),
 		cmocka_unit_test(test_log_lines),
 		cmocka_unit_test(test_log_bounds),
+		cmocka_unit_test(test_log_names_disks),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

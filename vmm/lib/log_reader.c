@@ -87,3 +87,27 @@ void log_reader_finish(struct log_reader *reader, log_reader_fn *fn, void *arg)
 	for (unsigned i = 0; i < 2; i++)
 		tell_dropped(&reader->limits[i].dropped, fn, arg);
 }
+
+void log_reader_name_disk(const char *text, const char *const *paths, size_t npaths, char *ret_text, size_t size)
+{
+	const char *rest = text, *path;
+	size_t n = 0, len;
+
+	if (!strncmp(rest, "disk ", 5))
+		rest += 5;
+	if (!strncmp(rest, "blk", 3)) {
+		rest += 3;
+		for (; *rest >= '0' && *rest <= '9' && n < npaths; rest++)
+			n = n * 10 + (size_t)(*rest - '0');
+	}
+	if (rest == text || *rest != ':' || rest[-1] < '0' || rest[-1] > '9' || n >= npaths) {
+		(void)snprintf(ret_text, size, "%s", text);
+		return;
+	}
+	path = paths[n];
+	len = strlen(path);
+	if (len > LOG_READER_PATH)
+		(void)snprintf(ret_text, size, "disk …%s%s", path + len - LOG_READER_PATH, rest);
+	else
+		(void)snprintf(ret_text, size, "disk %s%s", path, rest);
+}

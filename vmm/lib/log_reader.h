@@ -1,7 +1,7 @@
 /*
  * Lines from a VMM's log pipe.
  *
- * Purpose: cuts the stream into lines, tells their level, makes them harmless, bounds their rate.
+ * Purpose: cuts the stream into lines, tells their level, makes them harmless, bounds their rate, names files.
  * Trust:   hostile: a guest may own the VMM. A line is cut at LOG_READER_LINE bytes; past the rate
  *          lines are counted, not kept.
  * Thread:  the supervisor's.
@@ -38,5 +38,13 @@ void log_reader_feed(struct log_reader *reader, const char *bytes, size_t len, u
 
 /* At the end: what is left of a line without newline, and how many lines were dropped. */
 void log_reader_finish(struct log_reader *reader, log_reader_fn *fn, void *arg);
+
+#define LOG_READER_PATH 256U /* bytes of a path that a line shows: its end */
+
+/*
+ * The VMM knows its disks by number alone, the user by their files: "disk blk1: write: …" and "blk1: …" become
+ * "disk FILE: write: …". Any other text is copied. paths[n] is blkN's; ret_text holds `size` bytes.
+ */
+void log_reader_name_disk(const char *text, const char *const *paths, size_t npaths, char *ret_text, size_t size);
 
 #endif

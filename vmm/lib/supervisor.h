@@ -56,7 +56,8 @@ struct supervisor {
 
 	/* What is known for the verdict, and the texts behind it. */
 	struct verdict_facts facts;
-	char text_refused[MVM_ERROR_TEXT_MAX], text_broke[128], text_vmm_error[512], text_failure[512], text_agent[512];
+	char text_vmm_error[LOG_READER_LINE + LOG_READER_PATH];
+	char text_refused[MVM_ERROR_TEXT_MAX], text_broke[128], text_failure[512], text_agent[512];
 	char agent_version[64];
 	struct proto_started started;
 	struct proto_exited exited;

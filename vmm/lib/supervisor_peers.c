@@ -308,10 +308,15 @@ void supervisor_on_agent(struct supervisor *s)
 
 /* ---- the VMM's log ---- */
 
-static void on_log_line(void *arg, enum mvm_log_level level, const char *text)
+static void on_log_line(void *arg, enum mvm_log_level level, const char *line)
 {
 	struct supervisor *s = arg;
+	const char *paths[VMM_DISKS_MAX] = { s->spec->rootfs };
+	char text[LOG_READER_LINE + LOG_READER_PATH];
 
+	for (size_t i = 0; i < s->spec->ndisks; i++)
+		paths[i + 1] = s->spec->disks[i].file;
+	log_reader_name_disk(line, paths, s->spec->ndisks + 1, text, sizeof(text));
 	/* The first error is the reason; what follows are its consequences, a register dump for one. */
 	if (level == MVM_LOG_ERROR && !s->facts.vmm_error) {
 		(void)snprintf(s->text_vmm_error, sizeof(s->text_vmm_error), "%s", text);
