@@ -14,6 +14,7 @@
 #include "tty.h"
 
 #define KILL_WINDOW_S 10 /* a second SIGINT or SIGTERM within it ends the VM */
+#define READER_MS     2000 /* after a time-out or a stop: for a reader that takes nothing of the output */
 
 enum slot { SLOT_VM, SLOT_SIGNALS, SLOT_IN, SLOT_OUT = SLOT_IN + 2, SLOT_ERR = SLOT_OUT + 2, SLOTS = SLOT_ERR + 2 };
 
@@ -26,6 +27,7 @@ struct run {
 	unsigned stops;
 	bool ended, deserted; /* deserted: the supervisor died, or was given up */
 	bool given_up;
+	bool cut_short; /* ended by a time-out or from outside: no reader may hold that up */
 	int status;
 	char last_error[MVM_ERROR_TEXT_MAX];
 };
@@ -115,6 +117,7 @@ static void on_ended(struct run *run, const struct mvm_event *event)
 
 	run->ended = true;
 	run->status = event->status;
+	run->cut_short = strstr(event->verdict, "timeout") || !strcmp(event->verdict, "operator");
 	tty_restore();
 	for (size_t i = 0; i < sizeof(silent) / sizeof(silent[0]); i++)
 		if (!strcmp(event->verdict, silent[i]))
@@ -162,10 +165,11 @@ static void on_vm(struct run *run)
 	}
 }
 
-/* Until the end is known and every byte of output has gone where it belongs. */
+/* Until the end is known and every byte of output has gone where it belongs, or nobody takes it any more. */
 static void relay(struct run *run)
 {
 	struct pollfd fds[SLOTS];
+	int n;
 
 	while (!(run->ended || run->deserted) || channel_open(&run->out) || channel_open(&run->err)) {
 		bool over = run->ended || run->deserted;
@@ -177,8 +181,15 @@ static void relay(struct run *run)
 		channel_prepare(&run->in, fds + SLOT_IN);
 		channel_prepare(&run->out, fds + SLOT_OUT);
 		channel_prepare(&run->err, fds + SLOT_ERR);
-		if (poll(fds, SLOTS, -1) < 0)
+		n = poll(fds, SLOTS, over && run->cut_short ? READER_MS : -1);
+		if (n < 0)
 			continue; /* EINTR: of SIGCONT at most */
+		if (n == 0) {
+			cli_say("output was lost: nobody read it");
+			channel_close(&run->out);
+			channel_close(&run->err);
+			return;
+		}
 		if (run->tty && fds[SLOT_OUT].revents && !run->ended)
 			tty_raw(); /* the first prompt may be here before the word that the command runs */
 		channel_run(&run->out, fds + SLOT_OUT);

@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +17,24 @@
 /* "vmlinux" is made in build/kernel, beside the variants' folders. */
 static const char *const places[] = { "%s/%s", "%s/../kernel/%s", "%s/../lib/mvm/%s" };
 
-/* Readable, and nobody's but root's or the running program's own: a part is code that runs as the caller. */
-static bool usable(const char *path)
+/*
+ * A part is code that runs as the caller: nobody's but root's or the owner's of the running program, and nobody
+ * else's to write. 1: usable; 0: none there; -EPERM with err: it is not looked for elsewhere then, so that what
+ * runs is never another one than it seems.
+ */
+static int usable(const char *path, struct mvm_error *err)
 {
 	struct stat st, exe;
 
-	if (access(path, R_OK) < 0 || stat(path, &st) < 0 || stat("/proc/self/exe", &exe) < 0)
-		return false;
-	return (st.st_uid == 0 || st.st_uid == exe.st_uid) && !(st.st_mode & S_IWOTH);
+	if (access(path, R_OK) < 0 || stat(path, &st) < 0)
+		return 0;
+	if (stat("/proc/self/exe", &exe) < 0)
+		exe.st_uid = 0; /* no /proc: root's alone */
+	if (st.st_uid != 0 && st.st_uid != exe.st_uid)
+		return error_set(err, EPERM, "%s: belongs to somebody else: install mvm again", path);
+	if (st.st_mode & S_IWOTH)
+		return error_set(err, EPERM, "%s: others may write to it: chmod o-w", path);
+	return 1;
 }
 
 int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
@@ -33,6 +42,7 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 	char exe[PATH_MAX], path[PATH_MAX + 64];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 	char *slash;
+	int r;
 
 	if (n < 0)
 		n = 0; /* no /proc: the prefix remains */
@@ -45,13 +55,19 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 			(void)snprintf(path, sizeof(path), places[i], exe, part);
 #pragma GCC diagnostic pop
-			if (usable(path))
+			r = usable(path, err);
+			if (r < 0)
+				return r;
+			if (r)
 				goto found;
 		}
 	}
 	(void)snprintf(path, sizeof(path), MVM_PREFIX "/lib/mvm/%s", part);
-	if (access(path, R_OK) < 0)
-		return error_set(err, errno,
+	r = usable(path, err);
+	if (r < 0)
+		return r;
+	if (!r)
+		return error_set(err, ENOENT,
 				 "%s: not found, neither beside the program nor in " MVM_PREFIX "/lib/mvm: %s", part,
 				 strcmp(part, "vmlinux") ? "install mvm again"
 							 : "install it, build it (make kernel) or give --kernel");

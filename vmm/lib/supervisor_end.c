@@ -82,15 +82,30 @@ void supervisor_hurry(struct supervisor *s, uint64_t grace_ns)
 		s->phase_deadline = deadline;
 }
 
-/* Nothing else is left to do but to hash, and the receipt owes both digests. */
+/* Whether somebody wants the end now, by a signal to us, a word of the caller's, or the caller's own end. */
+static bool told_to_end(struct supervisor *s)
+{
+	struct pollfd signals = { .fd = s->signals, .events = POLLIN };
+	struct session_msg msg;
+	int r = 0;
+
+	while (s->session >= 0 && (r = session_receive(s->session, &msg)) > 0)
+		if (msg.type == SESSION_STOP || msg.type == SESSION_KILL ||
+		    (msg.type == SESSION_SIGNAL && msg.code != SIGUSR1 && msg.code != SIGUSR2))
+			return true;
+	return r < 0 || poll(&signals, 1, 0) > 0;
+}
+
+/*
+ * Nothing else is left to do but to hash, and the receipt owes both digests. Whoever wants the end now, and the
+ * deadline, leaves a digest out (null) rather than hold the end up.
+ */
 static void finish_digests(struct supervisor *s)
 {
-	struct pollfd told[] = { { .fd = s->signals, .events = POLLIN }, { .fd = s->session } };
 	uint64_t deadline = text_now_ns() + DIGEST_GRACE_NS;
 
-	/* A signal, the caller's end or the deadline leaves a digest out (null) rather than hold the end up. */
 	while (digest_step(&s->kernel_digest) || digest_step(&s->rootfs_digest))
-		if (s->hurried || text_now_ns() > deadline || poll(told, 2, 0) > 0)
+		if (s->hurried || text_now_ns() > deadline || told_to_end(s))
 			return;
 }
 

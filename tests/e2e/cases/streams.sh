@@ -36,6 +36,19 @@ test_slow_reader_loses_nothing() {
 	equal "$(tail -1 got)" "line 19999"
 }
 
+test_time_out_while_output_is_unread() {
+	mkfifo pipe
+	exec 8<>pipe
+	# the first has exited and its output waits, the second writes on
+	limit=60 expect 124 bash -c 'run --timeout 8s --receipt r.json -- head -c 300000 /dev/zero >pipe'
+	equal "$(jq -r .verdict r.json)" timeout
+	grep -q 'nobody read it' stderr || die "mvm itself waited: $err"
+	rm r.json
+	limit=60 expect 124 bash -c 'run --timeout 8s --receipt r.json -- yes >pipe'
+	equal "$(jq -r .verdict r.json)" timeout
+	grep -q 'nobody read it' stderr || die "mvm itself waited: $err"
+}
+
 test_background_children_do_not_hold_the_run() {
 	expect 0 run -- sh -c 'sleep 600 & echo done'
 	equal "$out" "done"

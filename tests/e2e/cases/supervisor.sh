@@ -176,6 +176,61 @@ test_time_outs() {
 	nothing_left
 }
 
+# A reader that does not read is part of the run: it holds the end up no longer than the time-out and a grace.
+test_time_out_while_nobody_reads() {
+	fake_set_up
+	head -c 4000000 /dev/zero >data
+	mkfifo pipe
+	exec 8<>pipe
+	limit=20 expect 124 bash -c 'fake --timeout 1s --receipt r.json -- yes >pipe'
+	equal "$(jq -r .verdict r.json)" timeout
+	grep -q 'nobody read it' stderr || die "mvm itself waited: $err"
+	rm r.json
+	limit=20 expect 124 bash -c 'fake -i --timeout 1s --receipt r.json -- cat <data >pipe'
+	equal "$(jq -r .verdict r.json)" timeout
+	grep -q 'nobody read it' stderr || die "mvm itself waited: $err"
+	equal "$(jq -r .word_of r.json)" host
+	nothing_left
+}
+
+# Hashing a large image holds nobody up for good: whoever asks for the end gets it, without the digest.
+test_digest_is_given_up_on_a_signal() {
+	fake_set_up
+	cp "$fakes/app.img" large.img
+	truncate -s 4T large.img 2>/dev/null || truncate -s 15T large.img 2>/dev/null || { echo "SKIP no sparse file of 4 TiB"; return; }
+	"$fakes/mvm" run --rootfs large.img --receipt r.json -- echo x >out 2>err &
+	local pid=$! sup
+	for _ in $(seq 500); do grep -q x out && break; sleep 0.02; done
+	sup=$(pgrep -P "$pid" -x mvm-supervisor)
+	for _ in $(seq 500); do pgrep -P "$sup" -x mvm-vmm >/dev/null || break; sleep 0.02; done
+	kill -TERM "$pid"
+	wait "$pid"
+	equal $? 0
+	equal "$(jq -r .verdict r.json)" exited
+	equal "$(jq -r .image.sha256 r.json)" null
+	[ "$(jq -r .kernel.sha256 r.json)" != null ] || die "the kernel's digest is missing, too"
+	nothing_left
+}
+
+# A part is code that runs as the caller: one that somebody else owns or may write is refused by name.
+test_parts_of_somebody_else() {
+	local part
+	fake_set_up
+	mkdir own
+	cp "$fakes"/{mvm,mvm-supervisor,mvm-vmm,agent.cpio,vmlinux} own/
+	expect 0 own/mvm run --rootfs "$fakes/app.img" -- exit 0
+	for part in mvm-supervisor mvm-vmm agent.cpio vmlinux; do
+		chmod o+w "own/$part"
+		refused "own/$part" chmod -- own/mvm run --rootfs "$fakes/app.img" -- exit 0
+		chmod o-w "own/$part"
+		[ "$(id -u)" -eq 0 ] || continue
+		chown 12345 "own/$part"
+		refused "own/$part" "somebody else" -- own/mvm run --rootfs "$fakes/app.img" -- exit 0
+		chown 0 "own/$part"
+	done
+	expect 0 own/mvm run --rootfs "$fakes/app.img" -- exit 0
+}
+
 ready() {
 	for _ in $(seq 500); do
 		grep -q ready out 2>/dev/null && return
