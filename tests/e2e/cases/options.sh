@@ -96,7 +96,7 @@ test_no_pmu() {
 	# Counters of the host's CPU tell one guest what another does: neither CPUID nor the kernel finds any.
 	expect 0 run -- sh -c 'grep -c -w -E "arch_perfmon|perfctr_core|perfctr_nb|perfctr_llc|perfmon_v2|pebs|bts" /proc/cpuinfo
 		ls -d /sys/bus/event_source/devices/cpu* 2>/dev/null | wc -l'
-	equal "$(echo $out)" "0 0"
+	equal "$(tr '\n' ' ' <stdout)" "0 0 "
 }
 
 test_version_and_help() {
