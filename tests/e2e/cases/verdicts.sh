@@ -46,6 +46,14 @@ test_guest_poweroff_and_reboot() {
 	verdict 125 guest-reboot -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger; sleep 60'
 }
 
+test_triple_fault() {
+	# reboot=t: the kernel resets by a fault that it has no handler for
+	verdict 125 triple-fault -c 2 --cmdline reboot=t -- sh -c 'echo 1 >/proc/sys/kernel/sysrq; echo b >/proc/sysrq-trigger; sleep 60'
+	equal "$(jq -r .word_of receipt.json)" vmm
+	equal "$(grep -c ': triple fault' stderr)" 1
+	case $err in *": rip "*" cr3 "*) ;; *) die "the registers are missing: $err" ;; esac
+}
+
 test_guest_oom() {
 	expect 137 debian --receipt receipt.json -m 128M -- python3 -c 'x = []
 while True: x.append(bytearray(1 << 20))'
