@@ -167,6 +167,8 @@ static void *vcpu_main(void *arg)
 	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
 	(void)pthread_setname_np(pthread_self(), name);
 	kicked_run = vcpu->run;
+	(void)pthread_mutex_lock(&vcpu->vm->gate);
+	(void)pthread_mutex_unlock(&vcpu->vm->gate);
 	run_guest(vcpu);
 #ifndef __SANITIZE_ADDRESS__ /* which wants to see its threads end */
 	/*

@@ -8,8 +8,8 @@
  *
  *            ioctl         KVM_RUN on its vCPU, KVM_SIGNAL_MSI on the VM
  *            write         eight bytes to an eventfd: loop_post(), a device's kick
- *            futex         FUTEX_WAIT and WAKE, private: mutexes; and, while a disk's reset waits for its requests,
- *                          a condition variable's WAIT_BITSET with CLOCK_REALTIME
+ *            futex         all PRIVATE. Mutexes: WAIT, WAKE. While a disk's reset waits for its requests, a condition
+ *                          variable: WAIT_BITSET with CLOCK_REALTIME
  *            rt_sigreturn  from the kick
  *            exit          the raw one; its stack is ours, so that none of it is unmapped or advised then
  *
@@ -46,7 +46,7 @@ struct vcpu {
 
 /* KVM_CREATE_VCPU and its run page; registers are arch's business. */
 int vcpu_new(struct vm *vm, unsigned index, size_t run_size, struct vcpu *vcpu);
-int vcpu_start(struct vcpu *vcpu);
+int vcpu_start(struct vcpu *vcpu); /* its thread, which waits for vm->gate */
 void vcpu_kick_out(struct vcpu *vcpu); /* it leaves KVM_RUN and its thread ends; does not wait */
 void vcpu_join(struct vcpu *vcpu); /* waits for that */
 bool vcpu_explain(struct vcpu *vcpu); /* joined: logs its fault and its registers, once; false: it had none */

@@ -298,6 +298,7 @@ int vm_new(const struct vmm_config *config, struct vm **ret_vm)
 	vm->kvm_fd = config->kvm_fd;
 	vm->vm_fd = -1;
 	vm->panic_timer.fd = -1;
+	(void)pthread_mutex_init(&vm->gate, NULL);
 	err = loop_new(&vm->loop);
 	if (!err)
 		err = control_new(VMM_FD_CONTROL, vm, &vm->control);
@@ -337,12 +338,34 @@ void vm_free(struct vm *vm)
 	guestmem_free(vm->mem);
 	if (vm->vm_fd >= 0)
 		(void)close(vm->vm_fd);
+	(void)pthread_mutex_destroy(&vm->gate);
 	free(vm);
 }
 
 static bool needs_explaining(enum vm_end reason)
 {
 	return reason == VM_END_PANIC || reason == VM_END_TRIPLE_FAULT || reason == VM_END_KVM_ERROR;
+}
+
+/* All threads or none: no guest has run when set-up fails, and what follows on this thread makes no more of them. */
+static void start_vcpus(struct vm *vm)
+{
+	int err = 0;
+
+	(void)pthread_mutex_lock(&vm->gate);
+	for (unsigned i = 0; i < vm->nvcpus && !err; i++)
+		err = vcpu_start(&vm->vcpus[i]);
+	/* Every thread is there: what building them took is over for good, before the first of the guest's instructions. */
+	if (!err) {
+		err = jail_enter_thread(JAIL_FILTER_IO);
+		if (err)
+			log_error("jail: seccomp: %s", strerror(-err));
+	}
+	for (unsigned i = 0; i < vm->nvcpus && err; i++)
+		vcpu_kick_out(&vm->vcpus[i]);
+	(void)pthread_mutex_unlock(&vm->gate);
+	if (err)
+		vm_end(vm, VM_END_SETUP, 0);
 }
 
 enum vm_end vm_run(struct vm *vm, uint64_t *ret_arg)
@@ -354,15 +377,7 @@ enum vm_end vm_run(struct vm *vm, uint64_t *ret_arg)
 		log_error("control: %s", strerror(-err));
 		return VM_END_SETUP;
 	}
-	for (unsigned i = 0; i < vm->nvcpus; i++)
-		if (vcpu_start(&vm->vcpus[i]) < 0)
-			vm_end(vm, VM_END_SETUP, 0);
-	/* Every thread is there: what building them took is over for good. */
-	err = jail_enter_thread(JAIL_FILTER_IO);
-	if (err) {
-		log_error("jail: seccomp: %s", strerror(-err));
-		vm_end(vm, VM_END_SETUP, 0);
-	}
+	start_vcpus(vm);
 	err = loop_run(vm->loop);
 	if (err) {
 		log_error("vm: event loop: %s", strerror(-err));

@@ -38,6 +38,7 @@ struct vm {
 	struct virtio_dev *vsock; /* borrowed from devices[]; NULL without */
 	struct vcpu *vcpus;
 	unsigned nvcpus;
+	pthread_mutex_t gate; /* held while the vCPUs' threads are made: none enters the guest before all are there */
 	gpa_t boot_entry, boot_arg; /* set by arch_vm_load, used by arch_vcpu_init */
 
 	atomic_uint end; /* enum vm_end; the first reason stays */
