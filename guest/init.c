@@ -15,7 +15,10 @@
 
 #include "agent.h"
 #include "mount.h"
+#include "mvm/version.h"
 #include "net.h"
+
+MVM_VERSION_MARKED;
 
 #define OPEN_FILES_SOFT 1024U /* select(2) breaks beyond */
 #define OPEN_FILES_HARD (1U << 20) /* the kernel's fs.nr_open */

@@ -12,7 +12,10 @@
 #include "jail/self.h"
 #include "log.h"
 #include "mvm/control.h"
+#include "mvm/version.h"
 #include "vm.h"
+
+MVM_VERSION_MARKED;
 
 static void report(enum vm_end reason, uint64_t arg)
 {

@@ -16,39 +16,46 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define KVM_API 12 /* api.rst: the only stable one, since Linux 2.6.22 */
+void host_kvm_missing(bool can_virtualize, bool is_virtual, struct host_advice *ret_advice)
+{
+	if (can_virtualize)
+		*ret_advice = (struct host_advice){
+			"missing, though the CPU can virtualize",
+			"load the driver: sudo modprobe kvm && sudo modprobe " HOST_ARCH_KVM_MODULES,
+		};
+	else if (is_virtual)
+		*ret_advice = (struct host_advice){
+			"missing: this machine is virtual itself and its host keeps hardware virtualization from it",
+			"turn nested virtualization on there",
+		};
+	else
+		*ret_advice = (struct host_advice){
+			"missing: the CPU shows no virtualization",
+			"turn it on in the firmware's settings (VT-x, AMD-V)",
+		};
+}
+
+bool host_kvm_group_may(const struct stat *st)
+{
+	return (st->st_mode & (S_IRGRP | S_IWGRP)) == (S_IRGRP | S_IWGRP) && st->st_gid != 0;
+}
 
 static int kvm_missing(const char *path, int code, struct mvm_error *err)
 {
-	if (host_arch_has_virtualization())
-		return error_set(err, code,
-				 "%s: missing, though the CPU can virtualize: load the driver: sudo modprobe kvm && "
-				 "sudo modprobe " HOST_ARCH_KVM_MODULES,
-				 path);
-	if (host_arch_is_virtual())
-		return error_set(err, code,
-				 "%s: missing: this machine is virtual itself and its host keeps hardware "
-				 "virtualization from it: turn nested virtualization on there",
-				 path);
-	return error_set(
-		err, code,
-		"%s: missing: the CPU shows no virtualization: turn it on in the firmware's settings (VT-x, AMD-V)",
-		path);
+	struct host_advice advice;
+
+	host_kvm_missing(host_arch_has_virtualization(), host_arch_is_virtual(), &advice);
+	return error_set(err, code, "%s: %s: %s", path, advice.found, advice.remedy);
 }
 
 static int kvm_denied(const char *path, int code, struct mvm_error *err)
 {
 	struct stat st;
 
-	if (stat(path, &st) == 0 && (st.st_mode & (S_IRGRP | S_IWGRP)) == (S_IRGRP | S_IWGRP) && st.st_gid != 0)
-		return error_set(err, code,
-				 "%s: no permission: it belongs to group %u (kvm): sudo usermod -aG kvm $USER, then "
-				 "log in again",
-				 path, st.st_gid);
-	return error_set(err, code,
-			 "%s: no permission: its mode lets no group in: sudo chgrp kvm %s && sudo chmod 660 %s && "
-			 "sudo usermod -aG kvm $USER, then log in again",
-			 path, path, path);
+	if (stat(path, &st) == 0 && host_kvm_group_may(&st))
+		return error_set(err, code, "%s: no permission: it belongs to group %u (kvm): " HOST_KVM_JOIN, path,
+				 st.st_gid);
+	return error_set(err, code, "%s: no permission: its mode lets no group in: " HOST_KVM_OPEN, path);
 }
 
 int host_open_kvm(const char *path, int *ret_fd, struct mvm_error *err)
@@ -69,9 +76,9 @@ int host_open_kvm(const char *path, int *ret_fd, struct mvm_error *err)
 				 "%s: not KVM: it does not answer KVM_GET_API_VERSION: remove it and load the driver: "
 				 "sudo modprobe " HOST_ARCH_KVM_MODULES,
 				 path);
-	if (version != KVM_API)
+	if (version != HOST_KVM_API)
 		return error_set(err, ENODEV, "%s: KVM of API version %d, and %d is needed: use a current kernel", path,
-				 version, KVM_API);
+				 version, HOST_KVM_API);
 	*ret_fd = take_fd(&fd);
 	return 0;
 }

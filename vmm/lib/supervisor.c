@@ -18,6 +18,9 @@
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
+#include "mvm/version.h"
+
+MVM_VERSION_MARKED;
 
 void supervisor_log(struct supervisor *s, enum mvm_log_level level, const char *fmt, ...)
 {

@@ -11,6 +11,7 @@
 #include "boot.h"
 #include "cpu.h"
 #include "dev/serial.h"
+#include "host_arch.h"
 #include "hwdesc.h"
 #include "ioapic.h"
 #include "layout.h"
@@ -44,14 +45,9 @@ int arch_check_kvm(int kvm_fd)
 		int cap;
 		const char *name;
 	} needed[] = {
-		{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" },
-		{ KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID" },
-		{ KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP" },
-		{ KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI" },
-		{ KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD" },
-		{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
-		{ KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER" },
-		{ KVM_CAP_SET_TSS_ADDR, "KVM_CAP_SET_TSS_ADDR" },
+#define NEEDED(cap) { cap, #cap },
+		HOST_ARCH_KVM_CAPS(NEEDED)
+#undef NEEDED
 	};
 	int version = ioctl(kvm_fd, KVM_GET_API_VERSION, 0);
 
