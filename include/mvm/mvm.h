@@ -128,4 +128,37 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err);
 /* The banner ("Linux version …") inside a kernel image; -ENOENT when it has none. free() it. */
 int mvm_kernel_version(const char *path, char **ret_banner, struct mvm_error *err);
 
+/* ---- about this host ---- */
+
+enum mvm_check_state {
+	MVM_CHECK_OK,
+	MVM_CHECK_WARNING, /* mvm runs, slower or less apart from its neighbours */
+	MVM_CHECK_PROBLEM, /* mvm cannot run as this user here */
+	MVM_CHECK_SKIPPED, /* it does not apply, or cannot be told */
+};
+
+/* One thing looked at: one line each, harmless on a terminal, owned by the doctor. */
+struct mvm_check {
+	const char *name; /* unique, [a-z0-9.-]; the same in every version that has the check */
+	enum mvm_check_state state;
+	const char *found;
+	const char *remedy; /* a command or a setting; "" where nothing is to be done */
+};
+
+struct mvm_doctor;
+
+/*
+ * Looks at what the host offers to the calling user: KVM, CPU, kernel, cgroups, limits, mvm's own parts.
+ * Changes nothing; forks a child that ends at once. Takes milliseconds. -ENOMEM only: what cannot be
+ * read is a check's finding.
+ */
+int mvm_doctor_new(struct mvm_doctor **ret_doctor, struct mvm_error *err);
+void mvm_doctor_free(struct mvm_doctor *doctor);
+
+/* The check at `index`, in a fixed order; NULL past the last. */
+const struct mvm_check *mvm_doctor_check(const struct mvm_doctor *doctor, size_t index);
+
+/* "ok", "warning", "problem", "not checked". */
+const char *mvm_check_state_name(enum mvm_check_state state);
+
 #endif
