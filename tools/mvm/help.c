@@ -10,6 +10,11 @@ static void print_verb(const struct verb *verb)
 		printf("\noptions:\n");
 		args_print_options();
 	}
+	if (!strcmp(verb->name, "doctor")) {
+		printf("\noptions:\n");
+		printf("  --format table|json  how it is shown (table)\n");
+		printf("  --strict             warnings fail as problems do\n");
+	}
 }
 
 int verb_help(const struct cli *cli, int argc, char **argv)

@@ -11,6 +11,8 @@
 static const struct verb verbs[] = {
 	{ "run", "mvm run [options] --rootfs FILE -- command [argument…]", "run a command in a microVM of its own",
 	  verb_run },
+	{ "doctor", "mvm doctor [--format table|json] [--strict]",
+	  "what this host offers to VMs, and what to put right", verb_doctor },
 	{ "version", "mvm version", "versions of mvm, its kernel, its agent and its protocols", verb_version },
 	{ "help", "mvm help [verb]", "what the verbs do", verb_help },
 };
