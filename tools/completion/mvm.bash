@@ -6,6 +6,13 @@ _mvm() {
 		mapfile -t COMPREPLY < <(compgen -W "$(mvm help 2>/dev/null | sed -n 's/^  mvm \([a-z]*\) .*/\1/p')" -- "$cur")
 		return
 	fi
+	if [ "${COMP_WORDS[1]}" = doctor ]; then
+		case $prev in
+		--format) mapfile -t COMPREPLY < <(compgen -W "table json" -- "$cur") ;;
+		*) mapfile -t COMPREPLY < <(compgen -W "--format --strict --help" -- "$cur") ;;
+		esac
+		return
+	fi
 	[ "${COMP_WORDS[1]}" = run ] || return
 	for ((i = 2; i < COMP_CWORD; i++)); do
 		[ "${COMP_WORDS[i]}" != -- ] || return # after it: the command inside the VM, whose files are not here
