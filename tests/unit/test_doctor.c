@@ -282,6 +282,12 @@ static void lib_open(struct doctor_host *host)
 	assert_int_equal(chmod(path, 0777), 0);
 }
 
+static void vmm_of_builder(struct doctor_host *host)
+{
+	host->program_uid = fake_host_user;
+	host->uid = fake_host_user + 1;
+}
+
 static void vmm_not_found(struct doctor_host *host)
 {
 	host->part[DOCTOR_VMM][0] = '\0';

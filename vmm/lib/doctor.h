@@ -29,6 +29,7 @@ enum doctor_part { DOCTOR_SUPERVISOR, DOCTOR_VMM, DOCTOR_AGENT, DOCTOR_KERNEL, D
 struct doctor_host {
 	const char *root; /* before every path; "" for this host */
 	uid_t uid; /* the effective one: who is to run mvm */
+	uid_t program_uid; /* who owns the running program, and so is trusted by who runs it */
 	gid_t groups[DOCTOR_GROUPS_MAX];
 	size_t ngroups;
 	char release[65]; /* uname(2) */

@@ -177,5 +177,6 @@ void doctor_check_delegation(const struct doctor_host *host, struct doctor_resul
 	doctor_remedy(r,
 		      "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu cpuset io "
 		      "memory pids\\n' | sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl "
-		      "daemon-reload, then log in again");
+		      "daemon-reload && sudo systemctl restart user@%u.service",
+		      host->uid);
 }

@@ -16,30 +16,40 @@
 #define CHUNK       ((size_t)64 << 10)
 #define KEEP        (sizeof(MVM_VERSION_MARK) + VERSION_MAX)
 
-/* Whether who may write here is root or the user alone; /tmp's sticky bit keeps others' names theirs. */
-static bool closed_to_others(const struct doctor_host *host, const struct stat *st)
+enum writers { WRITERS_US, WRITERS_PROGRAM, WRITERS_OTHERS };
+
+/* Who may change what is here: root and the user; who may change mvm itself; others. /tmp's sticky bit keeps names apart. */
+static enum writers writers_of(const struct doctor_host *host, const struct stat *st)
 {
-	return (st->st_uid == 0 || st->st_uid == host->uid) &&
-	       (!(st->st_mode & S_IWOTH) || (S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX)));
+	if ((st->st_mode & S_IWOTH) && !(S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX)))
+		return WRITERS_OTHERS;
+	if (st->st_uid == 0 || st->st_uid == host->uid)
+		return WRITERS_US;
+	return st->st_uid == host->program_uid ? WRITERS_PROGRAM : WRITERS_OTHERS;
 }
 
-/* The part and every folder above it, up to the host's root. Returns the length of the one that is open, or 0. */
-static size_t find_open(const struct doctor_host *host, const char *path)
+/* The worst of the part and every folder above it, up to the host's root; the length of that one's path. */
+static enum writers find_writers(const struct doctor_host *host, const char *path, size_t *ret_len)
 {
+	enum writers worst = WRITERS_US;
 	char at[PATH_MAX];
-	struct stat st;
 
 	(void)snprintf(at, sizeof(at), "%s", path);
+	*ret_len = 0;
 	while (strlen(at) > strlen(host->root)) {
+		struct stat st;
+		enum writers now = stat(at, &st) < 0 ? WRITERS_OTHERS : writers_of(host, &st);
 		char *slash = strrchr(at, '/');
 
-		if (stat(at, &st) < 0 || !closed_to_others(host, &st))
-			return strlen(at);
+		if (now > worst) {
+			worst = now;
+			*ret_len = strlen(at);
+		}
 		if (!slash)
 			break;
 		*slash = '\0';
 	}
-	return 0;
+	return worst;
 }
 
 /* Reads until the mark and what follows it are in buf, of CHUNK + KEEP bytes; NULL when it does not come. */
@@ -126,17 +136,20 @@ static void check_kernel(const char *path, const char *shown, struct doctor_resu
 static void check_file(const struct doctor_host *host, enum doctor_part part, const char *path, struct doctor_result *r)
 {
 	const char *shown = path + strlen(host->root);
-	size_t open_to_others = find_open(host, path);
+	enum writers writers;
 	struct stat st;
+	size_t len;
+	int n;
+
+	writers = find_writers(host, path, &len);
+	n = len ? (int)(len - strlen(host->root)) : 0; /* of what is shown */
 
 	if (stat(path, &st) < 0 || !S_ISREG(st.st_mode)) {
 		doctor_found(r, MVM_CHECK_PROBLEM, "%.300s is no file", shown);
 		doctor_remedy(r, "install mvm again");
-	} else if (open_to_others) {
-		const int len = (int)(open_to_others - strlen(host->root));
-
-		doctor_found(r, MVM_CHECK_PROBLEM, "%.*s can be changed by others than root and you", len, shown);
-		doctor_remedy(r, "sudo chown root: %.*s && sudo chmod go-w %.*s", len, shown, len, shown);
+	} else if (writers == WRITERS_OTHERS) {
+		doctor_found(r, MVM_CHECK_PROBLEM, "%.*s can be changed by others than root and you", n, shown);
+		doctor_remedy(r, "sudo chown root: %.*s && sudo chmod go-w %.*s", n, shown, n, shown);
 	} else if (st.st_mode & (S_ISUID | S_ISGID)) {
 		doctor_found(r, MVM_CHECK_PROBLEM, "%.300s is setuid or setgid, and was never meant to be", shown);
 		doctor_remedy(r, "sudo chmod ug-s %.300s", shown);
@@ -148,7 +161,12 @@ static void check_file(const struct doctor_host *host, enum doctor_part part, co
 	} else {
 		check_version(path, shown, r);
 	}
-	if (r->check.state == MVM_CHECK_OK && (st.st_mode & S_IWGRP) && st.st_gid != 0) {
+	if (r->check.state == MVM_CHECK_OK && writers == WRITERS_PROGRAM) {
+		doctor_found(r, MVM_CHECK_WARNING,
+			     "%.*s belongs to uid %u, as mvm itself does: that user can change it", n, shown,
+			     host->program_uid);
+		doctor_remedy(r, "nothing if that user is you; else have root install mvm: sudo make install");
+	} else if (r->check.state == MVM_CHECK_OK && (st.st_mode & S_IWGRP) && st.st_gid != 0) {
 		doctor_found(r, MVM_CHECK_WARNING, "%.300s is writable by group %u", shown, st.st_gid);
 		doctor_remedy(r, "chmod g-w %.300s", shown);
 	}

@@ -136,9 +136,11 @@ static void probe_kernel(struct doctor_host *host)
 static void probe_process(struct doctor_host *host)
 {
 	static const struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
+	struct stat exe;
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	int n = getgroups(DOCTOR_GROUPS_MAX - 1, host->groups);
 
+	host->program_uid = stat("/proc/self/exe", &exe) == 0 ? exe.st_uid : 0;
 	host->ngroups = n < 0 ? 0 : (size_t)n;
 	host->groups[host->ngroups++] = getegid();
 	if (getrlimit(RLIMIT_NOFILE, &host->files) < 0)

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "lib/doctor.h"
+#include "lib/host.h"
 #include "lib/text.h"
 
 #define MEMINFO_MAX      (8U << 10)
@@ -34,6 +35,15 @@ static uint64_t meminfo(const char *text, const char *key)
 	return text_parse_uint(digits, UINT64_MAX >> 10, &kib) < 0 ? 0 : kib << 10;
 }
 
+/* Whether this process's cgroup, or one above it, allows so much. */
+static bool cgroup_allows(const struct doctor_host *host, uint64_t bytes)
+{
+	char root[PATH_MAX], proc[PATH_MAX];
+
+	return doctor_path(host, root, "/sys/fs/cgroup") < 0 || doctor_path(host, proc, "/proc/self/cgroup") < 0 ||
+	       host_check_cgroup_memory(root, proc, bytes, NULL) == 0;
+}
+
 void doctor_check_memory(const struct doctor_host *host, struct doctor_result *r)
 {
 	char text[MEMINFO_MAX];
@@ -59,6 +69,13 @@ void doctor_check_memory(const struct doctor_host *host, struct doctor_result *r
 			      overcommit == OVERCOMMIT_NEVER
 				      ? "end something, or: sudo sysctl -w vm.overcommit_memory=0"
 				      : "end something, or add memory");
+	} else if (!cgroup_allows(host, MEMORY_USUAL)) {
+		bool least = cgroup_allows(host, MEMORY_LEAST);
+
+		doctor_found(r, least ? MVM_CHECK_WARNING : MVM_CHECK_PROBLEM,
+			     "this process's cgroup, or one above it, allows less than %llum",
+			     (unsigned long long)((least ? MEMORY_USUAL : MEMORY_LEAST) / MIB));
+		doctor_remedy(r, "raise memory.max there (systemd: MemoryMax=)");
 	} else if (overcommit == OVERCOMMIT_NEVER) {
 		doctor_found(r, MVM_CHECK_WARNING,
 			     "%llum available; vm.overcommit_memory=2 counts each VM's memory in full, used or not",
