@@ -3,9 +3,11 @@
  * socket, frames of the agent's session, log lines. The first byte chooses.
  */
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "lib/agent_session.h"
@@ -15,30 +17,81 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#define FUZZ_PORT_CLOSED 5U /* a channel to a socket that is not there */
+#define FUZZ_PORT_QUEUE  6U /* to one that never accepts: its queue is soon full, and dials wait */
+
+static struct sockaddr_storage abstract_address(const char *name, int *ret_listener)
+{
+	struct sockaddr_storage addr = { .ss_family = AF_UNIX };
+	struct sockaddr_un *un = (struct sockaddr_un *)&addr;
+
+	(void)snprintf(un->sun_path + 1, sizeof(un->sun_path) - 1, "mvm-fuzz-%d-%s", getpid(), name);
+	if (!ret_listener)
+		return addr;
+	*ret_listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (*ret_listener < 0 || bind(*ret_listener, (struct sockaddr *)un, sizeof(*un)) < 0 ||
+	    listen(*ret_listener, 1) < 0)
+		abort();
+	return addr;
+}
+
+/* What an answer may be: one of the four ports connected, or a refusal that has a reason. */
+static void check_answer(const struct broker_answer *answer)
+{
+	bool known = answer->port == PROTO_PORT || answer->port == PROTO_PORT_STREAM || answer->port == FUZZ_PORT_QUEUE;
+
+	if (answer->fd >= 0 ? !known || answer->error : !answer->error)
+		abort();
+	if (answer->fd >= 0 && close(answer->fd) < 0)
+		abort(); /* closed before, or granted twice */
+}
+
 static void fuzz_control(const uint8_t *data, size_t size)
 {
 	struct broker broker = { 0 };
-	int fds[2];
+	struct broker_answer answer;
+	struct sockaddr_storage addr;
+	uint64_t now = 0;
+	unsigned granted = 0;
+	int fds[2], listener;
 
+	addr = abstract_address("closed", NULL);
+	if (broker_allow(&broker, FUZZ_PORT_CLOSED, "closed", &addr, 1) < 0)
+		abort();
+	addr = abstract_address("queue", &listener);
+	if (broker_allow(&broker, FUZZ_PORT_QUEUE, "queue", &addr, 1) < 0)
+		abort();
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0 || broker_grant(&broker, PROTO_PORT, fds[0]) < 0 ||
 	    broker_grant(&broker, PROTO_PORT_STREAM, fds[1]) < 0)
 		abort();
 	while (size) {
 		size_t len = size < sizeof(struct control_msg) ? size : sizeof(struct control_msg);
 		struct control_msg msg;
-		int fd;
 
 		if (control_from_vmm(data, len, &msg) == 0 && msg.type == CONTROL_DIAL) {
-			fd = broker_dial(&broker, msg.port);
-			if (fd >= 0 && msg.port != PROTO_PORT && msg.port != PROTO_PORT_STREAM)
+			now += msg.arg % 1000000000U;
+			if (broker_dial(&broker, msg.id, msg.port, now, &answer)) {
+				granted += answer.fd >= 0 && !answer.channel;
+				check_answer(&answer);
+			}
+			while (broker_next(&broker, now, &answer))
+				check_answer(&answer);
+			if (broker.npending > BROKER_PENDING_MAX || granted > 2 ||
+			    broker.nrefused > BROKER_REFUSED_MAX ||
+			    (broker.npending && broker_deadline(&broker) <= now))
 				abort();
-			if (fd >= 0 && (close(fd) < 0 || broker_dial(&broker, msg.port) >= 0))
-				abort(); /* closed before, or granted twice */
 		}
 		data += len;
 		size -= len;
 	}
-	broker_close(&broker);
+	/* Whatever waits ends with its time. */
+	for (unsigned i = 0; broker.npending && i < 2 * BROKER_PENDING_MAX; i++)
+		if (broker_next(&broker, now + BROKER_CONNECT_NS, &answer))
+			check_answer(&answer);
+	if (broker.npending)
+		abort();
+	(void)close(listener);
+	broker_free(&broker);
 }
 
 static void judge(const struct agent_event *event)

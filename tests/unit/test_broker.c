@@ -1,12 +1,15 @@
 /* What may be dialled, what a VMM may say, on its control socket and in its log. */
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -29,17 +32,28 @@ static bool is_open(int fd)
 	return fcntl(fd, F_GETFD) >= 0;
 }
 
+/* Dials; the descriptor of an answer that came at once, -errno of a refusal. */
+static int dial(struct broker *broker, uint32_t port)
+{
+	struct broker_answer answer = { .fd = -2 };
+
+	assert_true(broker_dial(broker, 77, port, 0, &answer));
+	assert_int_equal(answer.id, 77);
+	assert_int_equal(answer.port, port);
+	return answer.fd >= 0 ? answer.fd : -answer.error;
+}
+
 static void test_grants_are_good_once(void **state)
 {
 	struct broker broker = { 0 };
 	int fd = some_fd();
 
 	(void)state;
-	assert_int_equal(broker_dial(&broker, 1), -ECONNREFUSED);
+	assert_int_equal(dial(&broker, 1), -ECONNREFUSED);
 	assert_int_equal(broker_grant(&broker, 1, fd), 0);
-	assert_int_equal(broker_dial(&broker, 2), -ECONNREFUSED);
-	assert_int_equal(broker_dial(&broker, 1), fd);
-	assert_int_equal(broker_dial(&broker, 1), -ECONNREFUSED);
+	assert_int_equal(dial(&broker, 2), -ECONNREFUSED);
+	assert_int_equal(dial(&broker, 1), fd);
+	assert_int_equal(dial(&broker, 1), -ECONNREFUSED);
 	assert_true(is_open(fd)); /* the taker's now */
 	(void)close(fd);
 }
@@ -57,16 +71,196 @@ static void test_grants_are_bounded_and_closed(void **state)
 	fds[BROKER_GRANTS_MAX] = some_fd();
 	assert_int_equal(broker_grant(&broker, 99, fds[BROKER_GRANTS_MAX]), -ENOSPC);
 	assert_false(is_open(fds[BROKER_GRANTS_MAX]));
-	(void)close(broker_dial(&broker, 0));
+	(void)close(dial(&broker, 0));
 	fds[BROKER_GRANTS_MAX + 1] = some_fd();
 	assert_int_equal(broker_grant(&broker, 1, fds[BROKER_GRANTS_MAX + 1]), -EEXIST);
-	assert_int_equal(broker_dial(&broker, BROKER_GRANTS_MAX - 1),
-			 fds[BROKER_GRANTS_MAX - 1]); /* moved, still there */
+	assert_int_equal(dial(&broker, BROKER_GRANTS_MAX - 1), fds[BROKER_GRANTS_MAX - 1]); /* moved, still there */
 	(void)close(fds[BROKER_GRANTS_MAX - 1]);
 	broker_close(&broker);
 	for (unsigned i = 0; i < BROKER_GRANTS_MAX; i++)
 		assert_false(is_open(fds[i]));
-	assert_int_equal(broker_dial(&broker, 2), -ECONNREFUSED);
+	assert_int_equal(dial(&broker, 2), -ECONNREFUSED);
+}
+
+/* A guest that dials what it may not is told of once for each port, and counted. */
+static void test_refusals_are_counted(void **state)
+{
+	struct broker broker = { 0 };
+	struct broker_answer answer;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		assert_true(broker_dial(&broker, i, 99, 0, &answer));
+		assert_int_equal(answer.tell, i == 0);
+	}
+	assert_int_equal(broker.refused_ports[0].times, 3);
+	for (unsigned i = 0; i < 100; i++)
+		assert_true(broker_dial(&broker, i, 1000 + i, 0, &answer));
+	assert_false(answer.tell);
+	assert_int_equal(broker.nrefused, BROKER_REFUSED_MAX);
+	assert_int_equal(broker.refused, 103);
+}
+
+/* ---- channels ---- */
+
+static struct sockaddr_storage unix_address(const char *path)
+{
+	struct sockaddr_storage addr = { 0 };
+	struct sockaddr_un *un = (struct sockaddr_un *)&addr;
+
+	un->sun_family = AF_UNIX;
+	(void)snprintf(un->sun_path, sizeof(un->sun_path), "%s", path);
+	return addr;
+}
+
+static struct sockaddr_storage listen_tcp(int *ret_fd)
+{
+	struct sockaddr_storage addr = { 0 };
+	struct sockaddr_in *in = (struct sockaddr_in *)&addr;
+	socklen_t len = sizeof(*in);
+
+	*ret_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	in->sin_family = AF_INET;
+	in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	assert_int_equal(bind(*ret_fd, (struct sockaddr *)in, sizeof(*in)), 0);
+	assert_int_equal(listen(*ret_fd, 16), 0);
+	assert_int_equal(getsockname(*ret_fd, (struct sockaddr *)in, &len), 0);
+	return addr;
+}
+
+/* Until the dial is over, as the supervisor's loop would. */
+static struct broker_answer wait_answer(struct broker *broker, uint64_t now)
+{
+	struct pollfd fds[BROKER_PENDING_MAX];
+	struct broker_answer answer;
+
+	while (!broker_next(broker, now, &answer)) {
+		broker_prepare(broker, fds);
+		assert_true(poll(fds, BROKER_PENDING_MAX, 10000) >= 0);
+	}
+	return answer;
+}
+
+static void test_channels(void **state)
+{
+	struct broker broker = { 0 };
+	struct broker_answer answer;
+	struct sockaddr_storage addrs[2];
+	int listener, closed, fd;
+
+	(void)state;
+	/* Nobody listens behind the first address any more: the second is taken. */
+	addrs[0] = listen_tcp(&closed);
+	addrs[1] = listen_tcp(&listener);
+	(void)close(closed);
+	assert_int_equal(broker_allow(&broker, 5, "tcp:x", addrs, 2), 0);
+	assert_int_equal(broker_allow(&broker, 5, "tcp:y", addrs, 1), -EEXIST);
+	assert_int_equal(broker_allow(&broker, 6, "tcp:y", addrs, 0), -EINVAL);
+	assert_int_equal(broker_allow(&broker, 6, "tcp:closed", addrs, 1), 0);
+	for (unsigned i = 1; i <= 2; i++) { /* as often as it likes */
+		if (!broker_dial(&broker, 9, 5, 0, &answer))
+			answer = wait_answer(&broker, 0);
+		assert_true(answer.fd >= 0);
+		assert_int_equal(answer.id, 9);
+		assert_int_equal(fcntl(answer.fd, F_GETFD), FD_CLOEXEC);
+		assert_true(fcntl(answer.fd, F_GETFL) & O_NONBLOCK);
+		fd = accept(listener, NULL, NULL);
+		assert_int_equal(write(answer.fd, "x", 1), 1);
+		(void)close(answer.fd);
+		(void)close(fd);
+		assert_int_equal(broker.channels[0].opened, i);
+	}
+	for (unsigned i = 1; i <= 5; i++) {
+		if (!broker_dial(&broker, 9, 6, 0, &answer))
+			answer = wait_answer(&broker, 0);
+		assert_int_equal(answer.fd, -1);
+		assert_int_equal(answer.error, ECONNREFUSED);
+		assert_int_equal(answer.tell, i == 1 || i == 2 || i == 4);
+		assert_int_equal(broker.channels[1].failed, i);
+	}
+	assert_int_equal(broker.refused, 0);
+	(void)close(listener);
+	broker_free(&broker);
+}
+
+static void test_unix_channels(void **state)
+{
+	char folder[] = "/tmp/test_broker.XXXXXX", path[64];
+	struct broker broker = { 0 };
+	struct broker_answer answer;
+	struct sockaddr_storage addr;
+	int listener, taken = 0;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(path, sizeof(path), "%s/s", folder);
+	addr = unix_address(path);
+	assert_int_equal(broker_allow(&broker, 5, "unix:s", &addr, 1), 0);
+	assert_int_equal(dial(&broker, 5), -ENOENT); /* looked for when it is dialled */
+	listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&addr, sizeof(struct sockaddr_un)), 0);
+	assert_int_equal(dial(&broker, 5), -ECONNREFUSED);
+	assert_int_equal(listen(listener, 0), 0);
+	/* Its queue takes some; then dials wait, bounded in number and time, until it accepts. */
+	while (broker_dial(&broker, 1, 5, 0, &answer)) {
+		assert_true(answer.fd >= 0 && ++taken < 10);
+		(void)close(answer.fd);
+	}
+	for (unsigned i = 1; i < BROKER_PENDING_MAX; i++)
+		assert_false(broker_dial(&broker, 1 + i, 5, 0, &answer));
+	assert_int_equal(dial(&broker, 5), -EAGAIN);
+	assert_false(broker_next(&broker, 1, &answer));
+	assert_true(broker_deadline(&broker) < BROKER_CONNECT_NS);
+	(void)close(accept(listener, NULL, NULL));
+	assert_true(broker_next(&broker, broker_deadline(&broker), &answer));
+	assert_int_equal(answer.id, 1);
+	assert_true(answer.fd >= 0);
+	(void)close(answer.fd);
+	for (unsigned i = 0; i < BROKER_PENDING_MAX - 1; i++) {
+		assert_true(broker_next(&broker, BROKER_CONNECT_NS, &answer));
+		assert_int_equal(answer.error, ETIMEDOUT);
+	}
+	assert_int_equal(broker_deadline(&broker), UINT64_MAX);
+	(void)close(listener);
+	(void)unlink(path);
+	(void)rmdir(folder);
+	broker_free(&broker);
+}
+
+/* A host that does not answer at all: a full queue of a listener is one without a network. */
+static void test_connects_end(void **state)
+{
+	struct broker broker = { 0 };
+	struct broker_answer answer;
+	struct sockaddr_storage addrs[2];
+	int silent, fds[64], n = 0, pending_fd;
+
+	(void)state;
+	addrs[0] = listen_tcp(&silent);
+	assert_int_equal(listen(silent, 0), 0);
+	addrs[1] = addrs[0];
+	assert_int_equal(broker_allow(&broker, 5, "tcp:x", addrs, 2), 0);
+	for (; n < 8; n++) {
+		fds[n] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		(void)connect(fds[n], (struct sockaddr *)&addrs[0], sizeof(struct sockaddr_in));
+	}
+	assert_false(broker_dial(&broker, 1, 5, 0, &answer));
+	assert_int_equal(broker_deadline(&broker), BROKER_CONNECT_NS / 2); /* half for each address */
+	assert_false(broker_next(&broker, BROKER_CONNECT_NS / 2 - 1, &answer));
+	assert_false(broker_next(&broker, BROKER_CONNECT_NS / 2, &answer));
+	assert_int_equal(broker_deadline(&broker), BROKER_CONNECT_NS);
+	assert_true(broker_next(&broker, BROKER_CONNECT_NS, &answer));
+	assert_int_equal(answer.error, ETIMEDOUT);
+	/* One whose VMM has gone is closed. */
+	assert_false(broker_dial(&broker, 1, 5, 0, &answer));
+	pending_fd = broker.pending[0].fd;
+	broker_cancel(&broker);
+	assert_false(is_open(pending_fd));
+	assert_false(broker_next(&broker, UINT64_MAX, &answer));
+	while (n)
+		(void)close(fds[--n]);
+	(void)close(silent);
+	broker_free(&broker);
 }
 
 static void test_control_messages(void **state)
@@ -292,6 +486,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grants_are_good_once),
 		cmocka_unit_test(test_grants_are_bounded_and_closed),
+		cmocka_unit_test(test_refusals_are_counted),
+		cmocka_unit_test(test_channels),
+		cmocka_unit_test(test_unix_channels),
+		cmocka_unit_test(test_connects_end),
 		cmocka_unit_test(test_control_messages),
 		cmocka_unit_test(test_session_messages),
 		cmocka_unit_test(test_session_start),

@@ -42,6 +42,8 @@ static void test_contents(void **state)
 		.agent_version = "1\"",
 		.exited = &exited,
 	};
+	struct sockaddr_storage addr = { .ss_family = AF_UNIX };
+	struct broker broker = { 0 };
 	struct mvm_spec *spec;
 	json_object *root;
 	char *text;
@@ -49,6 +51,10 @@ static void test_contents(void **state)
 	(void)state;
 	assert_int_equal(mvm_spec_new(&spec), 0);
 	assert_int_equal(mvm_spec_set(spec, "rootfs", "a/b", NULL), 0);
+	assert_int_equal(broker_allow(&broker, 5, "unix:/x", &addr, 1), 0);
+	broker.channels[0].opened = 3;
+	broker.refused = 7;
+	receipt.broker = &broker;
 	receipt.spec = spec;
 	text = receipt_text(&receipt);
 	root = json_tokener_parse(text);
@@ -70,6 +76,12 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/times_ns/started"), "(missing)"); /* never came */
 	assert_string_equal(field(root, "/guest/agent"), "1\"");
 	assert_string_equal(field(root, "/guest/exit_value"), "9");
+	assert_string_equal(field(root, "/channels/allowed/0/port"), "5");
+	assert_string_equal(field(root, "/channels/allowed/0/target"), "unix:/x");
+	assert_string_equal(field(root, "/channels/allowed/0/opened"), "3");
+	assert_string_equal(field(root, "/channels/allowed/0/failed"), "0");
+	assert_string_equal(field(root, "/channels/refused"), "7");
+	broker_free(&broker);
 	(void)json_object_put(root);
 	free(text);
 	for (enum verdict_source source = VERDICT_FROM_HOST; source <= VERDICT_FROM_GUEST; source++) {

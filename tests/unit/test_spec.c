@@ -1,11 +1,13 @@
 /* Specs: every option's good and bad values, the JSON form, environments. */
 #include <errno.h>
 #include <json-c/json.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -145,6 +147,36 @@ static void test_values(void **state)
 		{ "disk", "a,id=", "1 to 20" },
 		{ "disk", "a,id=123456789012345678901", "1 to 20" },
 		{ "disk", "a,id=12345678901234567890", NULL },
+		{ "allow-port", "5=unix:/run/x.sock", NULL },
+		{ "allow-port", "1073741823=tcp:[::1]:80", NULL },
+		{ "allow-port", "2=tcp:db.example:65535", NULL },
+		{ "allow-port", "2=tcp:127.0.0.1:1", NULL },
+		{ "allow-port", "2=tcp:[fe80::1%1]:1", NULL },
+		{ "allow-port", "5", "N=unix:PATH or N=tcp:HOST:PORT" },
+		{ "allow-port", "", "N=unix:PATH" },
+		{ "allow-port", "=unix:/x", "not a vsock port" },
+		{ "allow-port", "0=unix:/x", "not a vsock port" },
+		{ "allow-port", "x=unix:/x", "not a vsock port" },
+		{ "allow-port", "-5=unix:/x", "not a vsock port" },
+		{ "allow-port", "4294967295=unix:/x", "not a vsock port" },
+		{ "allow-port", "99999999999999999999999999=unix:/x", "not a vsock port" },
+		{ "allow-port", "1=unix:/x", "mvm's own" },
+		{ "allow-port", "1073741824=unix:/x", "mvm's own" },
+		{ "allow-port", "4294967294=unix:/x", "mvm's own" },
+		{ "allow-port", "5=udp:x:1", "leads nowhere known" },
+		{ "allow-port", "5=/x", "leads nowhere known" },
+		{ "allow-port", "5=unix:", "no path" },
+		{ "allow-port", "5=unix:@abstract", "abstract" },
+		{ "allow-port", "5=tcp:host", "no TCP port" },
+		{ "allow-port", "5=tcp:host:", "no TCP port" },
+		{ "allow-port", "5=tcp:host:0", "no TCP port" },
+		{ "allow-port", "5=tcp:host:65536", "no TCP port" },
+		{ "allow-port", "5=tcp::80", "not a host" },
+		{ "allow-port", "5=tcp:::1:80", "in brackets" },
+		{ "allow-port", "5=tcp:[::1]", "no TCP port" },
+		{ "allow-port", "5=tcp:[host]:80", "not a host" },
+		{ "allow-port", "5=tcp:[1::2::3]:80", "not a host" },
+		{ "allow-port", "5=tcp:a b:80", "not a host" },
 	};
 
 	(void)state;
@@ -159,6 +191,8 @@ static void test_values(void **state)
 		if (r < 0 && (strchr(err.text, '\n') || strchr(err.text, '\033')))
 			fail_msg("%s: not one harmless line", cases[i].name);
 		/* Without a place for the text it fails as well. */
+		mvm_spec_free(spec);
+		spec = new_spec();
 		assert_int_equal(mvm_spec_set(spec, cases[i].name, cases[i].value, NULL), r);
 		mvm_spec_free(spec);
 	}
@@ -197,6 +231,56 @@ static void test_too_many_disks(void **state)
 	for (unsigned i = 0; i < SPEC_USER_DISKS; i++)
 		assert_int_equal(mvm_spec_set(spec, "disk", "a", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "disk", "a", NULL), -E2BIG);
+	mvm_spec_free(spec);
+}
+
+static void test_ports(void **state)
+{
+	struct mvm_spec *spec = new_spec();
+	struct sockaddr_storage addrs[SPEC_PORT_ADDRS];
+	const struct sockaddr_in *in = (const struct sockaddr_in *)addrs;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)addrs;
+	const struct sockaddr_un *un = (const struct sockaddr_un *)addrs;
+	char path[256], cwd[128], text[64];
+	struct mvm_error err;
+
+	(void)state;
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "5=unix:/x", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "5=tcp:h:1", &err), -EEXIST);
+	assert_non_null(strstr(err.text, "twice"));
+	assert_int_equal(spec_port_addresses(&spec->ports[0], addrs, SPEC_PORT_ADDRS, NULL), 1);
+	assert_string_equal(un->sun_path, "/x");
+	/* A relative path is the caller's, and stays so. */
+	assert_non_null(getcwd(cwd, sizeof(cwd)));
+	assert_int_equal(chdir("/tmp"), 0);
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "6=unix:s.sock", NULL), 0);
+	assert_int_equal(chdir(cwd), 0);
+	assert_string_equal(spec->ports[1].target, "unix:/tmp/s.sock");
+	(void)snprintf(path, sizeof(path), "7=unix:/%0106d", 0);
+	assert_int_equal(mvm_spec_set(spec, "allow-port", path, NULL), 0);
+	(void)snprintf(path, sizeof(path), "8=unix:/%0107d", 0);
+	assert_int_equal(mvm_spec_set(spec, "allow-port", path, &err), -ENAMETOOLONG);
+	/* Numbers are addresses, names are not before they are resolved. */
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "8=tcp:127.0.0.1:80", NULL), 0);
+	assert_int_equal(spec_port_addresses(&spec->ports[3], addrs, SPEC_PORT_ADDRS, NULL), 1);
+	assert_int_equal(in->sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	assert_int_equal(in->sin_port, htons(80));
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "9=tcp:[::1]:443", NULL), 0);
+	assert_int_equal(spec_port_addresses(&spec->ports[4], addrs, SPEC_PORT_ADDRS, NULL), 1);
+	assert_int_equal(in6->sin6_family, AF_INET6);
+	assert_int_equal(in6->sin6_port, htons(443));
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "10=tcp:localhost:443", NULL), 0);
+	assert_int_equal(spec_port_addresses(&spec->ports[5], addrs, SPEC_PORT_ADDRS, &err), -EADDRNOTAVAIL);
+	assert_int_equal(spec_port_add(spec, "11=tcp:name:443", "10.0.0.1,fe80::2%1", NULL), 0);
+	assert_int_equal(spec_port_addresses(&spec->ports[6], addrs, SPEC_PORT_ADDRS, &err), 2);
+	assert_int_equal(((const struct sockaddr_in6 *)&addrs[1])->sin6_scope_id, 1);
+	assert_int_equal(spec_ports_resolve(spec, &err), 0);
+	assert_int_equal(spec_port_addresses(&spec->ports[5], addrs, 1, &err), 1);
+	for (unsigned i = 100; spec->nports < SPEC_PORTS_MAX; i++) {
+		(void)snprintf(text, sizeof(text), "%u=unix:/x", i);
+		assert_int_equal(mvm_spec_set(spec, "allow-port", text, NULL), 0);
+	}
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "99=unix:/x", NULL), -E2BIG);
 	mvm_spec_free(spec);
 }
 
@@ -296,6 +380,8 @@ static void test_json_round_trip(void **state)
 		{ "console", "c" },
 		{ "log-level", "error" },
 		{ "receipt", "fd:9" },
+		{ "allow-port", "5=tcp:name:80" },
+		{ "allow-port", "6=unix:/x \"y\"" },
 	};
 	struct mvm_spec *spec = new_spec(), *back;
 	struct mvm_error err;
@@ -304,6 +390,7 @@ static void test_json_round_trip(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(set) / sizeof(set[0]); i++)
 		assert_int_equal(mvm_spec_set(spec, set[i][0], set[i][1], NULL), 0);
+	spec->ports[0].addresses = strdup("10.0.0.1,::1");
 	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "sh", "-c", "\377\n", "", NULL }, NULL), 0);
 	assert_int_equal(mvm_spec_to_json(spec, &json, &err), 0);
 	if (mvm_spec_from_json(json, strlen(json), &back, &err) < 0)
@@ -314,6 +401,10 @@ static void test_json_round_trip(void **state)
 	assert_int_equal(back->log_level, MVM_LOG_ERROR);
 	assert_true(back->tty && back->interactive && !back->rw);
 	assert_int_equal(back->ndisks, 2);
+	assert_int_equal(back->nports, 2);
+	assert_string_equal(back->ports[0].addresses, "10.0.0.1,::1");
+	assert_null(back->ports[1].addresses);
+	assert_string_equal(back->ports[1].target, "unix:/x \"y\"");
 	assert_string_equal(back->disks[0].file, "a,b");
 	assert_string_equal(back->env.v[0], "A=\303\244\377\001");
 	assert_string_equal(back->args.v[2], "\377\n");
@@ -350,6 +441,9 @@ static void test_json_refused(void **state)
 		{ "{\"disk\":[{\"path\":\"x\"}]}", "file, ro and id" },
 		{ "{\"disk\":[{\"ro\":true}]}", "no file" },
 		{ "{\"disk\":[[[[]]]]}", "not JSON" }, /* deeper than a spec can be */
+		{ "{\"allow-port\":[\"1=unix:/x\"]}", "mvm's own" },
+		{ "{\"allow-port\":[{\"port\":5}]}", "allow and addresses" },
+		{ "{\"allow-port\":[{\"addresses\":\"::1\"}]}", "N=unix:PATH" },
 		{ "{\"rw\":\"maybe\"}", "true or false" },
 	};
 
@@ -420,19 +514,13 @@ static void test_distance(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_durations),
-		cmocka_unit_test(test_values),
-		cmocka_unit_test(test_disk_forms),
-		cmocka_unit_test(test_too_many_disks),
-		cmocka_unit_test(test_check),
-		cmocka_unit_test(test_arguments_too_large),
-		cmocka_unit_test(test_env_file),
-		cmocka_unit_test(test_json_round_trip),
-		cmocka_unit_test(test_json_refused),
-		cmocka_unit_test(test_json_plain_forms),
-		cmocka_unit_test(test_harmless),
-		cmocka_unit_test(test_distance),
+		cmocka_unit_test(test_sizes),          cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_values),         cmocka_unit_test(test_disk_forms),
+		cmocka_unit_test(test_too_many_disks), cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_check),          cmocka_unit_test(test_arguments_too_large),
+		cmocka_unit_test(test_env_file),       cmocka_unit_test(test_json_round_trip),
+		cmocka_unit_test(test_json_refused),   cmocka_unit_test(test_json_plain_forms),
+		cmocka_unit_test(test_harmless),       cmocka_unit_test(test_distance),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -82,6 +82,26 @@ static json_object *guest_object(const struct receipt *receipt)
 	return o;
 }
 
+/* What the guest was allowed to dial, and what it tried. */
+static json_object *channels_object(const struct broker *broker)
+{
+	json_object *o = json_object_new_object(), *allowed = json_object_new_array();
+
+	for (unsigned i = 0; broker && i < broker->nchannels; i++) {
+		const struct broker_channel *channel = &broker->channels[i];
+		json_object *entry = json_object_new_object();
+
+		add(entry, "port", json_object_new_uint64(channel->port));
+		add_string(entry, "target", channel->target);
+		add(entry, "opened", json_object_new_uint64(channel->opened));
+		add(entry, "failed", json_object_new_uint64(channel->failed));
+		(void)json_object_array_add(allowed, entry);
+	}
+	add(o, "allowed", allowed);
+	add(o, "refused", json_object_new_uint64(broker ? broker->refused : 0));
+	return o;
+}
+
 char *receipt_text(const struct receipt *receipt)
 {
 	const struct verdict *verdict = receipt->verdict;
@@ -107,6 +127,7 @@ char *receipt_text(const struct receipt *receipt)
 		add(root, "memory", json_object_new_uint64(receipt->spec->memory));
 		add(root, "vcpus", json_object_new_uint64(receipt->spec->vcpus));
 	}
+	add(root, "channels", channels_object(receipt->broker));
 	add(root, "times_ns", stages_object(receipt));
 	add(root, "guest", guest_object(receipt));
 	text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);

@@ -10,6 +10,7 @@
 #define LIB_RECEIPT_H
 
 #include "lib/agent_session.h"
+#include "lib/broker.h"
 #include "lib/digest.h"
 #include "lib/spec.h"
 #include "lib/verdict.h"
@@ -42,6 +43,7 @@ struct receipt {
 	const char *agent_version; /* guest's word; NULL: never heard */
 	const struct proto_started *started; /* guest's word; NULL: never came */
 	const struct proto_exited *exited;
+	const struct broker *broker; /* NULL: there was none */
 };
 
 /* The document; free() it. NULL: out of memory. */

@@ -64,6 +64,10 @@ void mvm_spec_free(struct mvm_spec *spec)
 		free(spec->disks[i].file);
 		free(spec->disks[i].id);
 	}
+	for (size_t i = 0; i < spec->nports; i++) {
+		free(spec->ports[i].target);
+		free(spec->ports[i].addresses);
+	}
 	spec_list_free(&spec->env_file);
 	spec_list_free(&spec->env);
 	spec_list_free(&spec->args);

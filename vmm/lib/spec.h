@@ -10,18 +10,24 @@
 #ifndef LIB_SPEC_H
 #define LIB_SPEC_H
 
+#include <sys/socket.h>
+
 #include "mvm/mvm.h"
 #include "mvm/vmm_config.h"
 
-#define SPEC_JSON_MAX     (16U << 20) /* bytes; EXEC's 4 MiB, escaped at worst */
-#define SPEC_ARG_MAX      131072U /* Linux' MAX_ARG_STRLEN, with the NUL */
-#define SPEC_EXEC_MAX     (3U << 20) /* bytes of arguments and environment together */
-#define SPEC_MEMORY       (256ULL << 20)
-#define SPEC_BOOT_TIMEOUT 60000000000ULL /* ns; five times that where KVM emulates the guest kernel */
-#define SPEC_USER_DISKS   (VMM_DISKS_MAX - 1) /* the rootfs is the first */
-#define SPEC_HOSTNAME_MAX 64
-#define SPEC_LIST_MAX     32768U /* entries; PROTO_STRINGS_MAX */
-#define SPEC_RECEIPT_FD   "fd:"
+#define SPEC_JSON_MAX      (16U << 20) /* bytes; EXEC's 4 MiB, escaped at worst */
+#define SPEC_ARG_MAX       131072U /* Linux' MAX_ARG_STRLEN, with the NUL */
+#define SPEC_EXEC_MAX      (3U << 20) /* bytes of arguments and environment together */
+#define SPEC_MEMORY        (256ULL << 20)
+#define SPEC_BOOT_TIMEOUT  60000000000ULL /* ns; five times that where KVM emulates the guest kernel */
+#define SPEC_USER_DISKS    (VMM_DISKS_MAX - 1) /* the rootfs is the first */
+#define SPEC_HOSTNAME_MAX  64
+#define SPEC_LIST_MAX      32768U /* entries; PROTO_STRINGS_MAX */
+#define SPEC_RECEIPT_FD    "fd:"
+#define SPEC_PORTS_MAX     64U
+#define SPEC_HOST_MAX      253 /* characters of a host's name, RFC 1035 */
+#define SPEC_PORT_ADDRS    8U /* of one host */
+#define SPEC_PORT_TEXT_MAX 320 /* "N=tcp:HOST:PORT", with the NUL */
 
 struct spec_list {
 	char **v; /* NULL-terminated once it has entries */
@@ -33,10 +39,19 @@ struct spec_disk {
 	bool ro;
 };
 
+/* A host port that the guest may dial. */
+struct spec_port {
+	uint32_t port;
+	char *target; /* "unix:/path" or "tcp:HOST:PORT", checked */
+	char *addresses; /* what HOST resolved to, numbers with commas between; NULL: not asked */
+};
+
 struct mvm_spec {
 	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt;
 	struct spec_disk disks[SPEC_USER_DISKS];
 	size_t ndisks;
+	struct spec_port ports[SPEC_PORTS_MAX];
+	size_t nports;
 	uint64_t memory; /* bytes */
 	uint64_t scratch; /* bytes; 0: half of memory */
 	uint64_t vcpus;
@@ -60,6 +75,7 @@ enum spec_type {
 	SPEC_LEVEL,
 	SPEC_LAYERS, /* uint64_t: enum jail_layer */
 	SPEC_PERCENT, /* uint64_t: hundredths; written as a decimal number */
+	SPEC_PORT,
 };
 
 struct spec_key {
@@ -78,6 +94,16 @@ int spec_list_add(struct spec_list *list, const char *value);
 void spec_list_free(struct spec_list *list);
 
 int spec_disk_add(struct mvm_spec *spec, const char *file, const char *id, bool ro, struct mvm_error *err);
+
+/* "N=unix:PATH" or "N=tcp:HOST:PORT". A relative path is made absolute here. `addresses` may be NULL. */
+int spec_port_add(struct mvm_spec *spec, const char *value, const char *addresses, struct mvm_error *err);
+
+/* Asks the resolver for every HOST that is a name and was not resolved yet; this may take as long as a resolver likes. */
+int spec_ports_resolve(struct mvm_spec *spec, struct mvm_error *err);
+
+/* Where the port leads to: 1 to `max` addresses, in the order in which they are to be tried. Their number, -errno. */
+int spec_port_addresses(const struct spec_port *port, struct sockaddr_storage *ret_addresses, unsigned max,
+			struct mvm_error *err);
 
 const char *spec_level_name(uint64_t level);
 

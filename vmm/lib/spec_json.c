@@ -37,6 +37,28 @@ static json_object *disks_to_json(const struct mvm_spec *spec)
 	return array;
 }
 
+static json_object *ports_to_json(const struct mvm_spec *spec)
+{
+	json_object *array = json_object_new_array();
+
+	for (size_t i = 0; array && i < spec->nports; i++) {
+		const struct spec_port *port = &spec->ports[i];
+		char text[SPEC_PORT_TEXT_MAX];
+		json_object *o;
+
+		(void)snprintf(text, sizeof(text), "%u=%s", port->port, port->target);
+		if (port->addresses) {
+			o = json_object_new_object();
+			(void)json_object_object_add(o, "allow", json_object_new_string(text));
+			(void)json_object_object_add(o, "addresses", json_object_new_string(port->addresses));
+		} else {
+			o = json_object_new_string(text);
+		}
+		(void)json_object_array_add(array, o);
+	}
+	return array;
+}
+
 /* NULL when the field is at "not set" and can be left out. */
 static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_key *key)
 {
@@ -67,6 +89,8 @@ static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_k
 		return list_to_json(field);
 	case SPEC_DISK:
 		return disks_to_json(spec);
+	case SPEC_PORT:
+		return ports_to_json(spec);
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;
@@ -171,22 +195,42 @@ static int disk_from_json(struct mvm_spec *spec, json_object *value, struct mvm_
 	return spec_disk_add(spec, file ? file : "", id, ro, err);
 }
 
+static int port_from_json(struct mvm_spec *spec, json_object *value, struct mvm_error *err)
+{
+	const char *text = NULL, *addresses = NULL;
+
+	if (!json_object_is_type(value, json_type_object))
+		return scalar_from_json(spec, "allow-port", value, err);
+	json_object_object_foreach(value, name, member)
+	{
+		if (!strcmp(name, "allow") && json_object_is_type(member, json_type_string))
+			text = plain_string(member);
+		else if (!strcmp(name, "addresses") && json_object_is_type(member, json_type_string))
+			addresses = plain_string(member);
+		else
+			return error_set(err, EINVAL, "allow-port: '%.40s' is not known there: use allow and addresses",
+					 name);
+	}
+	return spec_port_add(spec, text ? text : "", addresses, err);
+}
+
+static int entry_from_json(struct mvm_spec *spec, const struct spec_key *key, json_object *value, struct mvm_error *err)
+{
+	if (key->type == SPEC_DISK)
+		return disk_from_json(spec, value, err);
+	if (key->type == SPEC_PORT)
+		return port_from_json(spec, value, err);
+	return scalar_from_json(spec, key->option.name, value, err);
+}
+
 static int value_from_json(struct mvm_spec *spec, const struct spec_key *key, json_object *value, struct mvm_error *err)
 {
-	const char *name = key->option.name;
 	int r = 0;
 
-	if (!key->option.repeats || !json_object_is_type(value, json_type_array)) {
-		if (key->type == SPEC_DISK)
-			return disk_from_json(spec, value, err);
-		return scalar_from_json(spec, name, value, err);
-	}
-	for (size_t i = 0; r == 0 && i < json_object_array_length(value); i++) {
-		json_object *entry = json_object_array_get_idx(value, i);
-
-		r = key->type == SPEC_DISK ? disk_from_json(spec, entry, err)
-					   : scalar_from_json(spec, name, entry, err);
-	}
+	if (!key->option.repeats || !json_object_is_type(value, json_type_array))
+		return entry_from_json(spec, key, value, err);
+	for (size_t i = 0; r == 0 && i < json_object_array_length(value); i++)
+		r = entry_from_json(spec, key, json_object_array_get_idx(value, i), err);
 	return r;
 }
 

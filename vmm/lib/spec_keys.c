@@ -115,6 +115,7 @@ static const struct spec_key keys[] = {
 	{ { "rw", 0, false, NULL, "write to the image itself; without it changes are gone when the run ends" }, SPEC_SWITCH, FIELD(rw), NULL },
 	{ { "scratch", 0, false, "SIZE", "most that changes above a read-only image may take (half of memory)" }, SPEC_SIZE, FIELD(scratch), NULL },
 	{ { "disk", 0, true, "FILE[,ro][,id=NAME]", "a further disk, /dev/vdb and so on" }, SPEC_DISK, 0, NULL },
+	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },
 	{ { "cpus", 0, false, "N", "most of the host's CPUs that the VM may use, as 0.5 (no limit)" }, SPEC_PERCENT, FIELD(cpu_percent), NULL },
@@ -402,6 +403,8 @@ int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, str
 		return set_list(key, field, value, err);
 	case SPEC_DISK:
 		return set_disk(spec, value, err);
+	case SPEC_PORT:
+		return spec_port_add(spec, value, NULL, err);
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;
@@ -433,6 +436,8 @@ bool mvm_spec_has(const struct mvm_spec *spec, const char *name)
 		return ((const struct spec_list *)field)->n != 0;
 	case SPEC_DISK:
 		return spec->ndisks != 0;
+	case SPEC_PORT:
+		return spec->nports != 0;
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;

@@ -27,12 +27,34 @@ struct mvm_vm {
 	struct session_msg msg; /* the last one received: an event's text lives here */
 };
 
+/* Names are resolved here, in a program that is linked dynamically, as the system's resolver wants it. */
+static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err)
+{
+	_cleanup_free_ char *json = NULL;
+	struct mvm_spec *copy;
+	int r = mvm_spec_to_json(spec, &json, err);
+
+	if (r < 0 || !spec->nports) {
+		if (r == 0)
+			*ret_json = take_ptr(&json);
+		return r;
+	}
+	r = mvm_spec_from_json(json, strlen(json), &copy, err);
+	if (r < 0)
+		return r;
+	r = spec_ports_resolve(copy, err);
+	if (r == 0)
+		r = mvm_spec_to_json(copy, ret_json, err);
+	mvm_spec_free(copy);
+	return r;
+}
+
 static int write_spec(const struct mvm_spec *spec, int *ret_fd, struct mvm_error *err)
 {
 	_cleanup_fd_ int fd = memfd_create("mvm-spec", MFD_CLOEXEC);
 	_cleanup_free_ char *json = NULL;
 	size_t len, at = 0;
-	int r = mvm_spec_to_json(spec, &json, err);
+	int r = resolved_json(spec, &json, err);
 
 	if (r < 0)
 		return r;

@@ -120,6 +120,25 @@ static void watch_signals(struct supervisor *s)
 	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK); /* without it they wait until the end */
 }
 
+/* --allow-port: every address is known before there is a VM. */
+static int allow_ports(struct supervisor *s, struct mvm_error *err)
+{
+	struct sockaddr_storage addrs[BROKER_ADDRS_MAX];
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < s->spec->nports; i++) {
+		const struct spec_port *port = &s->spec->ports[i];
+
+		r = spec_port_addresses(port, addrs, BROKER_ADDRS_MAX, err);
+		if (r < 0)
+			return r;
+		r = broker_allow(&s->broker, port->port, port->target, addrs, (unsigned)r);
+		if (r < 0)
+			return error_set(err, -r, "--allow-port: %u: %s", port->port, strerror(-r));
+	}
+	return r;
+}
+
 /* What must be right before there is a VM. */
 static int prepare(struct supervisor *s, struct vmm_config *config, struct handover *handover)
 {
@@ -133,6 +152,8 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 		r = state_dir_parent(parent, &err);
 	if (r == 0)
 		r = state_dir_create(parent, &s->state, &err);
+	if (r == 0)
+		r = allow_ports(s, &err);
 	s->stages[STAGE_OPENED] = text_now_ns();
 	if (r == 0)
 		r = supervisor_spawn(s, config, handover, &err);
@@ -229,6 +250,7 @@ int main(void)
 	agent_session_close(&s.agent);
 	digest_free(&s.rootfs_digest);
 	digest_free(&s.kernel_digest);
+	broker_free(&s.broker);
 	receipt_close(&s.receipt);
 	mvm_spec_free(s.spec);
 	return 0;

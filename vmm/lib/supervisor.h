@@ -45,7 +45,6 @@ struct supervisor {
 
 	pid_t vmm_pid;
 	int vmm_pidfd, vmm_control, vmm_log, signals;
-	uint64_t dials_refused;
 	uint64_t control_used, control_refilled_ns; /* throttle of a flooding VMM */
 
 	enum supervisor_phase phase;
@@ -84,6 +83,8 @@ void supervisor_on_session(struct supervisor *s);
 void supervisor_on_control(struct supervisor *s, unsigned at_most);
 void supervisor_on_agent(struct supervisor *s);
 void supervisor_on_log(struct supervisor *s);
+
+void supervisor_on_dials(struct supervisor *s); /* connects under way */
 
 /* supervisor_end.c: the ways to an end, mildest first; each is a no-op when a later one was begun. */
 void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns); /* agent: kill, sync, unmount */

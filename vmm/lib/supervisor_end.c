@@ -124,6 +124,7 @@ static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 		.agent_version = s->agent_version[0] ? s->agent_version : NULL,
 		.started = s->agent.seen & AGENT_SEEN_STARTED ? &s->started : NULL,
 		.exited = s->facts.exited ? &s->exited : NULL,
+		.broker = &s->broker,
 	};
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;
@@ -152,10 +153,29 @@ static void send_result(struct supervisor *s, const struct verdict *verdict)
 			return;
 }
 
+/* Once, with the numbers: each port had its own line when it was first dialled. */
+static void tell_refused(struct supervisor *s)
+{
+	const struct broker *broker = &s->broker;
+	char text[256] = "";
+	size_t len = 0;
+
+	if (!broker->refused)
+		return;
+	for (unsigned i = 0; i < broker->nrefused && len < sizeof(text) - 48; i++)
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%u (%llu)", i ? ", " : "",
+					broker->refused_ports[i].port,
+					(unsigned long long)broker->refused_ports[i].times);
+	supervisor_log(s, MVM_LOG_INFO,
+		       "vsock: %llu connections to host ports that may not be dialled were refused: %s",
+		       (unsigned long long)broker->refused, text);
+}
+
 void supervisor_report(struct supervisor *s)
 {
 	struct verdict verdict;
 
+	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	verdict_decide(&s->facts, &verdict);
 	if (s->receipt.path)

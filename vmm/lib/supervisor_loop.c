@@ -1,5 +1,5 @@
 /*
- * The supervisor's event loop: seven descriptors at most, so poll() with computed deadlines; it
+ * The supervisor's event loop: a few descriptors, so poll() with computed deadlines; it
  * needs no set-up calls on the way to the workload's first byte.
  */
 #include <errno.h>
@@ -20,7 +20,16 @@
 #define CONTROL_RATE   1000U /* messages a second after that */
 #define LAST_LOG_READS 64U
 
-enum slot { SLOT_SESSION, SLOT_CONTROL, SLOT_AGENT, SLOT_LOG, SLOT_PROCESS, SLOT_SIGNALS, SLOTS };
+enum slot {
+	SLOT_SESSION,
+	SLOT_CONTROL,
+	SLOT_AGENT,
+	SLOT_LOG,
+	SLOT_PROCESS,
+	SLOT_SIGNALS,
+	SLOT_DIALS, /* BROKER_PENDING_MAX of them */
+	SLOTS = SLOT_DIALS + BROKER_PENDING_MAX
+};
 
 /* Refills the control socket's tokens. 0 left: the VMM waits, and its own socket buffer bounds it. */
 static unsigned control_tokens(struct supervisor *s, uint64_t now)
@@ -112,6 +121,8 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 		return 0;
 	if (s->phase_deadline < next)
 		next = s->phase_deadline;
+	if (broker_deadline(&s->broker) < next)
+		next = broker_deadline(&s->broker);
 	if (throttled && next > now + NS_PER_S / 100)
 		next = now + NS_PER_S / 100;
 	if (next == UINT64_MAX)
@@ -132,6 +143,7 @@ static void prepare(const struct supervisor *s, bool throttled, struct pollfd fd
 	fds[SLOT_LOG] = (struct pollfd){ .fd = s->vmm_log, .events = POLLIN };
 	fds[SLOT_PROCESS] = (struct pollfd){ .fd = s->vmm_pidfd, .events = POLLIN };
 	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
+	broker_prepare(&s->broker, fds + SLOT_DIALS);
 }
 
 static void dispatch(struct supervisor *s, const struct pollfd fds[SLOTS], unsigned tokens)
@@ -169,6 +181,8 @@ void supervisor_loop(struct supervisor *s)
 			on_process(s);
 			return;
 		}
+		if (s->broker.npending)
+			supervisor_on_dials(s);
 		if (n > 0)
 			dispatch(s, fds, tokens);
 		if (s->phase != PHASE_OVER)

@@ -12,7 +12,6 @@
 #include "mvm/cleanup.h"
 
 #define NS_PER_S         1000000000ULL
-#define DIALS_LOGGED     16U /* refusals that are worth a line each; a guest can cause any number */
 #define GONE_GRACE_NS    (2 * NS_PER_S) /* after a time-out or the operator's word: sync, then the end */
 #define SYNC_GRACE_NS    (10 * NS_PER_S)
 #define SYNC_RW_GRACE_NS (120 * NS_PER_S) /* an image that is written to: a slow disk may have much to sync */
@@ -92,7 +91,7 @@ void supervisor_on_session(struct supervisor *s)
 /* ---- the VMM ---- */
 
 /* Sends an answer, with a descriptor when fd >= 0. */
-static int answer_dial(struct supervisor *s, const struct control_msg *answer, int fd)
+static int send_answer(struct supervisor *s, const struct control_msg *answer, int fd)
 {
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
@@ -116,20 +115,39 @@ static int answer_dial(struct supervisor *s, const struct control_msg *answer, i
 	return sendmsg(s->vmm_control, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+/* Grant or refusal; `tell` bounds the lines: a guest can cause any number of either. */
+static void answer_dial(struct supervisor *s, const struct broker_answer *answer)
+{
+	_cleanup_fd_ int fd = answer->fd;
+	struct control_msg msg = { .id = answer->id, .port = answer->port, .code = (uint32_t)answer->error };
+
+	msg.type = fd >= 0 ? CONTROL_DIALLED : CONTROL_REFUSED;
+	if (answer->tell && answer->channel)
+		supervisor_log(s, MVM_LOG_WARNING, "vsock: port %u: %s: %s", answer->port, answer->channel->target,
+			       strerror(answer->error));
+	else if (answer->tell)
+		supervisor_log(s, MVM_LOG_WARNING,
+			       "vsock: the guest dialled host port %u, which it may not: --allow-port would let it",
+			       answer->port);
+	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
+	if (send_answer(s, &msg, fd) == -EAGAIN)
+		supervisor_vmm_broke(s, "the VMM does not read its control socket");
+}
+
+void supervisor_on_dials(struct supervisor *s)
+{
+	struct broker_answer answer;
+
+	while (s->vmm_control >= 0 && broker_next(&s->broker, text_now_ns(), &answer))
+		answer_dial(s, &answer);
+}
+
 static void on_dial(struct supervisor *s, const struct control_msg *msg)
 {
-	_cleanup_fd_ int fd = broker_dial(&s->broker, msg->port);
-	struct control_msg answer = { .id = msg->id, .port = msg->port };
-	int r;
+	struct broker_answer answer;
 
-	answer.type = fd >= 0 ? CONTROL_DIALLED : CONTROL_REFUSED;
-	answer.code = fd >= 0 ? 0 : ECONNREFUSED;
-	if (fd < 0 && s->dials_refused++ < DIALS_LOGGED)
-		supervisor_log(s, MVM_LOG_INFO, "vsock: the guest dialled host port %u, which it may not", msg->port);
-	r = answer_dial(s, &answer, fd);
-	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
-	if (r == -EAGAIN)
-		supervisor_vmm_broke(s, "the VMM does not read its control socket");
+	if (broker_dial(&s->broker, msg->id, msg->port, text_now_ns(), &answer))
+		answer_dial(s, &answer);
 }
 
 static void on_ended(struct supervisor *s, const struct control_msg *msg)
@@ -161,6 +179,7 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 			/* End-of-file (an empty datagram is as good as one): its process has a grace to end, too. */
 			(void)close(s->vmm_control);
 			s->vmm_control = -1;
+			broker_cancel(&s->broker);
 			supervisor_stop(s);
 			return;
 		}
