@@ -50,6 +50,8 @@ static int check_files(const struct vmm_config *config)
 		    disk->flags & ~(uint32_t)VMM_DISK_ALL || disk->size == 0 || disk->size % 512 ||
 		    disk->size > INT64_MAX)
 			return bad("disks");
+		if (disk->iops > VMM_IOPS_MAX || (disk->bps && disk->bps < VMM_BPS_MIN) || disk->bps > VMM_BPS_MAX)
+			return bad("disk limits");
 	}
 	return 0;
 }

@@ -33,6 +33,10 @@ enum vmm_fd {
 #define VMM_MEM_MIN     (32ULL << 20) /* the least that our kernel boots in: tests/e2e/cases/host.sh, smallest_memory */
 #define VMM_MEM_MAX     (64ULL << 30)
 
+#define VMM_IOPS_MAX 1000000000U /* the limits of a disk that can be asked for, besides 0: none */
+#define VMM_BPS_MIN  4096U
+#define VMM_BPS_MAX  (1ULL << 40)
+
 enum vmm_config_flags {
 	VMM_CONFIG_RNG = 1U << 0, /* attach virtio-rng */
 	VMM_CONFIG_VSOCK = 1U << 1, /* attach virtio-vsock */
@@ -51,6 +55,7 @@ struct vmm_disk {
 	uint64_t size; /* bytes, a multiple of 512, as found when it was opened */
 	char id[VMM_DISK_ID_MAX]; /* VIRTIO_BLK_T_GET_ID answer, NUL-padded */
 	int32_t direct_fd; /* the same file opened again with O_DIRECT; 0: not there */
+	uint64_t iops, bps; /* operations and bytes a second, 0: no limit; see vmm/virtio/ratelimit.h */
 };
 
 struct vmm_initrd {
@@ -78,8 +83,8 @@ struct vmm_config {
 	char cmdline[VMM_CMDLINE_MAX]; /* NUL-terminated */
 };
 
-_Static_assert(sizeof(struct vmm_disk) == 40, "layout");
+_Static_assert(sizeof(struct vmm_disk) == 56, "layout");
 _Static_assert(sizeof(struct vmm_initrd) == 16, "layout");
-_Static_assert(sizeof(struct vmm_config) == 64 + 2 * 16 + 16 * 40 + 2048, "layout");
+_Static_assert(sizeof(struct vmm_config) == 64 + 2 * 16 + 16 * 56 + 2048, "layout");
 
 #endif

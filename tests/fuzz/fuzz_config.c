@@ -19,6 +19,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (config_check(&config) == 0) {
 		if (config.vcpus < 1 || config.vcpus > VMM_VCPUS_MAX || config.ndisks > VMM_DISKS_MAX)
 			abort();
+		for (unsigned i = 0; i < config.ndisks; i++)
+			if (config.disks[i].iops > VMM_IOPS_MAX || config.disks[i].bps > VMM_BPS_MAX)
+				abort();
 		if (strlen(config.cmdline) >= VMM_CMDLINE_MAX)
 			abort();
 	}

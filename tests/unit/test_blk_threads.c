@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "blk_guest.h"
+#include "mvm/endian.h"
 
 #define IN_FLIGHT VIRTIO_BLK_THREADS /* slow requests at a time */
 #define ALL       (IN_FLIGHT + 2) /* and two that wait */
@@ -344,6 +345,152 @@ static void test_restore_refuses(void **state)
 	state_writer_free(&saved);
 }
 
+/* ---- limits ---- */
+
+#define SLOW VMM_BPS_MIN /* bytes a second: one request below is in debt for longer than a test may take */
+#define DEBT (64U * VMM_BPS_MIN)
+
+/* Until the device has popped n buffers since it was brought up. */
+static void wait_popped(uint16_t n)
+{
+	uint16_t popped;
+
+	do {
+		(void)pthread_mutex_lock(&drv.dev->lock);
+		popped = drv.dev->queues[0].avail_next;
+		(void)pthread_mutex_unlock(&drv.dev->lock);
+	} while (popped != n);
+}
+
+/* A disk in debt, with `n` further reads submitted: the first of them was popped and waits. */
+static void bring_up_in_debt(struct slot *slots, unsigned n)
+{
+	bring_up(0, &fault_io, EVENT_F | FLUSH_F, 0);
+	virtio_blk_limit(drv.dev, 0, SLOW);
+	assert_int_equal(read_disk(0, DEBT), VIRTIO_BLK_S_OK);
+	for (unsigned i = 0; i < n; i++) {
+		slots[i] = slot_new(512);
+		submit(&slots[i], VIRTIO_BLK_T_IN, i);
+		(void)fake_kick(&drv.queues[0]);
+	}
+	wait_popped(2);
+}
+
+/* Those that wait are let go by other limits, in their order, and never before. */
+static void test_limit_holds_and_lets_go(void **state)
+{
+	struct slot slots[ALL];
+
+	(void)state;
+	bring_up_in_debt(slots, ALL);
+	(void)pthread_mutex_lock(&drv.dev->lock);
+	assert_int_equal(drv.dev->queues[0].avail_next, 2); /* one waits, the others are not even popped */
+	(void)pthread_mutex_unlock(&drv.dev->lock);
+	assert_int_equal(drv.queues[0].used->idx, 1);
+	assert_int_equal(host.reads, 1);
+	virtio_blk_limit(drv.dev, 0, SLOW + 1); /* asked again, and still in debt */
+	assert_int_equal(drv.queues[0].used->idx, 1);
+	virtio_blk_limit(drv.dev, 0, 0);
+	reap(slots, ALL, ALL);
+	for (unsigned i = 0; i < ALL; i++)
+		assert_true(same(slots[i].data, i, 512));
+}
+
+/* Time alone lets requests pass, whichever of the limits it was. */
+static void test_limit_passes_in_time(void **state)
+{
+	(void)state;
+	bring_up(0, &fault_io, EVENT_F | FLUSH_F, 0);
+	virtio_blk_limit(drv.dev, 50, 0);
+	for (unsigned i = 0; i < 60; i++) /* fifty at once, ten by and by */
+		assert_int_equal(read_disk(i, 512), VIRTIO_BLK_S_OK);
+	virtio_blk_limit(drv.dev, 0, 1 << 20);
+	for (unsigned i = 0; i < 10; i++)
+		assert_int_equal(read_disk(0, 128 << 10), VIRTIO_BLK_S_OK);
+	assert_int_equal(flush_disk(), VIRTIO_BLK_S_OK);
+}
+
+/* Neither a reset nor the end waits for tokens, and what was held is not done. */
+static void test_limit_holds_up_no_reset(void **state)
+{
+	struct slot slots[ALL];
+
+	(void)state;
+	bring_up_in_debt(slots, ALL);
+	fake_set(&drv, VIRTIO_MMIO_STATUS, 0);
+	assert_int_equal(fake_get(&drv, VIRTIO_MMIO_STATUS), 0);
+	assert_int_equal(host.reads, 1);
+	assert_int_equal(fake_probe(&drv, EVENT_F, 0), 0);
+	assert_int_equal(flush_disk(), VIRTIO_BLK_S_OK); /* moves no bytes, and needs none */
+	slots[0] = slot_new(512);
+	submit(&slots[0], VIRTIO_BLK_T_IN, 0);
+	(void)fake_kick(&drv.queues[0]);
+	wait_popped(2);
+	assert_int_equal(host.reads, 1);
+	/* blk_teardown() frees it like this */
+}
+
+/* Saved while a request waits for its turn: the clone does it, once. */
+static void test_limit_and_snapshot(void **state)
+{
+	struct slot slots[ALL];
+	struct state_writer saved;
+
+	(void)state;
+	bring_up_in_debt(slots, ALL);
+	fake_save(&drv, &saved);
+	virtio_blk_limit(drv.dev, 0, 0); /* even now: the original is paused */
+	assert_int_equal(host.reads, 1);
+	assert_int_equal(fake_restore(&drv, disk_new(0, &fault_io), &saved), 0);
+	reap(slots, ALL, ALL);
+	assert_int_equal(host.reads, 1 + ALL);
+	for (unsigned i = 0; i < ALL; i++) {
+		assert_int_equal(slot_status(&slots[i]), VIRTIO_BLK_S_OK);
+		assert_true(same(slots[i].data, i, 512));
+	}
+	state_writer_free(&saved);
+}
+
+/* Paused and resumed while one waits: it still waits, and goes on when it may. */
+static void test_limit_and_resume(void **state)
+{
+	struct slot slots[ALL];
+	struct state_writer saved;
+
+	(void)state;
+	bring_up_in_debt(slots, ALL);
+	fake_save(&drv, &saved);
+	virtio_mmio_resume(drv.mmio);
+	assert_int_equal(drv.queues[0].used->idx, 1);
+	virtio_blk_limit(drv.dev, 0, 0);
+	reap(slots, ALL, ALL);
+	assert_int_equal(host.reads, 1 + ALL);
+	state_writer_free(&saved);
+}
+
+/* Zeroes count as bytes, though only afterwards. */
+static void test_zeroes_are_charged(void **state)
+{
+	struct {
+		struct le64 sector;
+		struct le32 count, flags;
+	} range = { .count = le32_of(SECTORS) };
+	struct slot slot;
+
+	(void)state;
+	bring_up(0, &fault_io, EVENT_F | FLUSH_F | 1ULL << VIRTIO_BLK_F_WRITE_ZEROES, 0);
+	virtio_blk_limit(drv.dev, 0, SLOW);
+	memcpy(fake_ptr(&drv, data), &range, sizeof(range));
+	assert_int_equal(request(VIRTIO_BLK_T_WRITE_ZEROES, 0, sizeof(range), false, NULL), VIRTIO_BLK_S_OK);
+	slot = slot_new(512);
+	submit(&slot, VIRTIO_BLK_T_IN, 0);
+	(void)fake_kick(&drv.queues[0]);
+	wait_popped(2);
+	assert_int_equal(host.reads, 0);
+	virtio_blk_limit(drv.dev, 0, 0);
+	reap(&slot, 1, 1);
+}
+
 #define T(fn) cmocka_unit_test_setup_teardown(fn, blk_setup, blk_teardown)
 
 int main(void)
@@ -356,6 +503,12 @@ int main(void)
 		T(test_snapshot_in_the_middle),
 		T(test_pause_and_resume),
 		T(test_restore_refuses),
+		T(test_limit_holds_and_lets_go),
+		T(test_limit_passes_in_time),
+		T(test_limit_holds_up_no_reset),
+		T(test_limit_and_snapshot),
+		T(test_limit_and_resume),
+		T(test_zeroes_are_charged),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -65,6 +65,9 @@ static struct vmm_config good(void)
 	X("disk empty", c->disks[0].size = 0)                                                                          \
 	X("disk of half a sector", c->disks[0].size = 511)                                                             \
 	X("disk beyond off_t", c->disks[0].size = 1ULL << 63)                                                          \
+	X("disk iops", c->disks[0].iops = VMM_IOPS_MAX + 1ULL)                                                         \
+	X("disk bps", c->disks[0].bps = VMM_BPS_MAX + 1)                                                               \
+	X("disk bps below a page", c->disks[0].bps = VMM_BPS_MIN - 1)                                                  \
 	X("command line not ended", memset(c->cmdline, 'a', sizeof(c->cmdline)))
 
 #define FUNCTION(name, change)                                                                                         \
@@ -80,6 +83,9 @@ static void test_bounds(void **state)
 	struct vmm_config accepted = good();
 
 	(void)state;
+	assert_int_equal(config_check(&accepted), 0);
+	accepted.disks[0].iops = VMM_IOPS_MAX;
+	accepted.disks[0].bps = VMM_BPS_MAX;
 	assert_int_equal(config_check(&accepted), 0);
 	FIELDS(FUNCTION)
 }

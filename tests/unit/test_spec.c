@@ -147,6 +147,16 @@ static void test_values(void **state)
 		{ "disk", "a,id=", "1 to 20" },
 		{ "disk", "a,id=123456789012345678901", "1 to 20" },
 		{ "disk", "a,id=12345678901234567890", NULL },
+		{ "blk-iops", "1", NULL },
+		{ "blk-iops", "0", NULL },
+		{ "blk-iops", "1000000000", NULL },
+		{ "blk-iops", "1000000001", "no limit" },
+		{ "blk-iops", "1k", "not a whole number" },
+		{ "blk-bps", "10m", NULL },
+		{ "blk-bps", "0", NULL },
+		{ "blk-bps", "4095", "no limit" },
+		{ "blk-bps", "1025g", "no limit" },
+		{ "blk-bps", "fast", "not a size" },
 		{ "allow-port", "5=unix:/run/x.sock", NULL },
 		{ "allow-port", "1073741823=tcp:[::1]:80", NULL },
 		{ "allow-port", "2=tcp:db.example:65535", NULL },
@@ -380,6 +390,8 @@ static void test_json_round_trip(void **state)
 		{ "console", "c" },
 		{ "log-level", "error" },
 		{ "receipt", "fd:9" },
+		{ "blk-iops", "7" },
+		{ "blk-bps", "5m" },
 		{ "allow-port", "5=tcp:name:80" },
 		{ "allow-port", "6=unix:/x \"y\"" },
 	};
@@ -402,6 +414,8 @@ static void test_json_round_trip(void **state)
 	assert_true(back->tty && back->interactive && !back->rw);
 	assert_int_equal(back->ndisks, 2);
 	assert_int_equal(back->nports, 2);
+	assert_int_equal(back->blk_iops, 7);
+	assert_int_equal(back->blk_bps, 5 << 20);
 	assert_string_equal(back->ports[0].addresses, "10.0.0.1,::1");
 	assert_null(back->ports[1].addresses);
 	assert_string_equal(back->ports[1].target, "unix:/x \"y\"");

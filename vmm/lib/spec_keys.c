@@ -95,6 +95,29 @@ static int check_vcpus(const struct spec_key *key, const char *value, struct mvm
 	return 0;
 }
 
+static int check_iops(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t n = 0;
+
+	(void)text_parse_uint(value, UINT64_MAX - 1, &n);
+	if (n > VMM_IOPS_MAX)
+		return error_set(err, EINVAL, "%s: %.40s operations a second: give 1 to %u, or 0 for no limit", LABEL(key),
+				 value, VMM_IOPS_MAX);
+	return 0;
+}
+
+static int check_bps(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t bytes = 0;
+	char least[32], most[32];
+
+	(void)text_parse_size(value, &bytes);
+	if (bytes && (bytes < VMM_BPS_MIN || bytes > VMM_BPS_MAX))
+		return error_set(err, EINVAL, "%s: %.40s a second: give %s to %s, or 0 for no limit", LABEL(key), value,
+				 text_size(VMM_BPS_MIN, least), text_size(VMM_BPS_MAX, most));
+	return 0;
+}
+
 static int check_receipt(const struct spec_key *key, const char *value, struct mvm_error *err)
 {
 	uint64_t fd = 0;
@@ -115,6 +138,8 @@ static const struct spec_key keys[] = {
 	{ { "rw", 0, false, NULL, "write to the image itself; without it changes are gone when the run ends" }, SPEC_SWITCH, FIELD(rw), NULL },
 	{ { "scratch", 0, false, "SIZE", "most that changes above a read-only image may take (half of memory)" }, SPEC_SIZE, FIELD(scratch), NULL },
 	{ { "disk", 0, true, "FILE[,ro][,id=NAME]", "a further disk, /dev/vdb and so on" }, SPEC_DISK, 0, NULL },
+	{ { "blk-iops", 0, false, "N", "most operations a second of each disk (0: no limit)" }, SPEC_NUMBER, FIELD(blk_iops), check_iops },
+	{ { "blk-bps", 0, false, "SIZE", "most bytes a second of each disk (0: no limit)" }, SPEC_SIZE, FIELD(blk_bps), check_bps },
 	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },

@@ -233,6 +233,10 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 		describe_disk(config, handover, &files->disks[i], spec->disks[i].ro, files->disks_direct[i],
 			      spec->disks[i].id ? spec->disks[i].id : id);
 	}
+	for (unsigned i = 0; i < config->ndisks; i++) {
+		config->disks[i].iops = spec->blk_iops;
+		config->disks[i].bps = spec->blk_bps;
+	}
 	return cmdline_build(files->console >= 0, files->emulated, spec->cmdline, config->cmdline, err);
 }
 

@@ -139,6 +139,7 @@ const char *blk_request_parse(struct blk_request *req)
 	req->status = VIRTIO_BLK_S_OK;
 	req->error = 0;
 	req->written = 1;
+	req->zeroed = 0;
 	return NULL;
 }
 
