@@ -54,6 +54,25 @@ static int receive(struct control *control, struct control_msg *ret_msg, int *re
 	return 1;
 }
 
+/* All of it is right, or nothing is done. */
+static void set_limits(struct vm *vm, const struct control_msg *msg)
+{
+	unsigned ndisks = vm->config->ndisks;
+	uint64_t iops = msg->code & CONTROL_LIMITS_IOPS ? msg->id : BLK_LIMIT_KEEP;
+	uint64_t bps = msg->code & CONTROL_LIMITS_BPS ? msg->arg : BLK_LIMIT_KEEP;
+
+	if (!msg->code || msg->code & ~(uint32_t)CONTROL_LIMITS_ALL ||
+	    (msg->port >= ndisks && msg->port != CONTROL_ALL_DISKS) ||
+	    (iops != BLK_LIMIT_KEEP && iops > VMM_IOPS_MAX) ||
+	    (bps != BLK_LIMIT_KEEP && (bps > VMM_BPS_MAX || (bps && bps < VMM_BPS_MIN)))) {
+		log_error("control: limits out of bounds");
+		return;
+	}
+	for (unsigned i = 0; i < ndisks; i++)
+		if (msg->port == i || msg->port == CONTROL_ALL_DISKS)
+			virtio_blk_limit(vm->disks[i], iops, bps);
+}
+
 static void handle(struct control *control, const struct control_msg *msg, int fd_arg)
 {
 	struct vm *vm = control->vm;
@@ -72,6 +91,9 @@ static void handle(struct control *control, const struct control_msg *msg, int f
 			if (err)
 				log_warn("vsock: connecting to guest port %u: %s", msg->port, strerror(-err));
 		}
+		break;
+	case CONTROL_LIMITS:
+		set_limits(vm, msg);
 		break;
 	case CONTROL_STOP:
 		vm_end(vm, VM_END_STOPPED, 0);

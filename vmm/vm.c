@@ -172,6 +172,7 @@ static int make_devices(struct vm *vm)
 		err = attach(vm, dev);
 		if (err)
 			return err;
+		vm->disks[i] = dev;
 	}
 	if (config->flags & VMM_CONFIG_VSOCK) {
 		err = virtio_vsock_new(config->guest_cid, control_broker(vm->control), vm->mem, vm->loop, &dev);

@@ -36,6 +36,7 @@ struct vm {
 	struct virtio_mmio *devices[ARCH_VIRTIO_MAX];
 	unsigned ndevices;
 	struct virtio_dev *vsock; /* borrowed from devices[]; NULL without */
+	struct virtio_dev *disks[VMM_DISKS_MAX]; /* borrowed, as many as the config has */
 	struct vcpu *vcpus;
 	unsigned nvcpus;
 	pthread_mutex_t gate; /* held while the vCPUs' threads are made: none enters the guest before all are there */

@@ -14,8 +14,9 @@
 
 #include <stdint.h>
 
-#define CONTROL_VERSION   1U
+#define CONTROL_VERSION   2U
 #define CONTROL_DIALS_MAX 16U /* dials that may wait for the supervisor's answer at once */
+#define CONTROL_ALL_DISKS UINT32_MAX
 
 enum control_type {
 	/* VMM -> supervisor */
@@ -28,6 +29,14 @@ enum control_type {
 	CONTROL_REFUSED = 17, /* answer to `id`; code = errno, the guest gets RST */
 	CONTROL_CONNECT = 18, /* connect the attached fd to guest port `port` */
 	CONTROL_STOP = 19, /* end the VM now: finish requests in flight, then CONTROL_ENDED */
+	/* Limits of disk `port`, by its place in the configuration, or of CONTROL_ALL_DISKS: those that `code` names. */
+	CONTROL_LIMITS = 20,
+};
+
+enum control_limits {
+	CONTROL_LIMITS_IOPS = 1U << 0, /* id = operations a second, 0 none, at most VMM_IOPS_MAX */
+	CONTROL_LIMITS_BPS = 1U << 1, /* arg = bytes a second, 0 none, VMM_BPS_MIN to VMM_BPS_MAX */
+	CONTROL_LIMITS_ALL = (1U << 2) - 1,
 };
 
 /* Why a VM ended, as its VMM saw it. The verdict is made of this and more by libmvm alone. */

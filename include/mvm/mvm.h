@@ -120,6 +120,26 @@ int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still wa
 /* Ends the VM if it is still there, and waits for its supervisor's end. */
 void mvm_free(struct mvm_vm *vm);
 
+/* ---- a run that somebody else started ---- */
+
+#define MVM_KEEP UINT64_MAX
+
+/* What can be changed while a VM runs; MVM_KEEP: stays as it is. Of each of its disks; 0: no limit. */
+struct mvm_limits {
+	uint64_t blk_iops, blk_bps;
+};
+
+#define MVM_LIMITS_KEEP ((struct mvm_limits){ MVM_KEEP, MVM_KEEP })
+
+/* Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). */
+int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *value, struct mvm_error *err);
+
+/*
+ * Changes them for the VM whose id is, or begins uniquely with, `id`; of the caller's own user. Waits
+ * for its supervisor, 15 seconds at most. -ESRCH no such VM, -ENOTUNIQ several, -ESHUTDOWN it is ending, and others.
+ */
+int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error *err);
+
 /* ---- about this installation ---- */
 
 /* Where a part ("mvm-supervisor", "mvm-vmm", "agent.cpio", "vmlinux") is; -ENOENT. free() it. */

@@ -256,9 +256,17 @@ static uint32_t until_signal(int out)
 			}
 		}
 		if (poll(fds, 2, -1) > 0 && fds[1].revents) {
-			wait_for_stop();
-			ended(VM_END_STOPPED);
-			_exit(0);
+			struct control_msg msg;
+
+			(void)control_receive(&msg);
+			if (msg.type == CONTROL_LIMITS) {
+				(void)snprintf(text, sizeof(text), "limits %x %u %llu\n", msg.code, msg.id,
+					       (unsigned long long)msg.arg);
+				put(out, text);
+			} else if (msg.type == CONTROL_STOP) {
+				ended(VM_END_STOPPED);
+				_exit(0);
+			}
 		}
 	}
 }

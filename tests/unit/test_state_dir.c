@@ -202,6 +202,45 @@ static int remove_folder(void **state)
 	return rmdir(folder); /* whatever a test left behind makes this fail */
 }
 
+static void test_find(void **state)
+{
+	struct state_dir a = created(), b = created(), dead = created();
+	char id[MVM_ID_LEN + 1], prefix[MVM_ID_LEN + 1], dead_id[MVM_ID_LEN + 1];
+	struct mvm_error err;
+	size_t common = 0;
+	int fd = -1;
+
+	(void)state;
+	memcpy(dead_id, dead.id, sizeof(dead_id));
+	state_dir_close(&dead);
+	while (a.id[common] == b.id[common])
+		common++;
+	/* Its whole id, and the shortest beginning that is its alone. */
+	assert_int_equal(state_dir_find(parent, a.id, id, &fd, &err), 0);
+	assert_string_equal(id, a.id);
+	assert_int_equal(faccessat(fd, "lock", F_OK, 0), 0);
+	(void)close(fd);
+	(void)snprintf(prefix, sizeof(prefix), "%.*s", (int)common + 1, b.id);
+	assert_int_equal(state_dir_find(parent, prefix, id, &fd, &err), 0);
+	assert_string_equal(id, b.id);
+	(void)close(fd);
+	if (common) {
+		prefix[common] = '\0';
+		assert_int_equal(state_dir_find(parent, prefix, id, &fd, &err), -ENOTUNIQ);
+	}
+	assert_int_equal(state_dir_find(parent, dead_id, id, &fd, &err), -ESRCH);
+	assert_true(strstr(err.text, a.id) && strstr(err.text, b.id));
+	assert_int_equal(state_dir_find(parent, "", id, &fd, &err), -EINVAL);
+	assert_int_equal(state_dir_find(parent, "../x", id, &fd, &err), -EINVAL);
+	assert_int_equal(state_dir_find(parent, "0123456789abc", id, &fd, &err), -EINVAL);
+	assert_int_equal(state_dir_find("/tmp/no-such-folder", a.id, id, &fd, &err), -ESRCH);
+	assert_non_null(strstr(err.text, "none is running"));
+	assert_int_equal(state_dir_reclaim(&a), 1);
+	state_dir_remove(&b);
+	state_dir_remove(&a);
+	assert_int_equal(rmdir(parent), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -212,6 +251,7 @@ int main(void)
 		cmocka_unit_test(test_lock_dies_with_its_holder),
 		cmocka_unit_test(test_planted_parents),
 		cmocka_unit_test(test_parent_names),
+		cmocka_unit_test(test_find),
 	};
 
 	return cmocka_run_group_tests(tests, make_folder, remove_folder);

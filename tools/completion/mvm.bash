@@ -13,6 +13,13 @@ _mvm() {
 		esac
 		return
 	fi
+	if [ "${COMP_WORDS[1]}" = update ]; then
+		local parent=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/mvm}
+		[ "$EUID" -ne 0 ] || parent=/run/mvm
+		case $prev in --blk-iops | --blk-bps) return ;; esac
+		mapfile -t COMPREPLY < <(compgen -W "$(ls "${parent:-/tmp/mvm-$EUID}" 2>/dev/null) --blk-iops --blk-bps" -- "$cur")
+		return
+	fi
 	[ "${COMP_WORDS[1]}" = run ] || return
 	for ((i = 2; i < COMP_CWORD; i++)); do
 		[ "${COMP_WORDS[i]}" != -- ] || return # after it: the command inside the VM, whose files are not here

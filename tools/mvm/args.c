@@ -142,15 +142,27 @@ int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_ar
 	return i < argc ? mvm_spec_set_args(spec, (const char *const *)(argv + i + 1), err) : 0;
 }
 
+static void print_option(const struct mvm_option *option)
+{
+	char left[64], letter[] = { '-', option->letter ? option->letter : ' ', ',', '\0' };
+
+	(void)snprintf(left, sizeof(left), "%s --%s%s%s", option->letter ? letter : "   ", option->name,
+		       option->metavar ? " " : "", option->metavar ? option->metavar : "");
+	printf("  %-36s %s\n", left, option->help);
+}
+
+void args_print_option(const char *name)
+{
+	const struct mvm_option *option = find(name, strlen(name), 0);
+
+	if (option)
+		print_option(option);
+}
+
 void args_print_options(void)
 {
 	const struct mvm_option *option;
 
-	for (size_t i = 0; (option = mvm_spec_option(i)); i++) {
-		char left[64], letter[] = { '-', option->letter ? option->letter : ' ', ',', '\0' };
-
-		(void)snprintf(left, sizeof(left), "%s --%s%s%s", option->letter ? letter : "   ", option->name,
-			       option->metavar ? " " : "", option->metavar ? option->metavar : "");
-		printf("  %-36s %s\n", left, option->help);
-	}
+	for (size_t i = 0; (option = mvm_spec_option(i)); i++)
+		print_option(option);
 }

@@ -31,6 +31,7 @@ const struct verb *verb_at(size_t index);
 
 int verb_run(const struct cli *cli, int argc, char **argv);
 int verb_doctor(const struct cli *cli, int argc, char **argv);
+int verb_update(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);
 int verb_help(const struct cli *cli, int argc, char **argv);
 
@@ -42,6 +43,7 @@ int cli_fail(const struct mvm_error *err);
 
 /* The options of `run`, as --help shows them. */
 void args_print_options(void);
+void args_print_option(const char *name);
 
 /* What the command line of `run` said besides the spec. */
 struct args {

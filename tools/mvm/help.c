@@ -9,6 +9,10 @@ static void print_verb(const struct verb *verb)
 	if (!strcmp(verb->name, "run")) {
 		printf("\noptions:\n");
 		args_print_options();
+	} else if (!strcmp(verb->name, "update")) {
+		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
+		args_print_option("blk-iops");
+		args_print_option("blk-bps");
 	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");

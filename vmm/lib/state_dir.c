@@ -15,6 +15,7 @@
 #include "mvm/cleanup.h"
 
 #define ENTRIES_MAX 4096
+#define NAMED_MAX   8U /* ids in an error */
 
 int state_dir_parent(char ret_path[PATH_MAX], struct mvm_error *err)
 {
@@ -223,6 +224,82 @@ int state_dir_reclaim(const struct state_dir *dir)
 	return gone;
 }
 
+/* Whether the run in the folder lives: somebody holds its lock. Ours is not even tried. */
+static bool is_alive(int folder_fd)
+{
+	_cleanup_fd_ int fd = openat(folder_fd, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+/* The runs that live, as far as they are told: at most NAMED_MAX names. */
+struct living {
+	unsigned n, matches;
+	char names[NAMED_MAX * (MVM_ID_LEN + 2) + 8];
+	char id[MVM_ID_LEN + 1];
+	int fd;
+};
+
+static void consider(struct living *living, int parent_fd, const char *name, const char *prefix)
+{
+	_cleanup_fd_ int fd = openat(parent_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	size_t len = strlen(living->names);
+
+	if (fd < 0 || !is_alive(fd))
+		return;
+	if (living->n++ < NAMED_MAX)
+		(void)snprintf(living->names + len, sizeof(living->names) - len, "%s%s", len ? ", " : "", name);
+	if (strncmp(name, prefix, strlen(prefix)) != 0)
+		return;
+	living->matches++;
+	memcpy(living->id, name, sizeof(living->id));
+	cleanup_fd(&living->fd);
+	living->fd = take_fd(&fd);
+}
+
+int state_dir_find(const char *parent, const char *prefix, char ret_id[MVM_ID_LEN + 1], int *ret_fd,
+		   struct mvm_error *err)
+{
+	int fd = open(parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), left = ENTRIES_MAX, r = 0;
+	struct living living = { .fd = -1 };
+	struct dirent *entry;
+	struct stat st;
+	DIR *stream;
+
+	if (!*prefix || strlen(prefix) > MVM_ID_LEN || strspn(prefix, "0123456789abcdef") != strlen(prefix)) {
+		cleanup_fd(&fd);
+		return error_set(err, EINVAL, "%.40s: no id of a VM: it has up to %d hex digits", prefix, MVM_ID_LEN);
+	}
+	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_uid != geteuid())) { /* another's, who could answer for our VMs */
+		(void)close(fd);
+		return error_set(err, EPERM, "%s: the folder for running VMs is not yours", parent);
+	}
+	stream = fd < 0 ? NULL : fdopendir(fd);
+	if (!stream)
+		cleanup_fd(&fd);
+	while (stream && left-- && (entry = readdir(stream)))
+		if (is_id(entry->d_name))
+			consider(&living, fd, entry->d_name, prefix);
+	if (stream)
+		(void)closedir(stream);
+	if (!living.n)
+		r = error_set(err, ESRCH, "%s: no such VM: none is running", prefix);
+	else if (!living.matches)
+		r = error_set(err, ESRCH, "%s: no such VM: running %s %s%s", prefix, living.n == 1 ? "is" : "are",
+			      living.names, living.n > NAMED_MAX ? " and others" : "");
+	else if (living.matches > 1)
+		r = error_set(err, ENOTUNIQ, "%s: several VMs begin so: running are %s%s", prefix, living.names,
+			      living.n > NAMED_MAX ? " and others" : "");
+	if (r < 0) {
+		cleanup_fd(&living.fd);
+		return r;
+	}
+	memcpy(ret_id, living.id, sizeof(living.id));
+	*ret_fd = living.fd;
+	return 0;
+}
+
 void state_dir_close(struct state_dir *dir)
 {
 	cleanup_fd(&dir->lock_fd);
@@ -239,6 +316,7 @@ void state_dir_remove(struct state_dir *dir)
 	 */
 	if (dir->fd >= 0) {
 		(void)unlinkat(dir->fd, "state.json", 0);
+		(void)unlinkat(dir->fd, "control", 0);
 		(void)unlinkat(dir->fd, "lock", 0);
 		if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
 			(void)delete_folder(dir->parent_fd, dir->fd, dir->id);

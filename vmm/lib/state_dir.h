@@ -1,5 +1,5 @@
 /*
- * The state folder of a run: <parent>/<id> with `lock` and `state.json`.
+ * The state folder of a run: <parent>/<id> with `lock`, `state.json` and the socket `control` (attach.h).
  *
  * Purpose: a run is found by its folder and proved alive by the lock that its supervisor holds;
  *          never by a bare pid.
@@ -39,6 +39,13 @@ int state_dir_write(const struct state_dir *dir, const char *name, const char *t
  * their number, 0 also when another process is at it. At most 4096 entries are looked at.
  */
 int state_dir_reclaim(const struct state_dir *dir);
+
+/*
+ * The living run whose id is, or begins uniquely with, `prefix`: its id and its folder (the caller's to
+ * close). -ESRCH, -ENOTUNIQ; the error names what there is.
+ */
+int state_dir_find(const char *parent, const char *prefix, char ret_id[MVM_ID_LEN + 1], int *ret_fd,
+		   struct mvm_error *err);
 
 void state_dir_remove(struct state_dir *dir);
 void state_dir_close(struct state_dir *dir);

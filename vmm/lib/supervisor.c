@@ -73,6 +73,7 @@ static void init(struct supervisor *s)
 	s->receipt = RECEIPT_NOWHERE;
 	s->run_deadline = s->boot_deadline = s->phase_deadline = UINT64_MAX;
 	s->stages[STAGE_SUPERVISOR] = text_now_ns();
+	supervisor_attach_init(s);
 	vm_files_init(&s->files);
 	jail_init(&s->jail);
 	agent_session_init(&s->agent);
@@ -152,6 +153,8 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 		r = state_dir_parent(parent, &err);
 	if (r == 0)
 		r = state_dir_create(parent, &s->state, &err);
+	if (r == 0)
+		r = supervisor_attach_open(s, &err);
 	if (r == 0)
 		r = allow_ports(s, &err);
 	s->stages[STAGE_OPENED] = text_now_ns();

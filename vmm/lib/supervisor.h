@@ -13,6 +13,7 @@
 
 #include "jail/jail.h"
 #include "lib/agent_session.h"
+#include "lib/attach.h"
 #include "lib/broker.h"
 #include "lib/digest.h"
 #include "lib/log_reader.h"
@@ -44,6 +45,12 @@ struct supervisor {
 	struct log_reader log_reader;
 
 	pid_t vmm_pid;
+	int attach_listener; /* others of the same user's, see attach.h */
+	struct {
+		int fd;
+		uint64_t deadline_ns;
+	} clients[ATTACH_CLIENTS_MAX];
+
 	int vmm_pidfd, vmm_control, vmm_log, signals;
 	uint64_t control_used, control_refilled_ns; /* throttle of a flooding VMM */
 
@@ -85,6 +92,14 @@ void supervisor_on_agent(struct supervisor *s);
 void supervisor_on_log(struct supervisor *s);
 
 void supervisor_on_dials(struct supervisor *s); /* connects under way */
+
+/* supervisor_attach.c: requests of others; the entries of poll() are prepared, then run, each turn. */
+void supervisor_attach_init(struct supervisor *s);
+int supervisor_attach_open(struct supervisor *s, struct mvm_error *err);
+void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 + ATTACH_CLIENTS_MAX]);
+void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now);
+uint64_t supervisor_attach_deadline(const struct supervisor *s);
+void supervisor_attach_close(struct supervisor *s);
 
 /* supervisor_end.c: the ways to an end, mildest first; each is a no-op when a later one was begun. */
 void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns); /* agent: kill, sync, unmount */

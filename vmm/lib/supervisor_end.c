@@ -182,6 +182,7 @@ void supervisor_report(struct supervisor *s)
 		write_receipt(s, &verdict);
 	/* In this order: when the caller hears of the end, nothing of the run is left. */
 	broker_close(&s->broker);
+	supervisor_attach_close(s);
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		cleanup_fd(&s->streams[i]);
 		s->streams[i] = -1;

@@ -28,7 +28,8 @@ enum slot {
 	SLOT_PROCESS,
 	SLOT_SIGNALS,
 	SLOT_DIALS, /* BROKER_PENDING_MAX of them */
-	SLOTS = SLOT_DIALS + BROKER_PENDING_MAX
+	SLOT_ATTACH = SLOT_DIALS + BROKER_PENDING_MAX, /* the listening socket, then its clients */
+	SLOTS = SLOT_ATTACH + 1 + ATTACH_CLIENTS_MAX
 };
 
 /* Refills the control socket's tokens. 0 left: the VMM waits, and its own socket buffer bounds it. */
@@ -123,6 +124,8 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 		next = s->phase_deadline;
 	if (broker_deadline(&s->broker) < next)
 		next = broker_deadline(&s->broker);
+	if (supervisor_attach_deadline(s) < next)
+		next = supervisor_attach_deadline(s);
 	if (throttled && next > now + NS_PER_S / 100)
 		next = now + NS_PER_S / 100;
 	if (next == UINT64_MAX)
@@ -144,6 +147,7 @@ static void prepare(const struct supervisor *s, bool throttled, struct pollfd fd
 	fds[SLOT_PROCESS] = (struct pollfd){ .fd = s->vmm_pidfd, .events = POLLIN };
 	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
 	broker_prepare(&s->broker, fds + SLOT_DIALS);
+	supervisor_attach_prepare(s, fds + SLOT_ATTACH);
 }
 
 static void dispatch(struct supervisor *s, const struct pollfd fds[SLOTS], unsigned tokens)
@@ -183,6 +187,8 @@ void supervisor_loop(struct supervisor *s)
 		}
 		if (s->broker.npending)
 			supervisor_on_dials(s);
+		if (n >= 0)
+			supervisor_attach_run(s, fds + SLOT_ATTACH, text_now_ns());
 		if (n > 0)
 			dispatch(s, fds, tokens);
 		if (s->phase != PHASE_OVER)

@@ -290,8 +290,10 @@ void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps)
 	struct blk *blk = blk_of(dev);
 
 	(void)pthread_mutex_lock(&dev->lock);
-	ratelimit_set(&blk->limit.ops, iops, now_ns());
-	ratelimit_set(&blk->limit.bytes, bps, now_ns());
+	if (iops != BLK_LIMIT_KEEP)
+		ratelimit_set(&blk->limit.ops, iops, now_ns());
+	if (bps != BLK_LIMIT_KEEP)
+		ratelimit_set(&blk->limit.bytes, bps, now_ns());
 	(void)pthread_cond_broadcast(&blk->resumed);
 	(void)pthread_mutex_unlock(&dev->lock);
 }

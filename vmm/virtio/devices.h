@@ -15,7 +15,9 @@
 int virtio_blk_new(const struct vmm_disk *disk, const char *name, const struct guestmem *gm, struct loop *loop,
 		   struct virtio_dev **ret_dev);
 
-/* Changes the limits of a disk, 0: none; requests that wait for the old ones are looked at again. Any thread, unlocked. */
+#define BLK_LIMIT_KEEP UINT64_MAX
+
+/* Changes the limits of a disk, 0: none, BLK_LIMIT_KEEP: as it is; requests that wait for the old ones are looked at again. Any thread, unlocked. */
 void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps);
 
 int virtio_rng_new(const struct guestmem *gm, struct loop *loop, struct virtio_dev **ret_dev);

@@ -2,11 +2,10 @@
 
 # Reads the second disk in the guest, and prints bytes, requests and hundredths of a second that it took.
 reader='
-	IFS=" ." read -r s h _ </proc/uptime; before=$s$h
+	read -r before _ </proc/uptime
 	dd if=/dev/vdb of=/dev/null bs=1M "$@" 2>/dev/null
-	IFS=" ." read -r s h _ </proc/uptime
-	read -r ios _ sectors _ </sys/block/vdb/stat
-	echo $((sectors * 512)) $ios $((s$h - before))
+	read -r after _ </proc/uptime
+	awk -v a=$before -v b=$after "{ print \$3 * 512, \$1, int((b - a) * 100) }" /sys/block/vdb/stat
 '
 
 test_bytes_a_second() {
@@ -30,9 +29,31 @@ test_operations_a_second() {
 # A disk that has run out of tokens holds up neither the command's output nor the end.
 test_a_limited_disk_holds_up_nothing_else() {
 	truncate -s 64M disk.img
-	limit=40 expect 124 run --disk disk.img,ro --blk-bps 64k --timeout 8s -- sh -c '
+	limit=60 expect 124 run --disk disk.img,ro --blk-bps 1m --timeout 15s -- sh -c '
 		dd if=/dev/vdb of=/dev/null bs=1M & sleep 1; echo alive; wait'
 	equal "$out" alive
+}
+
+# A limit that is lifted while a read waits for it lets the read go on: 200 MiB at 64k a second would take an hour.
+test_update() {
+	local pid sup id=
+	truncate -s 256M disk.img
+	run --disk disk.img,ro --blk-bps 1m -- sh -c "echo ready; $reader" sh count=200 >out 2>err &
+	pid=$!
+	for _ in $(seq 3000); do
+		! grep -q ready out || break
+		sleep 0.02
+	done
+	sup=$(pgrep -P "$pid" -x mvm-supervisor)
+	for folder in /run/mvm/* "$XDG_RUNTIME_DIR"/mvm/*; do
+		[ "$(jq -r .supervisor "$folder/state.json" 2>/dev/null)" != "$sup" ] || id=$(basename "$folder")
+	done
+	expect 0 "$mvm" update "$id" --blk-bps 64k
+	expect 0 "$mvm" update "$id" --blk-bps 100m
+	wait "$pid" || die "$(cat out err)"
+	read -r bytes _ time < <(tail -1 out)
+	[ "$bytes" -ge $((200 << 20)) ] || die "only $bytes bytes were read"
+	[ "$bytes" -le $(((100 << 20) * (time + 100 + 10) / 100)) ] || die "$bytes bytes in $time/100 s"
 }
 
 test_refused_limits() {

@@ -279,6 +279,80 @@ test_killed_cli_and_supervisor() {
 	nothing_left
 }
 
+# The id of the run that this mvm started.
+id_of() {
+	local sup folder
+	sup=$(pgrep -P "$1" -x mvm-supervisor)
+	for folder in /run/mvm/* "$XDG_RUNTIME_DIR"/mvm/*; do
+		[ "$(jq -r .supervisor "$folder/state.json" 2>/dev/null)" != "$sup" ] || basename "$folder"
+	done
+}
+
+said() {
+	for _ in $(seq 500); do
+		! grep -q "$1" out || return 0
+		sleep 0.02
+	done
+	die "not '$1': $(cat out err)"
+}
+
+test_update() {
+	fake_set_up
+	local pid id
+	"$fakes/mvm" run --rootfs "$fakes/app.img" --receipt r.json -- sleep >out 2>err &
+	pid=$!
+	ready
+	id=$(id_of "$pid")
+	expect 0 "$fakes/mvm" update "$id" --blk-bps 10m --blk-iops=7
+	said "limits 3 7 10485760"
+	expect 0 "$fakes/mvm" update --blk-iops 0 "${id:0:11}"
+	said "limits 1 0 0"
+	refused "no such VM" "$id" -- "$fakes/mvm" update ffffffffffff --blk-iops 1
+	refused "hex digits" -- "$fakes/mvm" update ../x --blk-iops 1
+	refused "nothing to change" -- "$fakes/mvm" update "$id"
+	refused "which VM" -- "$fakes/mvm" update --blk-iops 1
+	refused "one VM" -- "$fakes/mvm" update "$id" "$id" --blk-iops 1
+	refused "needs a value" -- "$fakes/mvm" update "$id" --blk-iops
+	refused "no limit" -- "$fakes/mvm" update "$id" --blk-bps 1
+	refused "cannot be changed" -- "$fakes/mvm" update "$id" --memory 1g
+	kill -TERM "$pid"
+	wait "$pid"
+	refused "no such VM" -- "$fakes/mvm" update "$id" --blk-iops 1
+	equal "$(jq -r .id r.json)" "$id"
+	nothing_left
+}
+
+# Four clients that say nothing, as many that wait behind them, and one that talks nonsense: all are got rid of.
+test_control_socket_is_bounded() {
+	fake_set_up
+	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; return; }
+	local pid id
+	"$fakes/mvm" run --rootfs "$fakes/app.img" -- sleep >out 2>err &
+	pid=$!
+	ready
+	id=$(id_of "$pid")
+	for folder in /run/mvm/$id "$XDG_RUNTIME_DIR/mvm/$id"; do [ ! -d "$folder" ] || break; done
+	python3 - "$folder/control" <<-'PY' || die "a client was kept"
+		import socket, sys
+		def new():
+		    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		    s.settimeout(20)
+		    s.connect(sys.argv[1])
+		    return s
+		bad = new()
+		bad.send(b"nonsense")
+		assert bad.recv(99) == b"", "nonsense was answered"
+		silent = [new() for _ in range(8)]
+		for s in silent:
+		    assert s.recv(99) == b""
+	PY
+	expect 0 "$fakes/mvm" update "$id" --blk-iops 9
+	said "limits 1 9 0"
+	kill -TERM "$pid"
+	wait "$pid"
+	nothing_left
+}
+
 test_image_locks() {
 	fake_set_up
 	cp "$fakes/app.img" own.img

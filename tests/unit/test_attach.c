@@ -1,0 +1,194 @@
+/* The control socket of a VM: its messages, its folder's path, and calls that end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "lib/attach.h"
+
+static void test_check(void **state)
+{
+	static const struct {
+		const char *name;
+		struct attach_hdr hdr;
+		size_t n;
+		int r;
+	} cases[] = {
+		{ "empty payload", { ATTACH_MAGIC, ATTACH_VERSION, ATTACH_UPDATE, 0, 0 }, 16, 0 },
+		{ "payload", { ATTACH_MAGIC, ATTACH_VERSION, ATTACH_UPDATE, 8, 0 }, 24, 0 },
+		{ "longest", { ATTACH_MAGIC, ATTACH_VERSION, 77, ATTACH_PAYLOAD_MAX, 0 }, 16 + ATTACH_PAYLOAD_MAX, 0 },
+		{ "nothing", { ATTACH_MAGIC, ATTACH_VERSION, ATTACH_UPDATE, 0, 0 }, 0, -EPROTO },
+		{ "half a header", { ATTACH_MAGIC, ATTACH_VERSION, ATTACH_UPDATE, 0, 0 }, 15, -EPROTO },
+		{ "other magic", { ATTACH_MAGIC + 1, ATTACH_VERSION, ATTACH_UPDATE, 0, 0 }, 16, -EPROTO },
+		{ "other version", { ATTACH_MAGIC, ATTACH_VERSION + 1, ATTACH_UPDATE, 9, 0 }, 16, -EPROTONOSUPPORT },
+		{ "cut short", { ATTACH_MAGIC, ATTACH_VERSION, ATTACH_UPDATE, 9, 0 }, 24, -EPROTO },
+		{ "more than said", { ATTACH_MAGIC, ATTACH_VERSION, ATTACH_UPDATE, 7, 0 }, 24, -EPROTO },
+		{ "too long",
+		  { ATTACH_MAGIC, ATTACH_VERSION, 1, ATTACH_PAYLOAD_MAX + 1, 0 },
+		  17 + ATTACH_PAYLOAD_MAX,
+		  -EPROTO },
+		{ "endless", { ATTACH_MAGIC, ATTACH_VERSION, ATTACH_UPDATE, UINT32_MAX, 0 }, 24, -EPROTO },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct attach_msg msg;
+
+		memset(&msg, 0xff, sizeof(msg));
+		msg.hdr = cases[i].hdr;
+		if (attach_check(&msg, cases[i].n) != cases[i].r)
+			fail_msg("%s", cases[i].name);
+		if (cases[i].r == 0)
+			assert_int_equal(msg.payload[msg.hdr.len], 0);
+	}
+}
+
+/* A folder whose path is far longer than a socket's name may be. */
+static char root[] = "/tmp/test_attach.XXXXXX";
+static char folder[512];
+static int folder_fd;
+
+static int setup(void **state)
+{
+	size_t len;
+
+	(void)state;
+	assert_non_null(mkdtemp(root));
+	(void)snprintf(folder, sizeof(folder), "%s", root);
+	for (unsigned i = 0; i < 2; i++) {
+		len = strlen(folder);
+		(void)snprintf(folder + len, sizeof(folder) - len, "/%0150d", i);
+		assert_int_equal(mkdir(folder, 0700), 0);
+	}
+	folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(folder_fd >= 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	char command[64];
+
+	(void)state;
+	(void)close(folder_fd);
+	(void)snprintf(command, sizeof(command), "rm -rf %s", root);
+	return system(command);
+}
+
+enum manners { ANSWERS, REFUSES, HANGS_UP, TALKS_NONSENSE, IS_NEWER };
+
+static struct {
+	int listener;
+	enum manners manners;
+} server;
+
+static void *serve(void *arg)
+{
+	struct pollfd ready = { .fd = server.listener, .events = POLLIN };
+	struct attach_msg msg;
+	int fd = -1, r;
+
+	(void)arg;
+	while ((r = attach_accept(server.listener, &fd)) == 0)
+		(void)poll(&ready, 1, -1);
+	assert_int_equal(r, 1);
+	ready.fd = fd;
+	while ((r = attach_receive(fd, &msg)) == 0)
+		(void)poll(&ready, 1, -1);
+	assert_int_equal(r, 1);
+	assert_int_equal(msg.hdr.type, ATTACH_UPDATE);
+	assert_memory_equal(msg.payload, "payload", 8);
+	switch (server.manners) {
+	case ANSWERS:
+		assert_int_equal(attach_send(fd, ATTACH_ANSWER, 0, NULL, 0), 0);
+		break;
+	case REFUSES:
+		assert_int_equal(attach_send(fd, ATTACH_ANSWER, ERANGE, "not \033 so", 8), 0);
+		break;
+	case HANGS_UP:
+		break;
+	case TALKS_NONSENSE:
+		assert_int_equal(send(fd, "nonsense", 8, 0), 8);
+		break;
+	case IS_NEWER:
+		msg.hdr.version++;
+		assert_true(send(fd, &msg, sizeof(msg.hdr), 0) > 0);
+		break;
+	}
+	(void)close(fd);
+	return NULL;
+}
+
+static void test_calls(void **state)
+{
+	static const struct {
+		enum manners manners;
+		int r;
+		const char *says;
+	} cases[] = {
+		{ ANSWERS, 0, "" },
+		{ REFUSES, -ERANGE, "not ? so" },
+		{ HANGS_UP, -EPIPE, "has ended" },
+		{ TALKS_NONSENSE, -EPROTO, "no answer" },
+		{ IS_NEWER, -EPROTONOSUPPORT, "another version" },
+	};
+	struct mvm_error err;
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(attach_call(folder_fd, ATTACH_UPDATE, "payload", 8, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "has ended"));
+	assert_int_equal(attach_listen(folder_fd, &server.listener), 0);
+	assert_int_equal(fcntl(server.listener, F_GETFD), FD_CLOEXEC);
+	assert_int_equal(attach_listen(folder_fd, &server.listener), -EADDRINUSE);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		err.text[0] = '\0';
+		server.manners = cases[i].manners;
+		assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
+		assert_int_equal(attach_call(folder_fd, ATTACH_UPDATE, "payload", 8, &err), cases[i].r);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		if (!strstr(err.text, cases[i].says))
+			fail_msg("'%s' does not say '%s'", err.text, cases[i].says);
+	}
+	(void)close(server.listener);
+	assert_int_equal(attach_call(folder_fd, ATTACH_UPDATE, "payload", 8, &err), -ECONNREFUSED);
+}
+
+static void test_limits(void **state)
+{
+	struct mvm_limits limits = MVM_LIMITS_KEEP;
+	struct mvm_error err;
+
+	(void)state;
+	assert_int_equal(mvm_update("abc", &limits, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "nothing to change"));
+	assert_int_equal(mvm_limits_set(&limits, "blk-bps", "10m", &err), 0);
+	assert_true(limits.blk_bps == 10 << 20 && limits.blk_iops == MVM_KEEP);
+	assert_int_equal(mvm_limits_set(&limits, "blk-iops", "0", &err), 0);
+	assert_int_equal(limits.blk_iops, 0);
+	assert_int_equal(mvm_limits_set(&limits, "blk-bps", "1", &err), -EINVAL);
+	assert_int_equal(limits.blk_bps, 10 << 20);
+	assert_int_equal(mvm_limits_set(&limits, "memory", "1g", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--blk-iops and --blk-bps can"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_limits),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,141 @@
+#include "lib/attach.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define ANSWER_MS  10000
+#define CONNECT_MS 5000 /* until one of those before us is done */
+#define RETRY_MS   20
+
+int attach_check(struct attach_msg *msg, size_t n)
+{
+	if (n < sizeof(msg->hdr) || msg->hdr.magic != ATTACH_MAGIC)
+		return -EPROTO;
+	if (msg->hdr.version != ATTACH_VERSION)
+		return -EPROTONOSUPPORT;
+	if (msg->hdr.len > ATTACH_PAYLOAD_MAX || n != sizeof(msg->hdr) + msg->hdr.len)
+		return -EPROTO;
+	msg->payload[msg->hdr.len] = '\0';
+	return 0;
+}
+
+/* By way of the folder's descriptor: sun_path has 108 bytes, and a folder's path may have 4096. */
+static struct sockaddr_un address(int folder_fd)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d/" ATTACH_NAME, folder_fd);
+	return addr;
+}
+
+int attach_listen(int folder_fd, int *ret_fd)
+{
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un addr = address(folder_fd);
+
+	/* The folder is closed to all others before the socket is there, whatever its own mode. */
+	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, ATTACH_CLIENTS_MAX) < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int attach_accept(int listener, int *ret_fd)
+{
+	_cleanup_fd_ int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	if (fd < 0)
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ? 0 : -errno;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || (peer.uid != geteuid() && peer.uid != 0))
+		return 0;
+	*ret_fd = take_fd(&fd);
+	return 1;
+}
+
+int attach_receive(int fd, struct attach_msg *ret_msg)
+{
+	ssize_t n = recv(fd, ret_msg, sizeof(*ret_msg), MSG_DONTWAIT);
+	int r;
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+	if (n == 0)
+		return -EPIPE;
+	r = attach_check(ret_msg, (size_t)n);
+	return r < 0 ? r : 1;
+}
+
+int attach_send(int fd, enum attach_type type, int code, const void *payload, size_t len)
+{
+	struct attach_msg msg = {
+		.hdr = { .magic = ATTACH_MAGIC,
+			 .version = ATTACH_VERSION,
+			 .type = (uint16_t)type,
+			 .len = (uint32_t)len,
+			 .code = code },
+	};
+
+	if (len > ATTACH_PAYLOAD_MAX)
+		return -E2BIG;
+	if (len)
+		memcpy(msg.payload, payload, len);
+	return send(fd, &msg, sizeof(msg.hdr) + len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+static int connect_to(int fd, int folder_fd)
+{
+	const struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
+	struct sockaddr_un addr = address(folder_fd);
+
+	for (unsigned waited = 0;; waited += RETRY_MS) {
+		if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
+			return 0;
+		if ((errno != EAGAIN && errno != EINTR) || waited >= CONNECT_MS)
+			return -errno;
+		(void)nanosleep(&pause, NULL); /* its queue is full: there is nothing to poll for */
+	}
+}
+
+int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	struct attach_msg answer;
+	int r = fd < 0 ? -errno : connect_to(fd, folder_fd);
+
+	if (r == -EAGAIN)
+		return error_set(err, EBUSY, "the VM's supervisor is busy with others: try again");
+	if (r < 0)
+		return error_set(err, -r, "the VM's supervisor cannot be reached: %s",
+				 r == -ECONNREFUSED || r == -ENOENT ? "the VM has ended" : strerror(-r));
+	r = attach_send(fd, type, 0, payload, len);
+	if (r == 0) {
+		do
+			r = poll(&ready, 1, ANSWER_MS);
+		while (r < 0 && errno == EINTR);
+		r = r > 0 ? attach_receive(fd, &answer) : -ETIMEDOUT;
+	}
+	if (r == -EPROTONOSUPPORT)
+		return error_set(err, EPROTONOSUPPORT,
+				 "the VM runs under another version of mvm: end it, or use that one");
+	if (r <= 0 || answer.hdr.type != ATTACH_ANSWER)
+		return error_set(err, r < 0 ? -r : EPROTO, "the VM's supervisor gave no answer: %s",
+				 r == -EPIPE ? "the VM has ended" : strerror(r < 0 ? -r : EPROTO));
+	if (answer.hdr.code) {
+		text_harmless((char *)answer.payload);
+		return error_set(err, answer.hdr.code < 0 ? EPROTO : answer.hdr.code, "%s", (char *)answer.payload);
+	}
+	return 0;
+}

@@ -1,0 +1,70 @@
+/*
+ * Talking to a VM that somebody else started: messages on the socket `control` in its state folder.
+ *
+ * Purpose: one SOCK_SEQPACKET datagram is one struct attach_hdr and its payload; each request is
+ *          answered by one ATTACH_ANSWER. What more verbs need (inspect, exec, stop) are further types.
+ * Trust:   the folder is its user's alone (0700), and the supervisor asks the kernel who is there:
+ *          same uid or root. Both sides check sizes all the same; a client of another build is
+ *          told so, which the version is for.
+ * Ownership: descriptors are the caller's.
+ * Layout:  native integers: both ends are the same machine.
+ * Returns: 0 or -errno unless said otherwise.
+ */
+#ifndef LIB_ATTACH_H
+#define LIB_ATTACH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mvm/mvm.h"
+
+#define ATTACH_MAGIC       0x544d564dU /* "MVMT" */
+#define ATTACH_VERSION     1U
+#define ATTACH_NAME        "control"
+#define ATTACH_PAYLOAD_MAX 1024U /* bytes */
+#define ATTACH_CLIENTS_MAX 4U /* at once; others wait in the socket's queue, as many again */
+#define ATTACH_SILENCE_NS  5000000000ULL /* a client that says nothing for so long is closed */
+
+enum attach_type {
+	ATTACH_UPDATE = 1, /* struct attach_update */
+	ATTACH_ANSWER = 128, /* code; the payload is a text, empty when code is 0 */
+};
+
+struct attach_hdr {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t type; /* enum attach_type */
+	uint32_t len; /* bytes of payload that follow */
+	int32_t code; /* of an answer: errno; else 0 */
+};
+
+struct attach_update {
+	uint64_t blk_iops, blk_bps; /* MVM_KEEP: as it is */
+};
+
+struct attach_msg {
+	struct attach_hdr hdr;
+	uint8_t payload[ATTACH_PAYLOAD_MAX + 1]; /* received ones end with a NUL behind */
+};
+
+_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 16, "layout");
+
+/* Checks a datagram of `n` bytes in *msg. 0, -EPROTO, -EPROTONOSUPPORT: of another version. */
+int attach_check(struct attach_msg *msg, size_t n);
+
+/* Makes the socket in the folder, however long the folder's path is. */
+int attach_listen(int folder_fd, int *ret_fd);
+
+/* 1 and a client that may speak, 0 none or one that may not (closed), -errno. */
+int attach_accept(int listener, int *ret_fd);
+
+/* 1 and a message, 0 none yet, -EPIPE gone, or as attach_check(). Never waits. */
+int attach_receive(int fd, struct attach_msg *ret_msg);
+
+/* Never waits: who does not read its answers misses them. */
+int attach_send(int fd, enum attach_type type, int code, const void *payload, size_t len);
+
+/* A client's whole call: connects, sends, waits for the answer. 0, or what the supervisor said, in err. */
+int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err);
+
+#endif

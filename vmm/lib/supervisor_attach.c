@@ -1,0 +1,155 @@
+/* Other processes of the same user's that want something of this VM (attach.h). */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/supervisor.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+void supervisor_attach_init(struct supervisor *s)
+{
+	s->attach_listener = -1;
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		s->clients[i].fd = -1;
+}
+
+int supervisor_attach_open(struct supervisor *s, struct mvm_error *err)
+{
+	int r = attach_listen(s->state.fd, &s->attach_listener);
+
+	return r < 0 ? error_set(err, -r, "%s: the VM's control socket cannot be made: %s", s->state.id, strerror(-r))
+		     : 0;
+}
+
+static void drop(struct supervisor *s, unsigned i)
+{
+	cleanup_fd(&s->clients[i].fd);
+	s->clients[i].fd = -1;
+}
+
+void supervisor_attach_close(struct supervisor *s)
+{
+	cleanup_fd(&s->attach_listener);
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		drop(s, i);
+	s->attach_listener = -1;
+}
+
+/* ---- requests: 0 or -errno, with the text of the answer ---- */
+
+static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_text, size_t size)
+{
+	struct control_msg limits = { .type = CONTROL_LIMITS, .port = CONTROL_ALL_DISKS };
+	struct attach_update wanted;
+
+	if (msg->hdr.len != sizeof(wanted))
+		return -EPROTO;
+	memcpy(&wanted, msg->payload, sizeof(wanted));
+	if (wanted.blk_iops != MVM_KEEP) {
+		if (wanted.blk_iops > VMM_IOPS_MAX)
+			return -ERANGE;
+		limits.code |= CONTROL_LIMITS_IOPS;
+		limits.id = (uint32_t)wanted.blk_iops;
+	}
+	if (wanted.blk_bps != MVM_KEEP) {
+		if (wanted.blk_bps > VMM_BPS_MAX || (wanted.blk_bps && wanted.blk_bps < VMM_BPS_MIN))
+			return -ERANGE;
+		limits.code |= CONTROL_LIMITS_BPS;
+		limits.arg = wanted.blk_bps;
+	}
+	if (s->phase >= PHASE_STOP || s->vmm_control < 0) {
+		(void)snprintf(ret_text, size, "the VM is ending");
+		return -ESHUTDOWN;
+	}
+	if (send(s->vmm_control, &limits, sizeof(limits), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return -errno; /* EAGAIN: changed faster than the VMM reads */
+	if (limits.code & CONTROL_LIMITS_IOPS)
+		s->spec->blk_iops = wanted.blk_iops;
+	if (limits.code & CONTROL_LIMITS_BPS)
+		s->spec->blk_bps = wanted.blk_bps;
+	supervisor_log(s, MVM_LOG_INFO, "disks: limits changed: %llu operations and %llu bytes a second (0: any)",
+		       (unsigned long long)s->spec->blk_iops, (unsigned long long)s->spec->blk_bps);
+	return 0;
+}
+
+static void answer(struct supervisor *s, int fd, const struct attach_msg *msg)
+{
+	char text[256] = "";
+	int r = -ENOTSUP;
+
+	if (msg->hdr.type == ATTACH_UPDATE)
+		r = update(s, msg, text, sizeof(text));
+	if (r < 0 && !*text)
+		(void)snprintf(text, sizeof(text), "refused: %s", strerror(-r));
+	(void)attach_send(fd, ATTACH_ANSWER, -r, text, strlen(text)); /* one that does not read misses it */
+}
+
+static void on_client(struct supervisor *s, unsigned i, uint64_t now)
+{
+	struct attach_msg msg;
+	int r = attach_receive(s->clients[i].fd, &msg);
+
+	if (r > 0) {
+		s->clients[i].deadline_ns = now + ATTACH_SILENCE_NS;
+		answer(s, s->clients[i].fd, &msg);
+	} else if (r < 0) {
+		if (r == -EPROTONOSUPPORT) /* in our version, from which the client learns the same */
+			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, EPROTONOSUPPORT, NULL, 0);
+		drop(s, i);
+	}
+}
+
+/* ---- the loop's side ---- */
+
+static int free_slot(const struct supervisor *s)
+{
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		if (s->clients[i].fd < 0)
+			return (int)i;
+	return -1;
+}
+
+void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 + ATTACH_CLIENTS_MAX])
+{
+	fds[0] = (struct pollfd){ .fd = free_slot(s) < 0 ? -1 : s->attach_listener, .events = POLLIN };
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		fds[1 + i] = (struct pollfd){ .fd = s->clients[i].fd, .events = POLLIN };
+}
+
+void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now)
+{
+	int slot, fd, r;
+
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
+		if (s->clients[i].fd >= 0 && s->clients[i].fd == fds[1 + i].fd && fds[1 + i].revents)
+			on_client(s, i, now);
+		if (s->clients[i].fd >= 0 && now >= s->clients[i].deadline_ns)
+			drop(s, i);
+	}
+	slot = free_slot(s);
+	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
+		return;
+	r = attach_accept(s->attach_listener, &fd);
+	if (r > 0) {
+		s->clients[slot].fd = fd;
+		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
+	} else if (r < 0) {
+		/* EMFILE and its like would come again at once: no one else is let in, rather than spinning. */
+		supervisor_log(s, MVM_LOG_WARNING, "control socket: closed: %s", strerror(-r));
+		(void)close(s->attach_listener);
+		s->attach_listener = -1;
+	}
+}
+
+uint64_t supervisor_attach_deadline(const struct supervisor *s)
+{
+	uint64_t first = UINT64_MAX;
+
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		if (s->clients[i].fd >= 0 && s->clients[i].deadline_ns < first)
+			first = s->clients[i].deadline_ns;
+	return first;
+}

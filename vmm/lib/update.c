@@ -1,0 +1,51 @@
+/* Changing a VM that runs: the caller's side; see mvm.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "lib/attach.h"
+#include "lib/spec.h"
+#include "lib/state_dir.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *value, struct mvm_error *err)
+{
+	struct mvm_spec *spec;
+	uint64_t *field = NULL;
+	int r;
+
+	if (!strcmp(name, "blk-iops"))
+		field = &limits->blk_iops;
+	else if (!strcmp(name, "blk-bps"))
+		field = &limits->blk_bps;
+	if (!field)
+		return error_set(err, EINVAL,
+				 "--%.60s: cannot be changed while a VM runs: --blk-iops and --blk-bps can", name);
+	r = mvm_spec_new(&spec);
+	if (r < 0)
+		return error_set(err, -r, "--%s: out of memory", name);
+	r = mvm_spec_set(spec, name, value, err);
+	if (r == 0)
+		*field = field == &limits->blk_iops ? spec->blk_iops : spec->blk_bps;
+	mvm_spec_free(spec);
+	return r;
+}
+
+int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error *err)
+{
+	const struct attach_update update = { .blk_iops = limits->blk_iops, .blk_bps = limits->blk_bps };
+	_cleanup_fd_ int folder = -1;
+	char parent[PATH_MAX], found[MVM_ID_LEN + 1];
+	struct mvm_error why;
+	int r;
+
+	if (limits->blk_iops == MVM_KEEP && limits->blk_bps == MVM_KEEP)
+		return error_set(err, EINVAL, "nothing to change: give --blk-iops, --blk-bps or both");
+	r = state_dir_parent(parent, err);
+	if (r == 0)
+		r = state_dir_find(parent, id, found, &folder, err);
+	if (r < 0)
+		return r;
+	r = attach_call(folder, ATTACH_UPDATE, &update, sizeof(update), &why);
+	return r < 0 ? error_set(err, -r, "%s: %s", found, why.text) : 0;
+}
