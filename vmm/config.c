@@ -29,6 +29,8 @@ static int check_files(const struct vmm_config *config)
 		return bad("kvm_fd");
 	if (config->flags & VMM_CONFIG_CONSOLE ? !fd_ok(config->console_fd) : config->console_fd != -1)
 		return bad("console_fd");
+	if (config->console_rate > VMM_CONSOLE_RATE_MAX || (config->console_rate && config->console_fd < 0))
+		return bad("console_rate");
 	if (!fd_ok(config->kernel_fd))
 		return bad("kernel_fd");
 	if (config->kernel_size == 0 || config->kernel_size > config->mem_bytes)

@@ -201,7 +201,7 @@ static unsigned count_devices(const struct vmm_config *config)
 static int make_system_devices(struct vm *vm)
 {
 	struct irq_line irq = { .raise = arch_irq_raise, .arg = vm, .pin = ARCH_SERIAL_PIN };
-	int err = serial_new(vm->config->console_fd, irq, vm->loop, &vm->serial);
+	int err = serial_new(vm->config->console_fd, vm->config->console_rate, irq, vm->loop, &vm->serial);
 
 	if (!err)
 		err = bus_add(&vm->bus, arch_serial_base, ARCH_DEVICE_SIZE, &serial_bus_ops, vm->serial);

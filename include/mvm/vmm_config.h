@@ -37,6 +37,9 @@ enum vmm_fd {
 #define VMM_BPS_MIN  4096U
 #define VMM_BPS_MAX  (1ULL << 40)
 
+#define VMM_CONSOLE_RATE     (4U << 20) /* bytes a second: more than a UART that exits for each byte brings */
+#define VMM_CONSOLE_RATE_MAX (1U << 30)
+
 enum vmm_config_flags {
 	VMM_CONFIG_RNG = 1U << 0, /* attach virtio-rng */
 	VMM_CONFIG_VSOCK = 1U << 1, /* attach virtio-vsock */
@@ -80,11 +83,12 @@ struct vmm_config {
 	uint32_t ndisks;
 	struct vmm_initrd initrds[VMM_INITRDS_MAX];
 	struct vmm_disk disks[VMM_DISKS_MAX];
+	uint64_t console_rate; /* bytes a second that reach console_fd; 0: VMM_CONSOLE_RATE */
 	char cmdline[VMM_CMDLINE_MAX]; /* NUL-terminated */
 };
 
 _Static_assert(sizeof(struct vmm_disk) == 56, "layout");
 _Static_assert(sizeof(struct vmm_initrd) == 16, "layout");
-_Static_assert(sizeof(struct vmm_config) == 64 + 2 * 16 + 16 * 56 + 2048, "layout");
+_Static_assert(sizeof(struct vmm_config) == 72 + 2 * 16 + 16 * 56 + 2048, "layout");
 
 #endif

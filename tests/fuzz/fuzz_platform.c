@@ -39,7 +39,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	/* The VM's descriptor is /dev/null: an MSI ends as ENOTTY there, which ioapic_raise() allows for. */
 	if (null_fd < 0 || loop_new(&loop) < 0 || ioapic_new(null_fd, 8, unmasked, NULL, &ioapic) < 0 ||
-	    serial_new(null_fd, irq, loop, &serial) < 0 ||
+	    serial_new(null_fd, 0, irq, loop, &serial) < 0 ||
 	    bus_add(&bus, X86_SERIAL, 0x1000, &serial_bus_ops, serial) < 0 ||
 	    bus_add(&bus, X86_IOAPIC, 0x1000, &ioapic_bus_ops, ioapic) < 0)
 		abort();

@@ -52,7 +52,10 @@ static void test_bytes_and_debt(void **state)
 	assert_int_equal(ratelimit_take(&limit, 1, 2 * S), 6 * S + S / 1000);
 	assert_int_equal(ratelimit_take(&limit, 0, 2 * S), 0); /* not even of a bucket in debt */
 	assert_int_equal(ratelimit_take(&limit, 1, 6 * S + S / 1000), 0);
+	assert_int_equal(ratelimit_available(&limit.bytes, 7 * S), 999);
 	ratelimit_charge(&limit, 1000, 10 * S);
+	assert_int_equal(ratelimit_available(&limit.bytes, 10 * S), 0);
+	assert_int_equal(ratelimit_available(&limit.bytes, 10 * S + S / 4), 250);
 	assert_int_equal(ratelimit_take(&limit, 500, 10 * S), 10 * S + S / 2);
 }
 

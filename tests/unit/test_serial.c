@@ -45,7 +45,7 @@ static int setup(void **state)
 	interrupts = 0;
 	f.fd = memfd_create("console", MFD_CLOEXEC);
 	assert_int_equal(loop_new(&f.loop), 0);
-	assert_int_equal(serial_new(f.fd, (struct irq_line){ .raise = raise_irq, .pin = 1 }, f.loop, &f.serial), 0);
+	assert_int_equal(serial_new(f.fd, 0, (struct irq_line){ .raise = raise_irq, .pin = 1 }, f.loop, &f.serial), 0);
 	*state = &f;
 	return 0;
 }
@@ -163,6 +163,26 @@ static void test_life_is_bounded(void **state)
 	assert_true(total >= cap && total <= cap + 65536);
 }
 
+/* A low rate lets what fits pass, cut anywhere, and drops the rest. */
+static void test_rate(void **state)
+{
+	struct fixture *f = *state;
+	struct serial *slow;
+	off_t size;
+
+	assert_int_equal(serial_new(f->fd, 1000, (struct irq_line){ .raise = raise_irq, .pin = 1 }, f->loop, &slow), 0);
+	for (unsigned i = 0; i < 5000; i++) {
+		uint8_t byte = i % 80 ? 'x' : '\n';
+
+		serial_bus_ops.write(slow, UART_TX, &byte, 1);
+	}
+	serial_drain(slow);
+	serial_drain(slow);
+	size = lseek(f->fd, 0, SEEK_END);
+	assert_true(size >= 1000 && size < 5000); /* its burst; what time brought meanwhile is little */
+	serial_free(slow);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -171,6 +191,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_registers, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_flood_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_life_is_bounded, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_rate, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -147,6 +147,9 @@ static void test_values(void **state)
 		{ "disk", "a,id=", "1 to 20" },
 		{ "disk", "a,id=123456789012345678901", "1 to 20" },
 		{ "disk", "a,id=12345678901234567890", NULL },
+		{ "console-rate", "1k", NULL },
+		{ "console-rate", "0", "give 1" },
+		{ "console-rate", "2g", "give 1" },
 		{ "blk-iops", "1", NULL },
 		{ "blk-iops", "0", NULL },
 		{ "blk-iops", "1000000000", NULL },
@@ -311,6 +314,9 @@ static void test_check(void **state)
 	assert_int_equal(mvm_spec_check(spec, &err), 0);
 	assert_int_equal(mvm_spec_set(spec, "scratch", "8m", NULL), 0);
 	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--scratch"));
+	assert_int_equal(mvm_spec_set(spec, "rw", "false", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "console-rate", "1k", NULL), 0);
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--console-rate"));
 	mvm_spec_free(spec);
 }
 
@@ -390,6 +396,7 @@ static void test_json_round_trip(void **state)
 		{ "console", "c" },
 		{ "log-level", "error" },
 		{ "receipt", "fd:9" },
+		{ "console-rate", "3k" },
 		{ "blk-iops", "7" },
 		{ "blk-bps", "5m" },
 		{ "allow-port", "5=tcp:name:80" },

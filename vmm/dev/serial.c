@@ -9,10 +9,11 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "mvm/vmm_config.h"
+#include "virtio/ratelimit.h"
 
 #define RING_SIZE   (64U << 10)
 #define TAIL_SIZE   (8U << 10)
-#define RATE_BYTES  (4U << 20) /* bytes per second that reach the console descriptor; also the burst */
 #define TOTAL_BYTES (64U << 20) /* bytes of a VM's life that reach it: the file is on somebody's disk */
 #define LINE_BYTES  240U
 #define CHUNK_SIZE  4096U
@@ -27,7 +28,7 @@ struct serial {
 	bool posted; /* a drain is on its way to the I/O thread */
 	uint32_t ring_start, ring_len;
 	uint64_t dropped, written;
-	uint64_t tokens, refilled_ns;
+	struct ratelimit limit; /* of bytes that reach the descriptor */
 	uint32_t tail_at;
 	bool tail_full;
 	uint8_t tail[TAIL_SIZE];
@@ -53,14 +54,14 @@ static void drain_locked(struct serial *s)
 
 	while (budget && s->ring_len && s->out_fd >= 0) {
 		uint32_t run = budget < CHUNK_SIZE ? budget : CHUNK_SIZE;
-		uint64_t now = now_ns();
+		uint64_t now = now_ns(), room = ratelimit_available(&s->limit.bytes, now);
 		ssize_t n;
 
-		s->tokens += (now - s->refilled_ns) / 1000 * RATE_BYTES / 1000000;
-		s->refilled_ns = now;
-		if (s->tokens > RATE_BYTES)
-			s->tokens = RATE_BYTES;
-		if (s->tokens < run || s->written > TOTAL_BYTES) {
+		if (room > TOTAL_BYTES - s->written)
+			room = TOTAL_BYTES - s->written;
+		if (run > room)
+			run = (uint32_t)room;
+		if (!run) {
 			s->dropped += s->ring_len;
 			s->ring_len = 0;
 			return;
@@ -77,7 +78,7 @@ static void drain_locked(struct serial *s)
 			s->ring_len = 0;
 			return;
 		}
-		s->tokens -= (uint64_t)n;
+		ratelimit_charge(&s->limit, (uint64_t)n, now);
 		s->written += (uint64_t)n;
 		budget -= (uint32_t)n;
 		s->ring_start = (s->ring_start + (uint32_t)n) % RING_SIZE;
@@ -225,7 +226,7 @@ static void serial_write(void *dev, uint64_t offset, const void *data, unsigned 
 
 const struct bus_ops serial_bus_ops = { .read = serial_read, .write = serial_write };
 
-int serial_new(int out_fd, struct irq_line irq, struct loop *loop, struct serial **ret_serial)
+int serial_new(int out_fd, uint64_t rate, struct irq_line irq, struct loop *loop, struct serial **ret_serial)
 {
 	struct serial *s = calloc(1, sizeof(*s)); /* the ring's pages cost nothing until they are written */
 
@@ -235,8 +236,7 @@ int serial_new(int out_fd, struct irq_line irq, struct loop *loop, struct serial
 	s->irq = irq;
 	s->loop = loop;
 	s->out_fd = out_fd;
-	s->tokens = RATE_BYTES;
-	s->refilled_ns = now_ns();
+	s->limit.bytes.rate = rate ? rate : VMM_CONSOLE_RATE;
 	s->thri_pending = true;
 	*ret_serial = s;
 	return 0;

@@ -18,8 +18,8 @@ struct serial;
 
 extern const struct bus_ops serial_bus_ops;
 
-/* out_fd -1: nothing but the last lines is kept. */
-int serial_new(int out_fd, struct irq_line irq, struct loop *loop, struct serial **ret_serial);
+/* out_fd -1: nothing but the last lines is kept. rate: bytes a second that reach it, 0: VMM_CONSOLE_RATE. */
+int serial_new(int out_fd, uint64_t rate, struct irq_line irq, struct loop *loop, struct serial **ret_serial);
 void serial_free(struct serial *serial);
 
 void serial_resend(struct serial *serial); /* its pin was unmasked */

@@ -18,17 +18,6 @@ static enum mvm_log_level take_level(const char **text)
 	return MVM_LOG_ERROR; /* not ours: an assertion's or a sanitizer's last words */
 }
 
-static void tell_dropped(uint32_t *dropped, log_reader_fn *fn, void *arg)
-{
-	char text[64];
-
-	if (!*dropped)
-		return;
-	(void)snprintf(text, sizeof(text), "vmm: %u log lines came too fast and were dropped", *dropped);
-	*dropped = 0;
-	fn(arg, MVM_LOG_WARNING, text);
-}
-
 static void emit(struct log_reader *reader, uint64_t now_ns, log_reader_fn *fn, void *arg)
 {
 	const char *text = reader->line;
@@ -50,12 +39,10 @@ static void emit(struct log_reader *reader, uint64_t now_ns, log_reader_fn *fn, 
 		reader->limits[class].last_ns = now_ns;
 	}
 	if (reader->limits[class].used >= LOG_READER_BURST) {
-		if (reader->limits[class].dropped < UINT32_MAX)
-			reader->limits[class].dropped++;
+		reader->dropped++;
 		return;
 	}
 	reader->limits[class].used++;
-	tell_dropped(&reader->limits[class].dropped, fn, arg);
 	fn(arg, level, text);
 }
 
@@ -82,10 +69,16 @@ void log_reader_feed(struct log_reader *reader, const char *bytes, size_t len, u
 
 void log_reader_finish(struct log_reader *reader, log_reader_fn *fn, void *arg)
 {
+	char text[96];
+
 	if (reader->len && !reader->cut)
 		emit(reader, UINT64_MAX / 2, fn, arg);
-	for (unsigned i = 0; i < 2; i++)
-		tell_dropped(&reader->limits[i].dropped, fn, arg);
+	if (!reader->dropped)
+		return;
+	(void)snprintf(text, sizeof(text), "vmm: %llu log lines came too fast and were dropped",
+		       (unsigned long long)reader->dropped);
+	reader->dropped = 0;
+	fn(arg, MVM_LOG_WARNING, text);
 }
 
 void log_reader_name_disk(const char *text, const char *const *paths, size_t npaths, char *ret_text, size_t size)

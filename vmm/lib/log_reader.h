@@ -25,9 +25,10 @@ struct log_reader {
 	bool cut; /* the rest of an overlong line is being skipped */
 	/* Errors have tokens of their own: a flood of warnings must not hide the reason of the end. */
 	struct {
-		uint32_t used, dropped;
+		uint32_t used;
 		uint64_t last_ns;
 	} limits[2];
+	uint64_t dropped; /* lines past the rate: told once, at the end */
 };
 
 /* Called for each whole line that is within the rate; text without level and newline. */

@@ -123,6 +123,8 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 	if (spec->rw && spec->scratch)
 		return error_set(err, EINVAL,
 				 "--scratch: excludes --rw, where the image itself is written: leave one out");
+	if (spec->console_rate && !spec->console)
+		return error_set(err, EINVAL, "--console-rate: without --console there is nothing to limit: add it");
 	if (bytes > SPEC_EXEC_MAX)
 		return error_set(err, E2BIG,
 				 "arguments and environment: %zu bytes, and at most %u are possible: pass a file",

@@ -118,6 +118,18 @@ static int check_bps(const struct spec_key *key, const char *value, struct mvm_e
 	return 0;
 }
 
+static int check_console_rate(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t bytes = 0;
+	char most[32];
+
+	(void)text_parse_size(value, &bytes);
+	if (bytes < 1 || bytes > VMM_CONSOLE_RATE_MAX)
+		return error_set(err, EINVAL, "%s: %.40s a second: give 1 to %s", LABEL(key), value,
+				 text_size(VMM_CONSOLE_RATE_MAX, most));
+	return 0;
+}
+
 static int check_receipt(const struct spec_key *key, const char *value, struct mvm_error *err)
 {
 	uint64_t fd = 0;
@@ -157,6 +169,7 @@ static const struct spec_key keys[] = {
 	{ { "cmdline", 0, false, "TEXT", "appended to the kernel's command line" }, SPEC_STRING, FIELD(cmdline), NULL },
 	{ { "initrd", 0, false, "FILE", "a cpio archive unpacked after the agent's own" }, SPEC_PATH, FIELD(initrd), check_not_empty },
 	{ { "console", 0, false, "FILE", "append what the guest kernel prints to a file" }, SPEC_PATH, FIELD(console), check_not_empty },
+	{ { "console-rate", 0, false, "SIZE", "most bytes a second that reach that file; the rest is dropped (4m)" }, SPEC_SIZE, FIELD(console_rate), check_console_rate },
 	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
 	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net" }, SPEC_LAYERS, FIELD(may_lack), NULL },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },

@@ -52,7 +52,8 @@ struct supervisor {
 	} clients[ATTACH_CLIENTS_MAX];
 
 	int vmm_pidfd, vmm_control, vmm_log, signals;
-	uint64_t control_used, control_refilled_ns; /* throttle of a flooding VMM */
+	uint64_t control_used, control_refilled_ns; /* throttle of a flooding VMM: messages */
+	uint64_t log_used, log_refilled_ns; /* … and bytes of its log */
 
 	enum supervisor_phase phase;
 	uint64_t run_deadline, boot_deadline, phase_deadline; /* ns, UINT64_MAX: none */

@@ -19,6 +19,8 @@
 #define CONTROL_BURST  256U /* messages at once; a guest that dials like mad makes them */
 #define CONTROL_RATE   1000U /* messages a second after that */
 #define LAST_LOG_READS 64U
+#define LOG_BURST      65536U /* bytes of log at once: a pipe full */
+#define LOG_RATE       262144U /* bytes a second after that; what is not read fills the VMM's pipe, and no more */
 
 enum slot {
 	SLOT_SESSION,
@@ -42,6 +44,18 @@ static unsigned control_tokens(struct supervisor *s, uint64_t now)
 		s->control_refilled_ns = now;
 	}
 	return s->control_used >= CONTROL_BURST ? 0 : (unsigned)(CONTROL_BURST - s->control_used);
+}
+
+/* The same for the bytes of its log: reading and cutting what a flood brings is work, too. */
+static bool log_allowed(struct supervisor *s, uint64_t now)
+{
+	uint64_t refill = (now - s->log_refilled_ns) / (NS_PER_S / LOG_RATE);
+
+	if (refill) {
+		s->log_used = refill >= s->log_used ? 0 : s->log_used - refill;
+		s->log_refilled_ns = now;
+	}
+	return s->log_used < LOG_BURST;
 }
 
 static void on_deadlines(struct supervisor *s, uint64_t now)
@@ -136,14 +150,14 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 	return next > 3600000 ? 3600000 : (int)next;
 }
 
-static void prepare(const struct supervisor *s, bool throttled, struct pollfd fds[SLOTS])
+static void prepare(const struct supervisor *s, bool throttled, bool log, struct pollfd fds[SLOTS])
 {
 	fds[SLOT_SESSION] = (struct pollfd){ .fd = s->session, .events = POLLIN };
 	fds[SLOT_CONTROL] = (struct pollfd){ .fd = throttled ? -1 : s->vmm_control, .events = POLLIN };
 	fds[SLOT_AGENT] = (struct pollfd){ .fd = s->agent.fd, .events = POLLIN };
 	if (s->agent.out_pos < s->agent.out.len)
 		fds[SLOT_AGENT].events |= POLLOUT;
-	fds[SLOT_LOG] = (struct pollfd){ .fd = s->vmm_log, .events = POLLIN };
+	fds[SLOT_LOG] = (struct pollfd){ .fd = log ? s->vmm_log : -1, .events = POLLIN };
 	fds[SLOT_PROCESS] = (struct pollfd){ .fd = s->vmm_pidfd, .events = POLLIN };
 	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
 	broker_prepare(&s->broker, fds + SLOT_DIALS);
@@ -175,10 +189,11 @@ void supervisor_loop(struct supervisor *s)
 	while (s->phase != PHASE_OVER) {
 		uint64_t now = text_now_ns();
 		unsigned tokens = control_tokens(s, now);
+		bool log = log_allowed(s, now);
 		int n;
 
-		prepare(s, !tokens, fds);
-		n = poll(fds, SLOTS, wait_time(s, now, !tokens));
+		prepare(s, !tokens, log, fds);
+		n = poll(fds, SLOTS, wait_time(s, now, !tokens || !log));
 		if (n < 0 && errno != EINTR) {
 			supervisor_vmm_broke(s,
 					     strerror(errno)); /* ENOMEM; on_process() is reached by waiting itself */

@@ -350,6 +350,7 @@ void supervisor_on_log(struct supervisor *s)
 	ssize_t n = read(s->vmm_log, bytes, sizeof(bytes));
 
 	if (n > 0) {
+		s->log_used += (uint64_t)n;
 		log_reader_feed(&s->log_reader, bytes, (size_t)n, text_now_ns(), on_log_line, s);
 	} else if (n == 0 || errno != EAGAIN) {
 		log_reader_finish(&s->log_reader, on_log_line, s);

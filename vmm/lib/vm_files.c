@@ -223,6 +223,7 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 	if (files->console >= 0) {
 		config->console_fd = hand_over(handover, files->console);
 		config->flags |= VMM_CONFIG_CONSOLE;
+		config->console_rate = spec->console_rate;
 	}
 	describe_initrd(config, handover, &files->agent);
 	if (files->initrd.fd >= 0)

@@ -64,6 +64,15 @@ uint64_t ratelimit_take(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns
 	return 0;
 }
 
+uint64_t ratelimit_available(const struct ratelimit_bucket *bucket, uint64_t now_ns)
+{
+	uint64_t missing = full_at(bucket, now_ns) - now_ns;
+
+	if (missing >= RATELIMIT_BURST_NS)
+		return 0;
+	return (uint64_t)((unsigned __int128)(RATELIMIT_BURST_NS - missing) * bucket->rate / 1000000000U);
+}
+
 void ratelimit_charge(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns)
 {
 	take(&limit->bytes, bytes, now_ns);

@@ -1,5 +1,5 @@
 /*
- * Token buckets: how many operations and bytes a second a device may do.
+ * Token buckets: how many operations and bytes a second a device may do (disks; the console, of bytes alone).
  *
  * Purpose: two buckets, for operations and for bytes, refilled continuously and full at first; each holds
  *          one second's worth. A request passes when both hold what it costs, and takes it. One that
@@ -37,6 +37,9 @@ void ratelimit_set(struct ratelimit_bucket *bucket, uint64_t rate, uint64_t now_
 
 /* 0: taken from both, go on. Else nothing is taken: ask again at the time returned. */
 uint64_t ratelimit_take(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns);
+
+/* What the bucket holds now; rate not 0. */
+uint64_t ratelimit_available(const struct ratelimit_bucket *bucket, uint64_t now_ns);
 
 /* Bytes that turn out only afterwards: taken without asking, as debt if need be. */
 void ratelimit_charge(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns);

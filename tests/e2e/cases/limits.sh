@@ -1,4 +1,4 @@
-# Rates of disks: what passes is bounded by burst + rate * time, whatever the guest does.
+# Rates of disks and of the console: what passes is bounded by burst + rate * time, whatever the guest does.
 
 # Reads the second disk in the guest, and prints bytes, requests and hundredths of a second that it took.
 reader='
@@ -56,7 +56,19 @@ test_update() {
 	[ "$bytes" -le $(((100 << 20) * (time + 100 + 10) / 100)) ] || die "$bytes bytes in $time/100 s"
 }
 
+test_console_rate() {
+	local before size took
+	before=${EPOCHREALTIME/./}
+	expect 0 run --console console.log --console-rate 1k -- true
+	took=$(((${EPOCHREALTIME/./} - before) / 1000000 + 1))
+	size=$(stat -c %s console.log)
+	[ "$size" -ge 1000 ] || die "only $size bytes of console"
+	[ "$size" -le $((1024 * (took + 1))) ] || die "$size bytes of console in $took s"
+	equal "$(grep -c 'console: .* bytes were dropped' stderr)" 1
+}
+
 test_refused_limits() {
+	refused console-rate "--console" -- run --console-rate 1k -- true
 	refused blk-bps "no limit" -- run --blk-bps 1 -- true
 	refused blk-iops "whole number" -- run --blk-iops many -- true
 }
