@@ -63,8 +63,8 @@ static void set_limits(struct vm *vm, const struct control_msg *msg)
 
 	if (!msg->code || msg->code & ~(uint32_t)CONTROL_LIMITS_ALL ||
 	    (msg->port >= ndisks && msg->port != CONTROL_ALL_DISKS) ||
-	    (iops != BLK_LIMIT_KEEP && iops > VMM_IOPS_MAX) ||
-	    (bps != BLK_LIMIT_KEEP && (bps > VMM_BPS_MAX || (bps && bps < VMM_BPS_MIN)))) {
+	    (msg->code & CONTROL_LIMITS_IOPS && iops > VMM_IOPS_MAX) ||
+	    (msg->code & CONTROL_LIMITS_BPS && (bps > VMM_BPS_MAX || (bps && bps < VMM_BPS_MIN)))) {
 		log_error("control: limits out of bounds");
 		return;
 	}

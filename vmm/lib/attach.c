@@ -112,7 +112,7 @@ int attach_call(int folder_fd, enum attach_type type, const void *payload, size_
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct pollfd ready = { .fd = fd, .events = POLLIN };
-	struct attach_msg answer;
+	struct attach_msg answer = { 0 };
 	int r = fd < 0 ? -errno : connect_to(fd, folder_fd);
 
 	if (r == -EAGAIN)

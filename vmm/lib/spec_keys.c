@@ -101,8 +101,8 @@ static int check_iops(const struct spec_key *key, const char *value, struct mvm_
 
 	(void)text_parse_uint(value, UINT64_MAX - 1, &n);
 	if (n > VMM_IOPS_MAX)
-		return error_set(err, EINVAL, "%s: %.40s operations a second: give 1 to %u, or 0 for no limit", LABEL(key),
-				 value, VMM_IOPS_MAX);
+		return error_set(err, EINVAL, "%s: %.40s operations a second: give 1 to %u, or 0 for no limit",
+				 LABEL(key), value, VMM_IOPS_MAX);
 	return 0;
 }
 

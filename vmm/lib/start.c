@@ -32,18 +32,18 @@ static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mv
 {
 	_cleanup_free_ char *json = NULL;
 	struct mvm_spec *copy;
-	int r = mvm_spec_to_json(spec, &json, err);
+	int r;
 
-	if (r < 0 || !spec->nports) {
-		if (r == 0)
-			*ret_json = take_ptr(&json);
+	if (!spec->nports)
+		return mvm_spec_to_json(spec, ret_json, err);
+	r = mvm_spec_to_json(spec, &json, err);
+	if (r < 0)
 		return r;
-	}
 	r = mvm_spec_from_json(json, strlen(json), &copy, err);
 	if (r < 0)
 		return r;
 	r = spec_ports_resolve(copy, err);
-	if (r == 0)
+	if (r >= 0)
 		r = mvm_spec_to_json(copy, ret_json, err);
 	mvm_spec_free(copy);
 	return r;

@@ -126,9 +126,9 @@ static void answer_dial(struct supervisor *s, const struct broker_answer *answer
 		supervisor_log(s, MVM_LOG_WARNING, "vsock: port %u: %s: %s", answer->port, answer->channel->target,
 			       strerror(answer->error));
 	else if (answer->tell)
-		supervisor_log(s, MVM_LOG_WARNING,
-			       "vsock: the guest dialled host port %u, which it may not: --allow-port would let it",
-			       answer->port);
+		supervisor_log(
+			s, MVM_LOG_WARNING, "vsock: the guest dialled host port %u, which it may not%s", answer->port,
+			answer->port > PROTO_PORT && answer->port < PROTO_PORT_STREAM ? ": see --allow-port" : "");
 	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
 	if (send_answer(s, &msg, fd) == -EAGAIN)
 		supervisor_vmm_broke(s, "the VMM does not read its control socket");
