@@ -400,6 +400,8 @@ static unsigned copy_ranges(struct blk_disk *disk, struct blk_request *req, stru
 			req->status = VIRTIO_BLK_S_IOERR;
 			return 0;
 		}
+		if (!discarding)
+			req->zeroed += (uint64_t)count * BLK_SECTOR;
 	}
 	return n;
 }
