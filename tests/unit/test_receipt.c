@@ -51,6 +51,8 @@ static void test_contents(void **state)
 	(void)state;
 	assert_int_equal(mvm_spec_new(&spec), 0);
 	assert_int_equal(mvm_spec_set(spec, "rootfs", "a/b", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "allow-port", "5=tcp:name:80", NULL), 0);
+	spec->ports[0].addresses = strdup("10.0.0.1");
 	assert_int_equal(broker_allow(&broker, 5, "unix:/x", &addr, 1), 0);
 	broker.channels[0].opened = 3;
 	broker.refused = 7;
@@ -78,6 +80,7 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/guest/exit_value"), "9");
 	assert_string_equal(field(root, "/channels/allowed/0/port"), "5");
 	assert_string_equal(field(root, "/channels/allowed/0/target"), "unix:/x");
+	assert_string_equal(field(root, "/channels/allowed/0/addresses"), "10.0.0.1");
 	assert_string_equal(field(root, "/channels/allowed/0/opened"), "3");
 	assert_string_equal(field(root, "/channels/allowed/0/failed"), "0");
 	assert_string_equal(field(root, "/channels/refused"), "7");

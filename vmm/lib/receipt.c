@@ -83,7 +83,7 @@ static json_object *guest_object(const struct receipt *receipt)
 }
 
 /* What the guest was allowed to dial, and what it tried. */
-static json_object *channels_object(const struct broker *broker)
+static json_object *channels_object(const struct broker *broker, const struct mvm_spec *spec)
 {
 	json_object *o = json_object_new_object(), *allowed = json_object_new_array();
 
@@ -93,6 +93,8 @@ static json_object *channels_object(const struct broker *broker)
 
 		add(entry, "port", json_object_new_uint64(channel->port));
 		add_string(entry, "target", channel->target);
+		if (spec && i < spec->nports && spec->ports[i].port == channel->port && spec->ports[i].addresses)
+			add_string(entry, "addresses", spec->ports[i].addresses);
 		add(entry, "opened", json_object_new_uint64(channel->opened));
 		add(entry, "failed", json_object_new_uint64(channel->failed));
 		(void)json_object_array_add(allowed, entry);
@@ -127,7 +129,7 @@ char *receipt_text(const struct receipt *receipt)
 		add(root, "memory", json_object_new_uint64(receipt->spec->memory));
 		add(root, "vcpus", json_object_new_uint64(receipt->spec->vcpus));
 	}
-	add(root, "channels", channels_object(receipt->broker));
+	add(root, "channels", channels_object(receipt->broker, receipt->spec));
 	add(root, "times_ns", stages_object(receipt));
 	add(root, "guest", guest_object(receipt));
 	text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
