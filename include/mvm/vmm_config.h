@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define VMM_CONFIG_MAGIC   0x434d564dU /* "MVMC" */
-#define VMM_CONFIG_VERSION 2U
+#define VMM_CONFIG_VERSION 3U
 
 /* The descriptors that every VMM starts with; all others are named in struct vmm_config. */
 enum vmm_fd {
