@@ -15,7 +15,7 @@ WARN := -Wall -Wextra -Wshadow -Wconversion -Wvla -Wundef -Wformat=2 -Wcast-qual
 HARDEN := -fstack-protector-strong -fstack-clash-protection -fcf-protection=full -fno-plt
 LDHARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -Itests/unit -DMVM_PREFIX='"$(PREFIX)"'
-CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=2
+CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=3
 LDLIBS_VMM := -lfdt
 LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap
 STATIC := -static-pie
@@ -41,7 +41,7 @@ ifeq ($(VARIANT),coverage)
 SANITIZE := --coverage
 endif
 ifdef SANITIZE
-CFLAGS_ALL := $(filter-out -D_FORTIFY_SOURCE=2,$(CFLAGS_ALL)) $(SANITIZE)
+CFLAGS_ALL := $(filter-out -D_FORTIFY_SOURCE=3,$(CFLAGS_ALL)) $(SANITIZE)
 STATIC := -pie
 LDHARDEN += $(SANITIZE)
 endif

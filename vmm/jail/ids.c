@@ -1,5 +1,6 @@
 #include "jail/ids.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -82,6 +83,26 @@ int ids_take(const char *folder, uint32_t first, uint32_t count, uint32_t start,
 	}
 	*ret_ids = ids;
 	return 0;
+}
+
+void ids_reclaim(const char *folder)
+{
+	DIR *stream = opendir(folder);
+	struct dirent *entry;
+
+	if (!stream)
+		return;
+	while ((entry = readdir(stream))) {
+		_cleanup_fd_ int fd = -1;
+
+		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
+			continue;
+		fd = openat(dirfd(stream), entry->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+			(void)unlinkat(dirfd(stream), entry->d_name,
+				       0); /* locked: a taker that has it open looks again */
+	}
+	(void)closedir(stream);
 }
 
 void ids_release(struct jail_ids *ids)

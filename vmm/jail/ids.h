@@ -15,6 +15,8 @@
 #define IDS_FIRST 1900000000U
 #define IDS_COUNT 65536U
 
+#define IDS_FOLDER "/run/mvm/uids"
+
 struct jail_ids {
 	uid_t uid;
 	gid_t gid;
@@ -24,6 +26,9 @@ struct jail_ids {
 /* Takes a free uid of [first, first + count); `start` spreads the search. -EAGAIN: none is free. */
 int ids_take(const char *folder, uint32_t first, uint32_t count, uint32_t start, struct jail_ids *ret_ids,
 	     struct mvm_error *err);
+/* Forgets the uids whose supervisors died. */
+void ids_reclaim(const char *folder);
+
 void ids_release(struct jail_ids *ids);
 
 #endif

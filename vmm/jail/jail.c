@@ -140,7 +140,7 @@ int jail_prepare(const struct jail_options *options, struct jail *ret_jail, stru
 	if (r == 0 && jail.by_root) {
 		for (const char *c = options->id; *c; c++)
 			spread = spread * 31 + (unsigned char)*c;
-		r = ids_take("/run/mvm/uids", options->uid_first, options->uid_count, spread, &jail.ids, err);
+		r = ids_take(IDS_FOLDER, options->uid_first, options->uid_count, spread, &jail.ids, err);
 	}
 	if (r == 0)
 		r = prepare_cgroup(&jail, err);

@@ -11,11 +11,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "jail/cgroup.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define ENTRIES_MAX 4096
-#define NAMED_MAX   8U /* ids in an error */
+#define ENTRIES_MAX       4096
+#define CGROUPS_MAX_BYTES 16384
+#define NAMED_MAX         8U /* ids in an error */
 
 int state_dir_parent(char ret_path[PATH_MAX], struct mvm_error *err)
 {
@@ -186,6 +188,22 @@ static int delete_folder(int parent_fd, int folder_fd, const char *name)
 	return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
+/* The cgroups that its supervisor had made, a path a line. */
+static void reclaim_cgroups(int folder_fd)
+{
+	_cleanup_fd_ int fd = openat(folder_fd, STATE_CGROUPS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	char text[CGROUPS_MAX_BYTES];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	for (char *line = text, *next; (next = strchr(line, '\n')); line = next) {
+		*next++ = '\0';
+		cgroup_reclaim(line);
+	}
+}
+
 /* 1 when the folder was stale and is gone. */
 static int reclaim_one(int parent_fd, const char *name)
 {
@@ -200,6 +218,7 @@ static int reclaim_one(int parent_fd, const char *name)
 		return 0;
 	if (lock_fd >= 0 && take_lock(lock_fd) < 0)
 		return 0;
+	reclaim_cgroups(folder_fd);
 	return delete_folder(parent_fd, folder_fd, name) == 0;
 }
 
@@ -316,6 +335,7 @@ void state_dir_remove(struct state_dir *dir)
 	 */
 	if (dir->fd >= 0) {
 		(void)unlinkat(dir->fd, "state.json", 0);
+		(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
 		(void)unlinkat(dir->fd, "control", 0);
 		(void)unlinkat(dir->fd, "lock", 0);
 		if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)

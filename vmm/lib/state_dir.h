@@ -18,6 +18,8 @@
 
 #include "mvm/mvm.h"
 
+#define STATE_CGROUPS "cgroups" /* file: the cgroups to remove with the folder, a path a line */
+
 struct state_dir {
 	int parent_fd, fd, lock_fd; /* -1: none */
 	char id[MVM_ID_LEN + 1];

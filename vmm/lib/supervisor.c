@@ -220,6 +220,8 @@ static int settle(struct supervisor *s)
 		return refuse(s, &err);
 	write_state(s);
 	reclaimed = state_dir_reclaim(&s->state);
+	if (reclaimed && s->jail.by_root)
+		ids_reclaim(IDS_FOLDER);
 	if (reclaimed)
 		supervisor_log(s, MVM_LOG_INFO, "removed what %d crashed run%s left", reclaimed,
 			       reclaimed == 1 ? "" : "s");

@@ -121,6 +121,7 @@ static void on_process(struct supervisor *s)
 	s->facts.vmm_waited = true;
 	s->facts.vmm_code = info.si_code;
 	s->facts.vmm_status = info.si_status;
+	s->facts.host_oom = cgroup_oom_kills(&s->jail.cgroup) > 0;
 	/* Killed, but not by the time it had ended by itself. */
 	if (info.si_code == CLD_EXITED)
 		s->facts.killed_by_us = false;

@@ -1,6 +1,8 @@
 /* The VMM's birth, the only one: into its jail (jail/enter.c). */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -22,6 +24,19 @@ static int make_config(const struct vmm_config *config, int *ret_fd, struct mvm_
 	return 0;
 }
 
+/* Should we be killed, whoever removes our folder removes them. */
+static int write_cgroups(struct supervisor *s, struct mvm_error *err)
+{
+	char text[CGROUP_HIERARCHIES * (PATH_MAX + 1) + 1];
+	size_t at = 0;
+
+	if (s->jail.cgroup.n == 0)
+		return 0;
+	for (unsigned i = 0; i < s->jail.cgroup.n; i++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s\n", s->jail.cgroup.paths[i]);
+	return state_dir_write(&s->state, STATE_CGROUPS, text, err);
+}
+
 /* What the jail is to allow of this VM. */
 static int make_jail(struct supervisor *s, const struct vmm_config *config, struct mvm_error *err)
 {
@@ -40,7 +55,8 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 	options.uid_first = conf.uid_first;
 	options.uid_count = conf.uid_count;
 	vm_files_written(&s->files, s->spec, &options.file_size_max, &options.block_device);
-	return jail_prepare(&options, &s->jail, err);
+	r = jail_prepare(&options, &s->jail, err);
+	return r < 0 ? r : write_cgroups(s, err);
 }
 
 int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,

@@ -90,6 +90,9 @@ static bool decide_process(const struct verdict_facts *f, struct verdict *v)
 	if (f->vmm_status == SIGSYS)
 		decide(v, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0,
 		       "the VMM was killed for a system call that its filter forbids (SIGSYS)");
+	else if (f->vmm_status == SIGKILL && f->host_oom)
+		decide(v, VERDICT_HOST_OOM, VERDICT_FROM_HOST, 0,
+		       "the VM took more of the host's memory than its cgroup allows, and was killed");
 	else if (f->vmm_status == SIGKILL)
 		decide(v, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0,
 		       "the VMM was killed from outside (SIGKILL): most often the host's out-of-memory killer, which "

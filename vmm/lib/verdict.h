@@ -57,6 +57,7 @@ struct verdict_facts {
 	bool vmm_waited;
 	int vmm_code, vmm_status; /* siginfo's si_code (CLD_*) and si_status */
 	bool killed_by_us; /* with SIGKILL */
+	bool host_oom; /* the kernel's out-of-memory killer struck in its cgroup */
 
 	/* the VMM's word */
 	bool vmm_ended;

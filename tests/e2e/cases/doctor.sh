@@ -129,6 +129,6 @@ test_parts() {
 	expect 1 copy/bin/mvm doctor
 	says mvm-vmm problem "no known version"
 	says vmlinux problem "no Linux kernel"
-	says agent.cpio problem "agent.cpio: not used" "; remedy: "
+	says agent.cpio problem "agent.cpio: others may write to it" "; remedy: "
 	says mvm-supervisor ok
 }

@@ -1,0 +1,235 @@
+/* jail: the table's promises, layers, the host's settings, uids; the jail itself is proved by tests/escape. */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "jail/ids.h"
+#include "jail/layers.h"
+#include "jail/seccomp.h"
+#include "jail/seccomp_table.h"
+#include "lib/host_conf.h"
+
+/* ---- the table ---- */
+
+static unsigned calls_of(enum jail_filter kind, unsigned needs)
+{
+	const struct jail_rule *rule;
+	int seen[128], n = 0;
+
+	for (size_t i = 0; (rule = jail_rule_at(i)); i++) {
+		bool known = false;
+
+		if (!(rule->threads & (1U << kind)) || (rule->needs && !(rule->needs & needs)))
+			continue;
+		for (int k = 0; k < n; k++)
+			known |= seen[k] == rule->call;
+		if (!known)
+			seen[n++] = rule->call;
+	}
+	return (unsigned)n;
+}
+
+static void test_table(void **state)
+{
+	static const int never[] = { SYS_open,           SYS_openat,
+				     SYS_execve,         SYS_execveat,
+				     SYS_fork,           SYS_vfork,
+				     SYS_clone3,         SYS_ptrace,
+				     SYS_kill,           SYS_socket,
+				     SYS_connect,        SYS_bind,
+				     SYS_sendmsg,        SYS_sendto,
+				     SYS_mount,          SYS_unshare,
+				     SYS_setns,          SYS_bpf,
+				     SYS_io_uring_setup, SYS_userfaultfd,
+				     SYS_keyctl,         SYS_perf_event_open,
+				     SYS_memfd_create,   SYS_process_vm_writev,
+				     SYS_pidfd_getfd,    SYS_setuid };
+	const struct jail_rule *rule;
+
+	(void)state;
+	/* What the project promises: README, "How safe". */
+	assert_true(calls_of(JAIL_FILTER_VCPU, ~0U) <= 6);
+	assert_true(calls_of(JAIL_FILTER_IO, ~0U) <= 24);
+	for (size_t i = 0; (rule = jail_rule_at(i)); i++) {
+		assert_true(rule->why && *rule->why && rule->name);
+		for (size_t k = 0; k < sizeof(never) / sizeof(never[0]); k++)
+			assert_int_not_equal(rule->call, never[k]);
+		/* Nothing is executable; every ioctl is named. */
+		if (rule->call == SYS_mmap || rule->call == SYS_mprotect)
+			assert_true(rule->conditions[0].test == TEST_MASKED && rule->conditions[0].arg == 2 &&
+				    rule->conditions[0].mask == PROT_EXEC && rule->conditions[0].value == 0);
+		if (rule->call == SYS_ioctl || rule->call == SYS_fcntl || rule->call == SYS_futex ||
+		    rule->call == SYS_prctl || rule->call == SYS_clone)
+			assert_int_equal(rule->conditions[0].test, TEST_MASKED);
+	}
+}
+
+static void test_papers(void **state)
+{
+	struct jail_papers_options all = { .needs = ~0U, .flags = JAIL_LANDLOCK_FS }, none = { 0 };
+	struct jail_filters_shown shown, again, less;
+	struct jail_papers papers;
+	struct mvm_error err;
+	struct stat st;
+	int fd;
+
+	(void)state;
+	assert_int_equal(seccomp_make_papers(&all, &fd, &shown, &err), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(pread(fd, &papers, sizeof(papers), 0), sizeof(papers));
+	assert_int_equal(papers.magic, JAIL_PAPERS_MAGIC);
+	assert_int_equal(papers.size, st.st_size);
+	assert_int_equal(papers.flags, JAIL_LANDLOCK_FS);
+	for (unsigned i = 0; i < JAIL_FILTERS; i++)
+		assert_true(papers.filters[i].count > 0 && papers.filters[i].count == shown.instructions[i]);
+	assert_int_equal(fcntl(fd, F_GET_SEALS), F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
+	(void)close(fd);
+	/* The same VM, the same digest; a VM with fewer devices may do less. */
+	assert_int_equal(seccomp_make_papers(&all, &fd, &again, &err), 0);
+	(void)close(fd);
+	assert_string_equal(shown.sha256, again.sha256);
+	assert_int_equal(seccomp_make_papers(&none, &fd, &less, &err), 0);
+	(void)close(fd);
+	assert_true(less.calls[JAIL_FILTER_IO] < shown.calls[JAIL_FILTER_IO]);
+	assert_string_not_equal(shown.sha256, less.sha256);
+}
+
+/* ---- layers, settings ---- */
+
+static void test_layers(void **state)
+{
+	struct mvm_error err;
+	unsigned layers = 0;
+
+	(void)state;
+	assert_int_equal(jail_layers_parse("x", "cgroup", &layers, &err), 0);
+	assert_int_equal(layers, JAIL_LAYER_CGROUP);
+	assert_int_equal(jail_layers_parse("x", "landlock-net,cgroup,landlock", &layers, &err), 0);
+	assert_int_equal(layers, JAIL_LAYER_CGROUP | JAIL_LAYER_LANDLOCK | JAIL_LAYER_LANDLOCK_NET);
+	static const char *const bad[] = { "", ",", "cgroup,", "seccomp", "Cgroup", "cgroup landlock", "landlock-" };
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		assert_int_equal(jail_layers_parse("x", bad[i], &layers, &err), -EINVAL);
+}
+
+static void test_host_conf(void **state)
+{
+	static const struct {
+		const char *text, *says; /* says NULL: fine */
+		unsigned may_lack;
+		uint32_t first, count;
+	} cases[] = {
+		{ "", NULL, 0, IDS_FIRST, IDS_COUNT },
+		{ "# nothing\n\n  \t\n", NULL, 0, IDS_FIRST, IDS_COUNT },
+		{ "allow-missing = cgroup, # why\n", "is no layer", 0, 0, 0 },
+		{ "allow-missing=landlock-net\nuid-range = 5000-5000\n", NULL, JAIL_LAYER_LANDLOCK_NET, 5000, 1 },
+		{ "  uid-range\t=\t2000-2999  # hundred\r\n", NULL, 0, 2000, 1000 },
+		{ "uid-range = 0-5\n", "uid-range", 0, 0, 0 },
+		{ "uid-range = 9-5\n", "uid-range", 0, 0, 0 },
+		{ "uid-range = 5000\n", "uid-range", 0, 0, 0 },
+		{ "uid-range = 5000-99999999999\n", "uid-range", 0, 0, 0 },
+		{ "x = y\n", "'x' is no setting", 0, 0, 0 },
+		{ "\nallow-missing\n", "line 2", 0, 0, 0 },
+	};
+	char path[] = "/tmp/mvm-conf-XXXXXX";
+	struct host_conf conf;
+	struct mvm_error err;
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(host_conf_read("/nonexistent/mvm.conf", &conf, &err), 0);
+	assert_int_equal(conf.may_lack, 0);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int r;
+
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_int_equal(pwrite(fd, cases[i].text, strlen(cases[i].text), 0), strlen(cases[i].text));
+		r = host_conf_read(path, &conf, &err);
+		if (geteuid() != 0) {
+			assert_int_equal(r, -EPERM); /* not root's */
+			continue;
+		}
+		if (cases[i].says) {
+			assert_true(r < 0);
+			if (!strstr(err.text, cases[i].says))
+				fail_msg("case %zu says %s", i, err.text);
+			continue;
+		}
+		assert_int_equal(r, 0);
+		assert_int_equal(conf.may_lack, cases[i].may_lack);
+		assert_int_equal(conf.uid_first, cases[i].first);
+		assert_int_equal(conf.uid_count, cases[i].count);
+	}
+	assert_int_equal(fchmod(fd, 0666), 0);
+	assert_int_equal(host_conf_read(path, &conf, &err), -EPERM);
+	(void)close(fd);
+	(void)unlink(path);
+}
+
+/* ---- uids ---- */
+
+static void test_uids(void **state)
+{
+	char folder[] = "/tmp/mvm-uids-XXXXXX", path[64], name[80];
+	struct jail_ids a, b, c;
+	struct mvm_error err;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	(void)snprintf(path, sizeof(path), "%s/uids", folder);
+	assert_int_equal(ids_take(path, 5000, 2, 7, &a, &err), 0);
+	assert_int_equal(ids_take(path, 5000, 2, 7, &b, &err), 0);
+	assert_int_equal(a.uid, 5001); /* 7 mod 2 */
+	assert_int_equal(b.uid, 5000);
+	assert_int_equal(a.gid, a.uid);
+	assert_int_equal(ids_take(path, 5000, 2, 0, &c, &err), -EAGAIN);
+	assert_non_null(strstr(err.text, "uid-range"));
+	ids_release(&a);
+	assert_int_equal(ids_take(path, 5000, 2, 0, &c, &err), 0);
+	assert_int_equal(c.uid, 5001);
+	ids_release(&c);
+	ids_release(&b);
+	ids_release(&b); /* once is enough */
+	/* What a dead supervisor left: the file, without a lock on it. */
+	assert_int_equal(ids_take(path, 5000, 2, 0, &c, &err), 0);
+	assert_int_equal(ids_take(path, 5000, 2, 0, &b, &err), 0);
+	assert_int_equal(close(b.lock) | close(b.folder), 0);
+	ids_reclaim(path);
+	(void)snprintf(name, sizeof(name), "%s/5000", path);
+	assert_int_equal(access(name, F_OK), 0); /* c lives */
+	(void)snprintf(name, sizeof(name), "%s/5001", path);
+	assert_int_equal(access(name, F_OK), -1);
+	ids_release(&c);
+	assert_int_equal(rmdir(path), 0); /* nothing is left in it */
+	/* Somebody else's link or folder. */
+	assert_int_equal(symlink("/tmp", path), 0);
+	assert_int_equal(ids_take(path, 5000, 2, 0, &c, &err), -EPERM);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkdir(path, 0700), 0);
+	assert_int_equal(chmod(path, 0777), 0);
+	assert_int_equal(ids_take(path, 5000, 2, 0, &c, &err), -EPERM);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_table),     cmocka_unit_test(test_papers), cmocka_unit_test(test_layers),
+		cmocka_unit_test(test_host_conf), cmocka_unit_test(test_uids),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
