@@ -47,7 +47,7 @@ static struct vmm_config good(void)
 	X("no vcpu", c->vcpus = 0)                                                                                     \
 	X("too many vcpus", c->vcpus = VMM_VCPUS_MAX + 1)                                                              \
 	X("kvm fd", c->kvm_fd = -1)                                                                                    \
-	X("kvm fd is a fixed one", c->kvm_fd = VMM_FD_JAIL)                                                                      \
+	X("kvm fd is a fixed one", c->kvm_fd = VMM_FD_JAIL)                                                            \
 	X("console fd without the flag", c->console_fd = 9)                                                            \
 	X("console flag without fd", c->flags |= VMM_CONFIG_CONSOLE)                                                   \
 	X("console rate without a console", c->console_rate = 1)                                                       \

@@ -5,7 +5,6 @@
 #include <linux/magic.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -145,7 +144,7 @@ static int make_v2(const char *root, char *own, const char *name, const struct c
 			return r;
 		*strrchr(own, '/') = '\0';
 		if (!own[0])
-			(void)strcpy(own, "/");
+			memcpy(own, "/", 2); /* there was a '/' and something after it */
 	}
 }
 
@@ -224,16 +223,14 @@ static int make_v1(const char *root, const char *self, const char *name, const s
 int cgroup_make(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
 		struct cgroup *ret_cgroup, struct mvm_error *err)
 {
-	_cleanup_free_ char *text = malloc(SELF_MAX_BYTES);
+	char text[SELF_MAX_BYTES] = "";
 	struct cgroup cgroup;
 	struct statfs fs;
 	char *own;
 	int r;
 
 	cgroup_init(&cgroup);
-	if (!text)
-		return error_set(err, ENOMEM, "cgroup: out of memory");
-	r = slurp(AT_FDCWD, self, text, SELF_MAX_BYTES);
+	r = slurp(AT_FDCWD, self, text, sizeof(text));
 	if (r < 0 || statfs(root, &fs) < 0)
 		return error_set(err, ENOTSUP, "cgroup: %s: no cgroups are mounted there", root);
 	cgroup.v2 = fs.f_type == CGROUP2_SUPER_MAGIC;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -37,15 +38,14 @@ void jail_init(struct jail *jail)
 static bool is_host_root(void)
 {
 	_cleanup_fd_ int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
-	unsigned inside, outside, count;
-	char text[64];
+	char text[64], *at = text;
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
 	if (geteuid() != 0 || n <= 0)
 		return false;
 	text[n] = '\0';
-	return sscanf(text, "%u %u %u", &inside, &outside, &count) == 3 && inside == 0 && outside == 0 &&
-	       count == UINT32_MAX;
+	/* Inside, outside, count: every uid as itself. */
+	return strtoul(at, &at, 10) == 0 && strtoul(at, &at, 10) == 0 && strtoul(at, &at, 10) == UINT32_MAX;
 }
 
 static unsigned needs_of(const struct jail_options *options)

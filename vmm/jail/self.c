@@ -41,7 +41,7 @@ static int map_papers(int fd)
 	if (seals < 0 || (seals & SEALS_NEEDED) != SEALS_NEEDED || fstat(fd, &st) < 0)
 		return -EINVAL;
 	if (st.st_size < (off_t)sizeof(*papers) ||
-	    st.st_size > (off_t)(sizeof(*papers) + JAIL_FILTERS * JAIL_FILTER_MAX * sizeof(struct sock_filter)))
+	    st.st_size > (off_t)(sizeof(*papers) + sizeof(struct sock_filter) * JAIL_FILTER_MAX * JAIL_FILTERS))
 		return -EINVAL;
 	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (map == MAP_FAILED)

@@ -14,18 +14,12 @@
 #include "mvm/version.h"
 
 static const char *const stage_names[STAGES] = {
-	[STAGE_COMMAND] = "command",
-	[STAGE_SUPERVISOR_ASKED] = "supervisor_asked",
-	[STAGE_SUPERVISOR] = "supervisor",
-	[STAGE_OPENED] = "opened",
-	[STAGE_JAIL_MADE] = "jail_made",
-	[STAGE_VMM_SPAWNED] = "vmm_spawned",
-	[STAGE_VMM_RUNNING] = "vmm_running",
-	[STAGE_AGENT] = "agent",
-	[STAGE_STARTED] = "started",
-	[STAGE_EXITED] = "exited",
-	[STAGE_STOPPED] = "stopped",
-	[STAGE_ENDED] = "ended",
+	[STAGE_COMMAND] = "command",         [STAGE_SUPERVISOR_ASKED] = "supervisor_asked",
+	[STAGE_SUPERVISOR] = "supervisor",   [STAGE_OPENED] = "opened",
+	[STAGE_JAIL_MADE] = "jail_made",     [STAGE_VMM_SPAWNED] = "vmm_spawned",
+	[STAGE_VMM_RUNNING] = "vmm_running", [STAGE_AGENT] = "agent",
+	[STAGE_STARTED] = "started",         [STAGE_EXITED] = "exited",
+	[STAGE_STOPPED] = "stopped",         [STAGE_ENDED] = "ended",
 };
 
 static void add(json_object *o, const char *name, json_object *value)
