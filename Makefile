@@ -121,6 +121,10 @@ $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(call obj,$(UNIT_HELPERS)) $(B)/lib
 units: $(UNITS)
 .SECONDARY:
 
+# The rows of the seccomp table, for tests/escape/minimal.
+$(B)/tests/rows: $(call obj,tests/escape/rows.c) $(B)/libmvm.a
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
+
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/tests/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(call obj,$(UNIT_HELPERS)) $(B)/libvmm.a $(B)/libmvm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"

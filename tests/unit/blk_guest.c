@@ -132,14 +132,6 @@ static int fault_fallocate(void *arg, int fd, int mode, off_t offset, off_t len)
 	return err ? err : blk_host_io.fallocate(arg, fd, mode, offset, len);
 }
 
-static int fault_discard(void *arg, int fd, off_t offset, off_t len)
-{
-	int err = host_enter(&host.discards);
-
-	(void)arg, (void)fd, (void)offset, (void)len;
-	return err ? err : host.discard_error;
-}
-
 static int fault_flush(void *arg, int fd)
 {
 	int err = host_enter(&host.flushes);
@@ -152,7 +144,6 @@ const struct blk_io_ops fault_io = {
 	.readv = fault_readv,
 	.writev = fault_writev,
 	.fallocate = fault_fallocate,
-	.discard = fault_discard,
 	.flush = fault_flush,
 };
 

@@ -56,8 +56,6 @@ static unsigned needs_of(const struct jail_options *options)
 	for (unsigned i = 0; i < config->ndisks; i++)
 		if (!(config->disks[i].flags & VMM_DISK_RO))
 			needs |= NEED_DISK_RW;
-	if (options->block_device)
-		needs |= NEED_BLOCK_DEVICE;
 	if (config->flags & VMM_CONFIG_VSOCK)
 		needs |= NEED_VSOCK;
 	if (config->flags & VMM_CONFIG_RNG)

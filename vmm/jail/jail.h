@@ -28,7 +28,6 @@ struct jail_options {
 	unsigned may_lack; /* enum jail_layer */
 	uint32_t uid_first, uid_count; /* root: where the VM's uid comes from */
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
-	bool block_device; /* one of the disks written to is no regular file */
 	uint64_t file_size_max; /* bytes; the largest file written to may become so large */
 };
 

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/falloc.h>
-#include <linux/fs.h>
 #include <linux/futex.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
@@ -72,7 +71,6 @@ static const struct jail_rule rules[] = {
 	WHERE(fallocate, ON_DISK, NEED_DISK_RW, EQ32(1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
 	      "discard, write-zeroes that may unmap"),
 	WHERE(fallocate, ON_DISK, NEED_DISK_RW, EQ32(1, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE), "write-zeroes"),
-	IOCTL(BLKDISCARD, ON_DISK, NEED_BLOCK_DEVICE, "discard on a block device"),
 	FUTEX(FUTEX_WAKE_PRIVATE, ON_IO | ON_VCPU | ON_DISK, "locks between the threads"),
 	FUTEX(FUTEX_WAIT_PRIVATE, ON_IO | ON_VCPU | ON_DISK, "locks between the threads"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, ON_IO | ON_VCPU | ON_DISK,
@@ -96,6 +94,7 @@ static const struct jail_rule rules[] = {
 	CALL(munmap, ON_IO, 0, "back again"),
 
 	/* ---- ending ---- */
+	CALL(munmap, ON_IO, 0, "guest memory, stacks and pools given back"),
 	CALL(getpid, ON_IO, 0, "pthread_kill()"),
 	WHERE(tgkill, ON_IO, 0, EQ32(2, KICK), "a vCPU is kicked out of the guest"),
 	WHERE(madvise, ON_DISK, 0, EQ32(2, MADV_DONTNEED), "the stack of a thread that ends"),
@@ -105,6 +104,7 @@ static const struct jail_rule rules[] = {
 	CALL(exit_group, ON_IO, 0, "the VMM's end"),
 
 	/* ---- building the VM: gone once it runs ---- */
+	CALL(brk, ON_START, 0, "the heap; there is none at run time: pools are made before"),
 	WHERE(mmap, ON_START, 0, WITHOUT(2, PROT_EXEC), "guest memory, run pages, stacks, the config"),
 	WHERE(mprotect, ON_START, 0, WITHOUT(2, PROT_EXEC), "guard pages of stacks"),
 	WHERE(madvise, ON_START, 0, EQ32(2, MADV_DONTDUMP), "guest memory is never in a core"),

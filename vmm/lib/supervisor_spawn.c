@@ -54,7 +54,7 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 	options.may_lack |= conf.may_lack;
 	options.uid_first = conf.uid_first;
 	options.uid_count = conf.uid_count;
-	vm_files_written(&s->files, s->spec, &options.file_size_max, &options.block_device);
+	options.file_size_max = vm_files_written_max(&s->files, s->spec);
 	r = jail_prepare(&options, &s->jail, err);
 	return r < 0 ? r : write_cgroups(s, err);
 }

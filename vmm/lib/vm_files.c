@@ -241,24 +241,16 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 	return cmdline_build(files->console >= 0, files->emulated, spec->cmdline, config->cmdline, err);
 }
 
-void vm_files_written(const struct vm_files *files, const struct mvm_spec *spec, uint64_t *ret_size_max,
-		      bool *ret_block_device)
+uint64_t vm_files_written_max(const struct vm_files *files, const struct mvm_spec *spec)
 {
 	uint64_t most = spec->rw ? files->rootfs.size : 0;
-	bool block = false;
 	struct stat st;
 
 	for (unsigned i = 0; i < files->ndisks; i++)
 		if (!spec->disks[i].ro && files->disks[i].size > most)
 			most = files->disks[i].size;
-	if (spec->rw && fstat(files->rootfs.fd, &st) == 0)
-		block |= S_ISBLK(st.st_mode);
-	for (unsigned i = 0; i < files->ndisks; i++)
-		if (!spec->disks[i].ro && fstat(files->disks[i].fd, &st) == 0)
-			block |= S_ISBLK(st.st_mode);
 	if (files->console >= 0 && fstat(files->console, &st) == 0 && st.st_size >= 0 &&
 	    (uint64_t)st.st_size + CONSOLE_MAX > most)
 		most = (uint64_t)st.st_size + CONSOLE_MAX;
-	*ret_size_max = most;
-	*ret_block_device = block;
+	return most;
 }

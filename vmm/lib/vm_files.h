@@ -34,9 +34,8 @@ void vm_files_init(struct vm_files *files);
 int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mvm_error *err);
 void vm_files_close(struct vm_files *files);
 
-/* Of the files that are written to: how large the largest may become, and whether one is a block device. */
-void vm_files_written(const struct vm_files *files, const struct mvm_spec *spec, uint64_t *ret_size_max,
-		      bool *ret_block_device);
+/* How large the largest file that is written to may become, bytes. */
+uint64_t vm_files_written_max(const struct vm_files *files, const struct mvm_spec *spec);
 
 /*
  * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the first three.

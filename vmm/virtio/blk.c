@@ -483,16 +483,11 @@ static int inspect(struct blk_disk *disk, uint64_t size)
 		return -EINVAL; /* read-only in the host's open flags too, not by our word alone */
 	if (!disk->read_only && (flags & O_ACCMODE) != O_RDWR)
 		return -EINVAL;
-	if (S_ISREG(st.st_mode)) {
-		if (st.st_size < 0 || (uint64_t)st.st_size < size)
-			return -EINVAL;
-	} else if (!S_ISBLK(st.st_mode)) {
+	if (!S_ISREG(st.st_mode) || st.st_size < 0 || (uint64_t)st.st_size < size)
 		return -EINVAL;
-	}
 	err = disk->direct_fd >= 0 ? inspect_direct(disk, &st, flags) : 0;
 	if (err)
 		return err;
-	disk->block_device = S_ISBLK(st.st_mode);
 	disk->nowait = !(flags & O_DIRECT); /* without a page cache there is nothing to find in it */
 	return 0;
 }
@@ -527,7 +522,7 @@ int virtio_blk_new_io(const struct vmm_disk *disk, const struct blk_io_ops *io, 
 	blk->limit.ops.rate = disk->iops;
 	blk->limit.bytes.rate = disk->bps;
 	blk->disk.nowait = true;
-	blk->disk.can_discard = blk->disk.can_punch = blk->disk.can_zero_range = true;
+	blk->disk.can_punch = blk->disk.can_zero_range = true;
 	err = inspect(&blk->disk, disk->size);
 	if (!err)
 		err = open_kicks(blk);

@@ -41,7 +41,6 @@ struct blk_io_ops {
 	ssize_t (*readv)(void *arg, int fd, const struct iovec *iov, int niov, off_t offset, int flags);
 	ssize_t (*writev)(void *arg, int fd, const struct iovec *iov, int niov, off_t offset, int flags);
 	int (*fallocate)(void *arg, int fd, int mode, off_t offset, off_t len);
-	int (*discard)(void *arg, int fd, off_t offset, off_t len); /* block devices: BLKDISCARD */
 	int (*flush)(void *arg, int fd);
 };
 
@@ -51,13 +50,12 @@ struct blk_disk {
 	int fd;
 	int direct_fd; /* the same file with O_DIRECT, -1: none; see blk_request.c */
 	bool read_only;
-	bool block_device;
 	bool writethrough; /* the driver knows no FLUSH: a write is durable when it completes (§5.2.6.2) */
 	uint64_t sectors;
 	char id[VMM_DISK_ID_MAX];
 	atomic_bool stop; /* no further host call: whatever is being done is given up, and nobody will hear of it */
 	atomic_bool nowait; /* cached reads may be tried without blocking */
-	atomic_bool can_discard, can_punch, can_zero_range; /* until the file system says no */
+	atomic_bool can_punch, can_zero_range; /* until the file system says no */
 	/*
 	 * A flush failed: what was written before it may be gone, and the host would report success
 	 * next time, because it tells each error once and then drops the pages. So every later flush

@@ -53,14 +53,6 @@ static int host_fallocate(void *arg, int fd, int mode, off_t offset, off_t len)
 	return fallocate(fd, mode, offset, len) < 0 ? -errno : 0;
 }
 
-static int host_discard(void *arg, int fd, off_t offset, off_t len)
-{
-	uint64_t range[2] = { (uint64_t)offset, (uint64_t)len };
-
-	(void)arg;
-	return ioctl(fd, BLKDISCARD, range) < 0 ? -errno : 0;
-}
-
 static int host_flush(void *arg, int fd)
 {
 	(void)arg;
@@ -71,7 +63,6 @@ const struct blk_io_ops blk_host_io = {
 	.readv = host_readv,
 	.writev = host_writev,
 	.fallocate = host_fallocate,
-	.discard = host_discard,
 	.flush = host_flush,
 };
 
@@ -315,21 +306,9 @@ static int fallocate_if(struct blk_disk *disk, atomic_bool *can, int mode, off_t
 /* §5.2.6.2: a discard promises nothing about the sectors, so a host that cannot do it has done it. */
 static int discard(struct blk_disk *disk, off_t offset, off_t len)
 {
-	int err;
+	int err = fallocate_if(disk, &disk->can_punch, FALLOC_FL_PUNCH_HOLE, offset, len);
 
-	if (!disk->block_device) {
-		err = fallocate_if(disk, &disk->can_punch, FALLOC_FL_PUNCH_HOLE, offset, len);
-		return not_supported(err) ? 0 : err;
-	}
-	if (!atomic_load_explicit(&disk->can_discard, memory_order_relaxed))
-		return 0;
-	do {
-		err = disk->io->discard(disk->io_arg, disk->fd, offset, len);
-	} while (err == -EINTR);
-	if (!not_supported(err))
-		return err;
-	atomic_store_explicit(&disk->can_discard, false, memory_order_relaxed);
-	return 0;
+	return not_supported(err) ? 0 : err;
 }
 
 /* Writes zeroes the long way; BLK_ZEROES_SECTORS bounds it. */
