@@ -125,6 +125,9 @@ units: $(UNITS)
 $(B)/tests/rows: $(call obj,tests/escape/rows.c) $(B)/libmvm.a
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
 
+$(B)/tests/bench-jail: $(call obj,tests/bench/jail.c) $(B)/libmvm.a
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
+
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/tests/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(call obj,$(UNIT_HELPERS)) $(B)/libvmm.a $(B)/libmvm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"
@@ -155,7 +158,8 @@ coverage: ## line coverage of the module tests
 	$(Q)$(MAKE) --no-print-directory VARIANT=coverage units
 	$(Q)tools/coverage build/coverage
 bench: setup ## timings against QEMU's microvm machine in one run, as ratios
-	$(Q)$(MAKE) --no-print-directory all kernel kernel-qemu image
+	$(Q)$(MAKE) --no-print-directory all kernel kernel-qemu image $(B)/tests/bench-jail
+	$(Q)$(B)/tests/bench-jail $(B)/mvm-vmm
 	$(Q)tests/bench/run
 
 # ---- installing ------------------------------------------------------------------------------------
