@@ -17,6 +17,7 @@
 
 #include "jail/ids.h"
 #include "jail/layers.h"
+#include "jail/scope.h"
 #include "jail/seccomp.h"
 #include "jail/seccomp_table.h"
 #include "lib/host_conf.h"
@@ -224,11 +225,40 @@ static void test_uids(void **state)
 	assert_int_equal(rmdir(folder), 0);
 }
 
+/* ---- the scope asked of systemd ---- */
+
+static uint32_t u32_at(const uint8_t *bytes, size_t at)
+{
+	return (uint32_t)bytes[at] | (uint32_t)bytes[at + 1] << 8 | (uint32_t)bytes[at + 2] << 16 |
+	       (uint32_t)bytes[at + 3] << 24;
+}
+
+/* What a systemd says to it, tests/run's lab with --systemd shows; here: lengths agree, and nothing is written past a buffer. */
+static void test_scope_message(void **state)
+{
+	uint8_t bytes[1024], small[1024];
+	int len = scope_message("mvm-0123456789ab.scope", 4711, bytes, sizeof(bytes));
+	size_t fields, body;
+
+	(void)state;
+	assert_true(len > 0);
+	fields = u32_at(bytes, 12);
+	body = u32_at(bytes, 4);
+	assert_int_equal(16 + ((fields + 7) & ~(size_t)7) + body, len);
+	assert_int_equal(u32_at(bytes, (size_t)len - 8), 0); /* no auxiliary units, aligned to 8 */
+	assert_non_null(memmem(bytes, (size_t)len, "StartTransientUnit", 19));
+	for (size_t cap = 0; cap < (size_t)len; cap++) {
+		memset(small, 0xee, sizeof(small));
+		assert_int_equal(scope_message("mvm-0123456789ab.scope", 4711, small, cap), -ENOSPC);
+		assert_int_equal(small[cap], 0xee);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_table),     cmocka_unit_test(test_papers), cmocka_unit_test(test_layers),
-		cmocka_unit_test(test_host_conf), cmocka_unit_test(test_uids),
+		cmocka_unit_test(test_host_conf), cmocka_unit_test(test_uids),   cmocka_unit_test(test_scope_message),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

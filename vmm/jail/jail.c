@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "jail/landlock.h"
+#include "jail/scope.h"
 #include "jail/seccomp_table.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -100,12 +101,18 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 		.pids = jail->threads + 2,
 		.cpu_percent = jail->options.cpu_percent,
 	};
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	struct mvm_error why;
-	char name[32];
+	char name[32], scope[40];
 	int r;
 
 	(void)snprintf(name, sizeof(name), "mvm-%.16s", jail->options.id);
 	r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
+	if (r < 0 && !jail->by_root && runtime) {
+		(void)snprintf(scope, sizeof(scope), "%s.scope", name);
+		if (scope_enter(runtime, scope) == 0)
+			r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
+	}
 	if (r == 0)
 		return 0;
 	if (jail->options.cpu_percent)

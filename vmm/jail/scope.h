@@ -1,0 +1,24 @@
+/*
+ * A cgroup of one's own, asked of the user's systemd: a scope with delegation, as `systemd-run --user --scope -p Delegate=yes`
+ * makes one. For a user whose session has no group that they may write.
+ *
+ * Trust:   systemd's private socket in the user's run-time folder; its answers are bounded and only looked at for yes or no.
+ * Thread:  one.
+ */
+#ifndef JAIL_SCOPE_H
+#define JAIL_SCOPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/*
+ * Moves this process into a new scope `name` (".scope" at its end), and there into a leaf, so that the scope itself may have
+ * children. 0 or -errno: -ENOENT without a systemd of the user's, -EACCES when it refuses, -ETIMEDOUT.
+ */
+int scope_enter(const char *runtime_dir, const char *name);
+
+/* The D-Bus message that asks for it; for tests. Its length, or -ENOSPC. */
+int scope_message(const char *name, pid_t pid, uint8_t *buf, size_t cap);
+
+#endif
