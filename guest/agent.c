@@ -84,7 +84,8 @@ static void on_setup(struct agent *a, struct proto_in in)
 	memcpy(a->device, req.device, strlen(req.device) + 1); /* request_setup() bounds both */
 	memcpy(a->hostname, req.hostname, strlen(req.hostname) + 1);
 	a->rw = req.rw;
-	if (mount_root(&req, &f) < 0 || container_start(&a->container, a->epoll, req.rw, &f) < 0) {
+	if ((req.pids_max && container_limit(&a->container, req.pids_max, &f) < 0) || mount_root(&req, &f) < 0 ||
+	    container_start(&a->container, a->epoll, req.rw, &f) < 0) {
 		agent_fail(a, f.text);
 		return;
 	}

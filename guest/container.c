@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -40,7 +41,7 @@ int container_stage(struct container *c, struct failure *f)
 {
 	if (mkdir(CGROUP_ROOT, 0755) < 0 && errno != EEXIST)
 		return fail(f, errno, "mkdir %s", CGROUP_ROOT);
-	if (mount("cgroup2", CGROUP_ROOT, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL) < 0) {
+	if (mount("cgroup2", CGROUP_ROOT, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, "nsdelegate") < 0) {
 		if (errno == ENODEV)
 			return 0;
 		return fail(f, errno, "mount cgroup2");
@@ -50,6 +51,19 @@ int container_stage(struct container *c, struct failure *f)
 		return fail(f, errno, "mkdir %s", CGROUP_PATH);
 	c->cgroup_fd = openat(AT_FDCWD, CGROUP_PATH, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	return c->cgroup_fd < 0 ? fail(f, errno, "open %s", CGROUP_PATH) : 0;
+}
+
+int container_limit(struct container *c, uint32_t pids_max, struct failure *f)
+{
+	_cleanup_fd_ int fd = -1;
+	char text[16];
+
+	/* nsdelegate: the files of the group that is the root of the workload's namespace are not its to write. */
+	(void)snprintf(text, sizeof(text), "%llu", pids_max + 1ULL);
+	fd = c->cgroup_fd < 0 ? -1 : openat(c->cgroup_fd, "pids.max", O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return fail(f, errno, "pids.max: this kernel cannot limit processes");
+	return 0;
 }
 
 /* Only the kernel's reaping is wanted of pid 1; with SIGCHLD ignored not even zombies wake it. */

@@ -42,6 +42,8 @@ struct container_usage {
 void container_zero(struct container *c);
 /* Makes the cgroup; a kernel without cgroup v2 is no error. */
 int container_stage(struct container *c, struct failure *f);
+/* At most so many processes and threads, init not counted; for good: the workload sees the group from inside. */
+int container_limit(struct container *c, uint32_t pids_max, struct failure *f);
 /* Forks init into the new namespaces; mount_root() was done before. Does not wait for it. */
 int container_start(struct container *c, int epoll, bool rw, struct failure *f);
 /* Waits until init has assembled the root and makes the agent's next children its citizens. */

@@ -26,6 +26,7 @@ int request_setup(struct proto_in in, struct setup_request *ret)
 		return -EPROTO;
 	req.rw = flags & PROTO_SETUP_RW;
 	req.scratch = le64_get(wire.scratch);
+	req.pids_max = le32_get(wire.pids_max);
 	if (proto_get_str(&in, &req.device) < 0 || proto_get_str(&in, &req.fstype) < 0 ||
 	    proto_get_str(&in, &req.hostname) < 0)
 		return -EPROTO;

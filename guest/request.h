@@ -20,6 +20,7 @@
 struct setup_request {
 	bool rw;
 	uint64_t scratch; /* bytes, 0: half of memory */
+	uint32_t pids_max; /* 0: no limit */
 	const char *device; /* a name in /dev */
 	const char *fstype;
 	const char *hostname; /* may be "" */

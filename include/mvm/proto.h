@@ -23,7 +23,7 @@
 #include "mvm/endian.h"
 
 #define PROTO_MAGIC       0x414d564dU /* "MVMA" */
-#define PROTO_VERSION     1U
+#define PROTO_VERSION     2U
 #define PROTO_PORT        1U /* host port of the control session */
 #define PROTO_PORT_STREAM 0x40000000U /* first host port granted to a stream */
 #define PROTO_PAYLOAD_MAX (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
@@ -66,7 +66,7 @@ enum proto_setup_flags {
 
 struct proto_setup {
 	struct le32 flags;
-	struct le32 zero;
+	struct le32 pids_max; /* processes and threads of the workload at once; 0: no limit */
 	struct le64 scratch; /* bytes of the tmpfs above a read-only rootfs; 0: half of memory */
 	/* followed by strings: rootfs device ("vda"), fs type ("ext4"), hostname */
 };

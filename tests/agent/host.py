@@ -19,7 +19,7 @@ STARTED, FAILED, EXITED, BYE, ERROR = range(32, 37)
 NAMES = {1: "HELLO", 32: "STARTED", 33: "FAILED", 34: "EXITED", 35: "BYE", 36: "ERROR"}
 NOT_FOUND, NOT_EXECUTABLE, REFUSED = 1, 2, 3
 STATUS, SIGNALLED, OOM = 1, 2, 3
-MAGIC, VERSION = 0x414D564D, 1
+MAGIC, VERSION = 0x414D564D, 2
 STREAM = 0x40000000
 PATIENCE = 60  # seconds until a test that waits is called hung
 
@@ -46,8 +46,8 @@ def hello(magic=MAGIC, version=VERSION):
     return frame(HELLO, struct.pack("<IHH", magic, version, 0) + text("test"))
 
 
-def setup(device, fstype, hostname="guest", rw=False, scratch=0):
-    return frame(SETUP, struct.pack("<IIQ", int(rw), 0, scratch) + text(device, fstype, hostname))
+def setup(device, fstype, hostname="guest", rw=False, scratch=0, pids=0):
+    return frame(SETUP, struct.pack("<IIQ", int(rw), pids, scratch) + text(device, fstype, hostname))
 
 
 def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=7):

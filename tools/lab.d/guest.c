@@ -633,16 +633,20 @@ static void leave_cgroup(void)
 }
 
 /*
- * Holds one empty VM open for the lab's life. KVM patches the kernel's preempt-notifier calls in with the first
- * VM and out with the last; under emulation another CPU now and then executes the half-patched instruction, and
- * the lab dies of "Oops: int3". With a VM that stays the patching happens once, before anything runs.
+ * Holds one VM with one vCPU open for the lab's life. KVM patches the kernel's code with the first VM and the last
+ * (preempt notifiers), and with the first and last vCPU whose local APIC is off, as each one's is at first; under emulation
+ * another CPU now and then executes the half-patched instruction, and the lab dies of it. With a vCPU that stays,
+ * and never runs, the patching happens once, before anything else does.
  */
 static void hold_a_vm(void)
 {
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
 	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0UL);
 
-	if (kvm >= 0)
-		(void)ioctl(kvm, KVM_CREATE_VM, 0UL); /* both stay open; a lab without KVM has said so already */
+	/* All stay open; a lab without KVM has said so already. */
+	if (vm >= 0 && ioctl(vm, KVM_ENABLE_CAP, &split) == 0)
+		(void)ioctl(vm, KVM_CREATE_VCPU, 0UL);
 }
 
 static _Noreturn void run(void)

@@ -32,9 +32,7 @@ static int add_rule(scmp_filter_ctx ctx, const struct jail_rule *rule)
 	for (unsigned i = 0; i < JAIL_CONDITIONS; i++) {
 		const struct jail_condition *c = &rule->conditions[i];
 
-		if (c->test == TEST_EQ)
-			args[n++] = (struct scmp_arg_cmp){ c->arg, SCMP_CMP_EQ, c->value, 0 };
-		else if (c->test == TEST_MASKED)
+		if (c->test == TEST_MASKED)
 			args[n++] = (struct scmp_arg_cmp){ c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value };
 	}
 	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, rule->call, n, args);

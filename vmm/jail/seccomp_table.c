@@ -14,38 +14,15 @@
 
 #include "jail_ioctls.h"
 
-#define CALL(name, threads, needs, why)                                                                                \
-	{                                                                                                              \
-		SYS_##name, threads, needs, { { 0 } }, #name, why                                                      \
-	}
-#define WHERE(name, threads, needs, c1, why)                                                                           \
-	{                                                                                                              \
-		SYS_##name, threads, needs, { c1 }, #name, why                                                         \
-	}
-#define BOTH(name, threads, needs, c1, c2, why)                                                                        \
-	{                                                                                                              \
-		SYS_##name, threads, needs, { c1, c2 }, #name, why                                                     \
-	}
-#define EQ(arg, value)                                                                                                 \
-	{                                                                                                              \
-		TEST_EQ, arg, 0, value                                                                                 \
-	}
-#define EQ32(arg, value)                                                                                               \
-	{                                                                                                              \
-		TEST_MASKED, arg, 0xffffffffU, (uint32_t)(value)                                                       \
-	} /* what the kernel reads as int */
-#define WITHOUT(arg, bits)                                                                                             \
-	{                                                                                                              \
-		TEST_MASKED, arg, bits, 0                                                                              \
-	}
-#define IOCTL(request, threads, needs, why)                                                                            \
-	{                                                                                                              \
-		SYS_ioctl, threads, needs, { EQ32(1, request) }, "ioctl " #request, why                                \
-	}
-#define FUTEX(op, threads, why)                                                                                        \
-	{                                                                                                              \
-		SYS_futex, threads, 0, { EQ32(1, op) }, "futex " #op, why                                              \
-	}
+/* clang-format off */
+#define CALL(name, threads, needs, why)         { SYS_##name, threads, needs, { { 0 } }, #name, why }
+#define WHERE(name, threads, needs, c1, why)    { SYS_##name, threads, needs, { c1 }, #name, why }
+#define BOTH(name, threads, needs, c1, c2, why) { SYS_##name, threads, needs, { c1, c2 }, #name, why }
+#define EQ32(arg, value)                        { TEST_MASKED, arg, 0xffffffffU, (uint32_t)(value) } /* what the kernel reads as int */
+#define WITHOUT(arg, bits)                      { TEST_MASKED, arg, bits, 0 }
+#define IOCTL(request, threads, needs, why)     { SYS_ioctl, threads, needs, { EQ32(1, request) }, "ioctl " #request, why }
+#define FUTEX(op, threads, why)                 { SYS_futex, threads, 0, { EQ32(1, op) }, "futex " #op, why }
+/* clang-format on */
 
 /* glibc's pthread_create(): a thread of this process and nothing else; clone3 is answered ENOSYS (seccomp.c). */
 #define THREAD_FLAGS                                                                                                   \
@@ -55,7 +32,8 @@
 /* What pthread_kill() sends: SIGRTMIN of glibc, whose own two come first. */
 #define KICK 34
 
-/* clang-format off: a row is a line. Within one call the most frequent first. */
+/* A row is a line; within one call the most frequent first. */
+/* clang-format off */
 static const struct jail_rule rules[] = {
 	/* ---- running ---- */
 	IOCTL(KVM_RUN, ON_VCPU, 0, "the guest"),
@@ -68,15 +46,13 @@ static const struct jail_rule rules[] = {
 	CALL(preadv2, ON_DISK, NEED_DISK, "reading a disk"),
 	CALL(pwritev2, ON_DISK, NEED_DISK_RW, "writing a disk"),
 	CALL(fdatasync, ON_DISK, NEED_DISK_RW, "flush"),
-	WHERE(fallocate, ON_DISK, NEED_DISK_RW, EQ32(1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
-	      "discard, write-zeroes that may unmap"),
+	WHERE(fallocate, ON_DISK, NEED_DISK_RW, EQ32(1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE), "discard, write-zeroes that may unmap"),
 	WHERE(fallocate, ON_DISK, NEED_DISK_RW, EQ32(1, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE), "write-zeroes"),
 	FUTEX(FUTEX_WAKE_PRIVATE, ON_IO | ON_VCPU | ON_DISK, "locks between the threads"),
 	FUTEX(FUTEX_WAIT_PRIVATE, ON_IO | ON_VCPU | ON_DISK, "locks between the threads"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, ON_VCPU, "a condition: a reset waits for a disk's requests"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE, ON_DISK, "a condition with a time-out: a limited disk"),
-	FUTEX(FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, ON_IO,
-	      "joining a thread: the kernel's own wake-up is not private"),
+	FUTEX(FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, ON_IO, "joining a thread: the kernel's own wake-up is not private"),
 	CALL(rt_sigreturn, ON_VCPU, 0, "back from the kick's handler"),
 	CALL(recvmsg, ON_IO, 0, "the control socket, with the descriptors that the broker grants"),
 	CALL(shutdown, ON_IO, NEED_VSOCK, "half-close of a stream"),
@@ -84,21 +60,15 @@ static const struct jail_rule rules[] = {
 	WHERE(fcntl, ON_IO, 0, EQ32(1, F_GETFL), "a stream must be non-blocking; a disk's mode must be the config's"),
 	CALL(epoll_ctl, ON_IO, 0, "streams come and go"),
 	CALL(timerfd_settime, ON_IO, 0, "the panic's grace; limits"),
-	WHERE(clock_gettime, ON_IO | ON_DISK, 0, EQ32(0, 1 /* CLOCK_MONOTONIC */),
-	      "where the host's clock source is not read in user space"),
+	WHERE(clock_gettime, ON_IO | ON_DISK, 0, EQ32(0, 1 /* CLOCK_MONOTONIC */), "where the host's clock source is not read in user space"),
 	WHERE(getrandom, ON_IO, NEED_RNG, EQ32(2, 0), "virtio-rng; the boot seed"),
-	CALL(brk, ON_IO, 0, "the heap"),
-	BOTH(mmap, ON_IO, 0, WITHOUT(2, PROT_EXEC), EQ(0, 0),
-	     "a larger piece of heap; never where something may be already"),
-	CALL(munmap, ON_IO, 0, "back again"),
 
 	/* ---- ending ---- */
 	CALL(munmap, ON_IO, 0, "guest memory, stacks and pools given back"),
 	CALL(getpid, ON_IO, 0, "pthread_kill()"),
 	WHERE(tgkill, ON_IO, 0, EQ32(2, KICK), "a vCPU is kicked out of the guest"),
 	WHERE(madvise, ON_DISK, 0, EQ32(2, MADV_DONTNEED), "the stack of a thread that ends"),
-	WHERE(rt_sigprocmask, ON_IO | ON_VCPU | ON_DISK, 0, EQ32(3, 8),
-	      "a thread that ends, or kicks another, blocks all signals"),
+	WHERE(rt_sigprocmask, ON_IO | ON_DISK, 0, EQ32(3, 8), "a thread that ends, or kicks another, blocks all signals"),
 	CALL(exit, ON_VCPU | ON_DISK, 0, "a thread's end"),
 	CALL(exit_group, ON_IO, 0, "the VMM's end"),
 
@@ -117,13 +87,11 @@ static const struct jail_rule rules[] = {
 	WHERE(rt_sigaction, ON_START, 0, EQ32(0, KICK), "the kick's handler"),
 	WHERE(rt_sigaction, ON_START, 0, EQ32(0, 33 /* glibc's SIGSETXID */), "the first pthread_create()"),
 	CALL(rt_sigprocmask, ON_START, 0, "a thread's signals"),
-	WHERE(clone, ON_START, 0, EQ32(0, THREAD_FLAGS),
-	      "threads: clone3 is answered ENOSYS, its flags are out of a filter's sight"),
+	WHERE(clone, ON_START, 0, EQ32(0, THREAD_FLAGS), "threads: clone3 is answered ENOSYS, its flags are out of a filter's sight"),
 	CALL(set_robust_list, ON_START, 0, "a thread's start"),
 	CALL(rseq, ON_START, 0, "a thread's start"),
 	WHERE(prctl, ON_START, 0, EQ32(0, PR_SET_NAME), "a thread's name"),
-	BOTH(seccomp, ON_START, 0, EQ32(0, SECCOMP_SET_MODE_FILTER), EQ32(1, 0),
-	     "the filters that come after this one"),
+	BOTH(seccomp, ON_START, 0, EQ32(0, SECCOMP_SET_MODE_FILTER), EQ32(1, 0), "the filters that come after this one"),
 	WHERE(getrandom, ON_START, 0, EQ32(2, 0), "the boot seed"),
 	IOCTL(KVM_GET_API_VERSION, ON_START, 0, "checks"),
 	IOCTL(KVM_CHECK_EXTENSION, ON_START, 0, "checks"),
@@ -136,7 +104,7 @@ static const struct jail_rule rules[] = {
 #define X(request, why) IOCTL(request, ON_START, 0, why),
 	ARCH_JAIL_IOCTLS(X)
 #undef X
-		IOCTL(KVM_GET_REGS, ON_IO, 0, "the registers of a guest that crashed"),
+	IOCTL(KVM_GET_REGS, ON_IO, 0, "the registers of a guest that crashed"),
 	IOCTL(KVM_GET_SREGS, ON_IO, 0, "the registers of a guest that crashed"),
 };
 /* clang-format on */

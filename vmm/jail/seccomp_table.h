@@ -27,7 +27,7 @@ enum jail_need { /* 0: every VM */
 		 NEED_CONSOLE = 1U << 5,
 };
 
-enum jail_test { TEST_NONE, TEST_EQ, TEST_MASKED }; /* (arg & mask) == value */
+enum jail_test { TEST_NONE, TEST_MASKED }; /* (arg & mask) == value */
 
 struct jail_condition {
 	enum jail_test test;

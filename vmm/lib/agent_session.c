@@ -32,6 +32,7 @@ static void put_hello_and_setup(struct proto_out *out, const struct agent_reques
 	struct proto_hello hello = { .magic = le32_of(PROTO_MAGIC), .version = le16_of(PROTO_VERSION) };
 	struct proto_setup setup = {
 		.flags = le32_of(request->spec->rw ? PROTO_SETUP_RW : 0),
+		.pids_max = le32_of((uint32_t)request->spec->pids_max),
 		.scratch = le64_of(request->spec->scratch),
 	};
 

@@ -59,6 +59,7 @@ struct mvm_spec {
 	uint64_t log_level; /* enum mvm_log_level */
 	uint64_t may_lack; /* enum jail_layer */
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
+	uint64_t pids_max; /* in the guest; 0: no limit */
 	uint64_t blk_iops, blk_bps; /* of each disk; 0: no limit */
 	uint64_t console_rate; /* bytes a second; 0: the VMM's own */
 	bool rw, interactive, tty;

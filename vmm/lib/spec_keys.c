@@ -130,6 +130,17 @@ static int check_console_rate(const struct spec_key *key, const char *value, str
 	return 0;
 }
 
+static int check_pids(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t n = 0;
+
+	(void)text_parse_uint(value, UINT64_MAX - 1, &n);
+	if (n < 1 || n > 4194304) /* Linux' PID_MAX_LIMIT */
+		return error_set(err, EINVAL, "%s: %.40s processes are not possible: give 1 to 4194304", LABEL(key),
+				 value);
+	return 0;
+}
+
 static int check_receipt(const struct spec_key *key, const char *value, struct mvm_error *err)
 {
 	uint64_t fd = 0;
@@ -156,6 +167,7 @@ static const struct spec_key keys[] = {
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },
 	{ { "cpus", 0, false, "N", "most of the host's CPUs that the VM may use, as 0.5 (no limit)" }, SPEC_PERCENT, FIELD(cpu_percent), NULL },
+	{ { "pids-max", 0, false, "N", "most processes and threads of the command and its children (no limit)" }, SPEC_NUMBER, FIELD(pids_max), check_pids },
 	{ { "env", 'e', true, "NAME=VALUE", "a variable of the command's environment" }, SPEC_LIST, FIELD(env), check_env },
 	{ { "env-file", 0, true, "FILE", "such variables from a file, one a line, # begins a comment" }, SPEC_LIST, FIELD(env_file), check_env },
 	{ { "workdir", 'w', false, "DIR", "working directory in the image (/)" }, SPEC_STRING, FIELD(workdir), check_workdir },

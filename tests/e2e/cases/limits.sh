@@ -72,3 +72,14 @@ test_refused_limits() {
 	refused blk-bps "no limit" -- run --blk-bps 1 -- true
 	refused blk-iops "whole number" -- run --blk-iops many -- true
 }
+
+test_pids_max() {
+	local many='i=0; while [ $i -lt 9 ]; do sleep 5 & i=$((i + 1)); done; echo all'
+	expect 0 run -- sh -c "$many"
+	equal "$out" all
+	timeout -k 5 60 "$mvm" run --rootfs "$small/small.ext4" -m 96M --pids-max 5 -- sh -c "$many" >stdout 2>stderr </dev/null
+	grep -q "can't fork" stderr || die "nine processes where five are allowed: $(cat stdout stderr)"
+	# root of the guest cannot raise it: the group's files are not its to write
+	expect 1 run --pids-max 5 -- sh -c 'echo 100 >/sys/fs/cgroup/pids.max'
+	refused --pids-max 4194304 -- run --pids-max 0 -- true
+}
