@@ -161,6 +161,7 @@ static int send_all(int fd, const char *name)
 	uint8_t text[MESSAGE_MAX + 64], message[MESSAGE_MAX];
 	char uid[16];
 	int len = scope_message(name, getpid(), message, sizeof(message)), at = 1;
+	size_t whole;
 
 	if (len < 0)
 		return len;
@@ -171,7 +172,8 @@ static int send_all(int fd, const char *name)
 		at += snprintf((char *)text + at, 4, "%02x", (unsigned)*c);
 	at += snprintf((char *)text + at, 16, "\r\nBEGIN\r\n");
 	memcpy(text + at, message, (size_t)len);
-	return send(fd, text, (size_t)(at + len), MSG_NOSIGNAL) == at + len ? 0 : -EIO;
+	whole = (size_t)at + (size_t)len;
+	return send(fd, text, whole, MSG_NOSIGNAL) == (ssize_t)whole ? 0 : -EIO;
 }
 
 /* "OK guid\r\n", then messages; the first return or error is the answer to our one call. */
