@@ -140,6 +140,57 @@ int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *valu
  */
 int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error *err);
 
+/* What is told of a VM that lives. */
+struct mvm_vm_info {
+	const char *id, *folder; /* of its state */
+	const char *state; /* "booting", "running", "ending" */
+	const char *spec; /* the JSON that makes it again; what was changed meanwhile is in it */
+	int supervisor, vmm; /* processes */
+	uint64_t began_ns; /* CLOCK_REALTIME */
+};
+
+enum mvm_layer_state {
+	MVM_LAYER_OK,
+	MVM_LAYER_WEAK, /* in force, looser than it could be */
+	MVM_LAYER_MISSING,
+	MVM_LAYER_UNREADABLE, /* not to be told by this caller, or not at all */
+};
+
+/* A layer of what stands around the VM's process, read back from it. Texts are harmless on a terminal. */
+struct mvm_layer {
+	const char *name; /* unique, [a-z-] */
+	enum mvm_layer_state state;
+	bool required; /* without it no VM is started … */
+	bool allowed; /* … unless, as here, the operator allowed it to be missing */
+	const char *measure; /* of ANSSI's Linux configuration guide that it answers: "R65", "R66" */
+	const char *found;
+};
+
+struct mvm_inspection;
+
+/*
+ * Looks at the VM whose id is, or begins uniquely with, `id`; of the caller's own user. With `security` its
+ * process is looked at, too; as root each of its threads stops for less than a millisecond, for its filters. Waits
+ * for its supervisor, 15 seconds at most. -ESRCH no such VM, -ENOTUNIQ several, -EAGAIN it is just starting, and
+ * others.
+ */
+int mvm_inspect(const char *id, bool security, struct mvm_inspection **ret_inspection, struct mvm_error *err);
+void mvm_inspect_free(struct mvm_inspection *inspection);
+
+const struct mvm_vm_info *mvm_inspect_info(const struct mvm_inspection *inspection);
+
+/* The layer at `index`, in a fixed order; NULL past the last, and without `security`. */
+const struct mvm_layer *mvm_inspect_layer(const struct mvm_inspection *inspection, size_t index);
+
+/* No required layer is missing but those that were allowed to be. */
+bool mvm_inspect_holds(const struct mvm_inspection *inspection);
+
+/* Everything, with what was read as it was. free() it. */
+int mvm_inspect_to_json(const struct mvm_inspection *inspection, char **ret_json, struct mvm_error *err);
+
+/* "ok", "weak", "missing", "unreadable". */
+const char *mvm_layer_state_name(enum mvm_layer_state state);
+
 /* ---- about this installation ---- */
 
 /* Where a part ("mvm-supervisor", "mvm-vmm", "agent.cpio", "vmlinux") is; -ENOENT. free() it. */

@@ -31,6 +31,7 @@ const struct verb *verb_at(size_t index);
 
 int verb_run(const struct cli *cli, int argc, char **argv);
 int verb_doctor(const struct cli *cli, int argc, char **argv);
+int verb_inspect(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);
 int verb_help(const struct cli *cli, int argc, char **argv);

@@ -14,6 +14,11 @@ static void print_verb(const struct verb *verb)
 		args_print_option("blk-iops");
 		args_print_option("blk-bps");
 	}
+	if (!strcmp(verb->name, "inspect")) {
+		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
+		printf("  --security           every layer around its process, read back from it\n");
+		printf("  --format table|json  how it is shown (table)\n");
+	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");
 		printf("  --format table|json  how it is shown (table)\n");

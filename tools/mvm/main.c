@@ -13,6 +13,8 @@ static const struct verb verbs[] = {
 	  verb_run },
 	{ "doctor", "mvm doctor [--format table|json] [--strict]",
 	  "what this host offers to VMs, and what to put right", verb_doctor },
+	{ "inspect", "mvm inspect ID [--security] [--format table|json]",
+	  "what a VM that runs is, and what stands around it", verb_inspect },
 	{ "update", "mvm update ID [--blk-iops N] [--blk-bps SIZE]", "change the limits of a VM that runs",
 	  verb_update },
 	{ "version", "mvm version", "versions of mvm, its kernel, its agent and its protocols", verb_version },

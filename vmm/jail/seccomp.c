@@ -97,22 +97,34 @@ static int fill(int fd, const struct jail_papers_options *options, struct jail_f
 	return pwrite(fd, &papers, sizeof(papers), 0) == (ssize_t)sizeof(papers) ? 0 : -EIO;
 }
 
-/* Over the programs as they lie in the file, in the order of their kinds. */
-static int digest(int fd, char hex[65])
+static void sha256(const uint8_t *bytes, size_t size, char hex[65])
 {
-	size_t skip = sizeof(struct jail_papers);
-	off_t size = lseek(fd, 0, SEEK_END);
 	SHA2_CTX ctx;
+
+	SHA256Init(&ctx);
+	SHA256Update(&ctx, bytes, size);
+	(void)SHA256End(&ctx, hex);
+}
+
+/* Over the programs as they lie in the file, in the order of their kinds; and over each. */
+static int digest(int fd, struct jail_filters_shown *shown)
+{
+	size_t at = sizeof(struct jail_papers);
+	off_t size = lseek(fd, 0, SEEK_END);
 	uint8_t *map;
 
-	if (size < (off_t)skip)
+	if (size < (off_t)at)
 		return -EIO;
 	map = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
-	SHA256Init(&ctx);
-	SHA256Update(&ctx, map + skip, (size_t)size - skip);
-	(void)SHA256End(&ctx, hex);
+	sha256(map + at, (size_t)size - at, shown->sha256);
+	for (unsigned i = 0; i < JAIL_FILTERS; i++) {
+		size_t length = shown->instructions[i] * sizeof(struct sock_filter);
+
+		sha256(map + at, length, shown->programs[i]);
+		at += length;
+	}
 	(void)munmap(map, (size_t)size);
 	return 0;
 }
@@ -125,7 +137,7 @@ int seccomp_make_papers(const struct jail_papers_options *options, int *ret_fd, 
 	int r = fd < 0 ? -errno : fill(fd, options, &shown);
 
 	if (r == 0)
-		r = digest(fd, shown.sha256);
+		r = digest(fd, &shown);
 	if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
 		r = -errno;
 	if (r < 0)

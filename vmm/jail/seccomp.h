@@ -15,6 +15,7 @@
 struct jail_filters_shown {
 	unsigned instructions[JAIL_FILTERS], calls[JAIL_FILTERS];
 	char sha256[65]; /* of all programs together, as handed over */
+	char programs[JAIL_FILTERS][65]; /* and of each: what a dump of a thread's filters is compared with */
 };
 
 struct jail_papers_options {

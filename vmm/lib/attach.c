@@ -108,11 +108,11 @@ static int connect_to(int fd, int folder_fd)
 	}
 }
 
-int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err)
+/* Connects, sends, waits; *ret_answer has code 0 then. */
+static int talk(int fd, int folder_fd, enum attach_type type, const void *payload, size_t len,
+		struct attach_msg *ret_answer, struct mvm_error *err)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct pollfd ready = { .fd = fd, .events = POLLIN };
-	struct attach_msg answer = { 0 };
 	int r = fd < 0 ? -errno : connect_to(fd, folder_fd);
 
 	if (r == -EAGAIN)
@@ -125,17 +125,44 @@ int attach_call(int folder_fd, enum attach_type type, const void *payload, size_
 		do
 			r = poll(&ready, 1, ANSWER_MS);
 		while (r < 0 && errno == EINTR);
-		r = r > 0 ? attach_receive(fd, &answer) : -ETIMEDOUT;
+		r = r > 0 ? attach_receive(fd, ret_answer) : -ETIMEDOUT;
 	}
 	if (r == -EPROTONOSUPPORT)
 		return error_set(err, EPROTONOSUPPORT,
 				 "the VM runs under another version of mvm: end it, or use that one");
-	if (r <= 0 || answer.hdr.type != ATTACH_ANSWER)
+	if (r <= 0 || ret_answer->hdr.type != ATTACH_ANSWER)
 		return error_set(err, r < 0 ? -r : EPROTO, "the VM's supervisor gave no answer: %s",
 				 r == -EPIPE ? "the VM has ended" : strerror(r < 0 ? -r : EPROTO));
-	if (answer.hdr.code) {
-		text_harmless((char *)answer.payload);
-		return error_set(err, answer.hdr.code < 0 ? EPROTO : answer.hdr.code, "%s", (char *)answer.payload);
+	if (ret_answer->hdr.code) {
+		text_harmless((char *)ret_answer->payload);
+		return error_set(err, ret_answer->hdr.code < 0 ? EPROTO : ret_answer->hdr.code, "%s",
+				 (char *)ret_answer->payload);
 	}
+	return 0;
+}
+
+int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct attach_msg answer = { 0 };
+
+	return talk(fd, folder_fd, type, payload, len, &answer, err);
+}
+
+int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, pid_t *ret_peer,
+	       struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct attach_msg answer = { 0 };
+	struct ucred peer;
+	socklen_t size = sizeof(peer);
+	int r = talk(fd, folder_fd, type, NULL, 0, &answer, err);
+
+	if (r < 0)
+		return r;
+	if (answer.hdr.len != len || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
+		return error_set(err, EPROTO, "the VM's supervisor gave no answer that can be read: end the VM");
+	memcpy(ret_payload, answer.payload, len);
+	*ret_peer = peer.pid;
 	return 0;
 }

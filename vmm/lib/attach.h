@@ -15,6 +15,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "mvm/mvm.h"
 
@@ -27,7 +28,8 @@
 
 enum attach_type {
 	ATTACH_UPDATE = 1, /* struct attach_update */
-	ATTACH_ANSWER = 128, /* code; the payload is a text, empty when code is 0 */
+	ATTACH_STATUS = 2, /* nothing; answered with struct attach_status */
+	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
 struct attach_hdr {
@@ -42,12 +44,23 @@ struct attach_update {
 	uint64_t blk_iops, blk_bps; /* MVM_KEEP: as it is */
 };
 
+struct attach_status {
+	uint64_t began_ns; /* CLOCK_MONOTONIC */
+	uint64_t vmm_start; /* of its process, in ticks since the host's boot (proc_pid_stat(5), field 22) */
+	int32_t vmm; /* its process; 0: none any more */
+	uint32_t phase; /* enum attach_phase */
+};
+
+enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING };
+
 struct attach_msg {
 	struct attach_hdr hdr;
 	uint8_t payload[ATTACH_PAYLOAD_MAX + 1]; /* received ones end with a NUL behind */
 };
 
-_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 16, "layout");
+_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 16 &&
+		       sizeof(struct attach_status) == 24,
+	       "layout");
 
 /* Checks a datagram of `n` bytes in *msg. 0, -EPROTO, -EPROTONOSUPPORT: of another version. */
 int attach_check(struct attach_msg *msg, size_t n);
@@ -66,5 +79,9 @@ int attach_send(int fd, enum attach_type type, int code, const void *payload, si
 
 /* A client's whole call: connects, sends, waits for the answer. 0, or what the supervisor said, in err. */
 int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err);
+
+/* The same for what is answered with exactly `len` bytes; *ret_peer: the process that listens, by the kernel's word. */
+int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, pid_t *ret_peer,
+	       struct mvm_error *err);
 
 #endif

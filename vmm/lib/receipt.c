@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/inspect.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
@@ -123,6 +124,7 @@ char *receipt_text(const struct receipt *receipt)
 		add(root, "memory", json_object_new_uint64(receipt->spec->memory));
 		add(root, "vcpus", json_object_new_uint64(receipt->spec->vcpus));
 	}
+	add(root, "isolation", receipt->jail ? inspect_isolation(receipt->jail) : NULL);
 	add(root, "channels", channels_object(receipt->broker, receipt->spec));
 	add(root, "times_ns", stages_object(receipt));
 	add(root, "guest", guest_object(receipt));

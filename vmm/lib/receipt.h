@@ -9,6 +9,7 @@
 #ifndef LIB_RECEIPT_H
 #define LIB_RECEIPT_H
 
+#include "jail/jail.h"
 #include "lib/agent_session.h"
 #include "lib/broker.h"
 #include "lib/digest.h"
@@ -44,6 +45,7 @@ struct receipt {
 	const struct proto_started *started; /* guest's word; NULL: never came */
 	const struct proto_exited *exited;
 	const struct broker *broker; /* NULL: there was none */
+	const struct jail *jail; /* NULL: no VMM was started */
 };
 
 /* The document; free() it. NULL: out of memory. */

@@ -336,6 +336,8 @@ void state_dir_remove(struct state_dir *dir)
 	if (dir->fd >= 0) {
 		(void)unlinkat(dir->fd, "state.json", 0);
 		(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
+		(void)unlinkat(dir->fd, "spec.json", 0);
+		(void)unlinkat(dir->fd, "jail.json", 0);
 		(void)unlinkat(dir->fd, "control", 0);
 		(void)unlinkat(dir->fd, "lock", 0);
 		if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)

@@ -1,5 +1,6 @@
 /*
- * The state folder of a run: <parent>/<id> with `lock`, `state.json` and the socket `control` (attach.h).
+ * The state folder of a run: <parent>/<id> with `lock`, `state.json`, `spec.json` and `jail.json` (inspect.h), and the
+ * socket `control` (attach.h).
  *
  * Purpose: a run is found by its folder and proved alive by the lock that its supervisor holds;
  *          never by a bare pid.

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/host.h"
+#include "lib/inspect.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -192,10 +193,27 @@ static int grant_ports(struct supervisor *s, struct mvm_error *err)
 	return r < 0 ? error_set(err, -r, "agent's socket: %s", strerror(-r)) : 0;
 }
 
+void supervisor_write_spec(struct supervisor *s)
+{
+	_cleanup_free_ char *text = NULL;
+	struct mvm_error err;
+
+	if (mvm_spec_to_json(s->spec, &text, &err) < 0 || state_dir_write(&s->state, INSPECT_SPEC_FILE, text, &err) < 0)
+		supervisor_log(s, MVM_LOG_WARNING, "%s", err.text);
+}
+
 static void write_state(struct supervisor *s)
 {
+	_cleanup_free_ char *record = inspect_record_text(&s->jail);
 	struct mvm_error err;
 	char text[160];
+
+	/* 0, which is no process's, where it ended already. */
+	if (inspect_start_time("", s->vmm_pid, &s->vmm_start) < 0)
+		s->vmm_start = 0;
+	supervisor_write_spec(s);
+	if (!record || state_dir_write(&s->state, INSPECT_RECORD_FILE, record, &err) < 0)
+		supervisor_log(s, MVM_LOG_WARNING, "%s", record ? err.text : INSPECT_RECORD_FILE ": out of memory");
 
 	(void)snprintf(text, sizeof(text), "{\"id\":\"%s\",\"supervisor\":%d,\"vmm\":%d,\"began_ns\":%llu}\n",
 		       s->state.id, getpid(), s->vmm_pid, (unsigned long long)s->stages[STAGE_COMMAND]);

@@ -45,6 +45,7 @@ struct supervisor {
 	struct log_reader log_reader;
 
 	pid_t vmm_pid;
+	uint64_t vmm_start; /* when it began, ticks since the host's boot: with its pid it names it for ever */
 	int attach_listener; /* others of the same user's, see attach.h */
 	struct {
 		int fd;
@@ -78,6 +79,8 @@ struct supervisor {
 /* supervisor.c */
 void supervisor_log(struct supervisor *s, enum mvm_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+
+void supervisor_write_spec(struct supervisor *s); /* as it is in force, for `mvm inspect` */
 
 /* supervisor_spawn.c: config memfd, sockets, the VMM's process. 0 or -errno with err. */
 int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,

@@ -70,9 +70,24 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 		s->spec->blk_iops = wanted.blk_iops;
 	if (limits.code & CONTROL_LIMITS_BPS)
 		s->spec->blk_bps = wanted.blk_bps;
+	supervisor_write_spec(s);
 	supervisor_log(s, MVM_LOG_INFO, "disks: limits changed: %llu operations and %llu bytes a second (0: any)",
 		       (unsigned long long)s->spec->blk_iops, (unsigned long long)s->spec->blk_bps);
 	return 0;
+}
+
+static void tell_status(const struct supervisor *s, int fd)
+{
+	const struct attach_status status = {
+		.began_ns = s->stages[STAGE_COMMAND],
+		.vmm_start = s->vmm_start,
+		.vmm = s->phase < PHASE_OVER ? s->vmm_pid : 0,
+		.phase = s->phase == PHASE_BOOT  ? ATTACH_BOOTING
+			 : s->phase == PHASE_RUN ? ATTACH_RUNNING
+						 : ATTACH_ENDING,
+	};
+
+	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
 }
 
 static void answer(struct supervisor *s, int fd, const struct attach_msg *msg)
@@ -80,6 +95,10 @@ static void answer(struct supervisor *s, int fd, const struct attach_msg *msg)
 	char text[256] = "";
 	int r = -ENOTSUP;
 
+	if (msg->hdr.type == ATTACH_STATUS) {
+		tell_status(s, fd);
+		return;
+	}
 	if (msg->hdr.type == ATTACH_UPDATE)
 		r = update(s, msg, text, sizeof(text));
 	if (r < 0 && !*text)

@@ -125,6 +125,7 @@ static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 		.started = s->agent.seen & AGENT_SEEN_STARTED ? &s->started : NULL,
 		.exited = s->facts.exited ? &s->exited : NULL,
 		.broker = &s->broker,
+		.jail = s->vmm_pid > 0 ? &s->jail : NULL,
 	};
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;

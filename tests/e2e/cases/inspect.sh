@@ -1,0 +1,190 @@
+# `mvm inspect`: what it says of a VM is what /proc says of it, read here by other means.
+# shellcheck disable=SC2046,SC2012,SC2045,SC2010,SC2016 # words as wanted; the names in /proc are numbers
+
+# A VM of the options given, in the background: $cli, $sup, $vmm, $id. Ended by stop_vm.
+start_vm() {
+	local folder
+	run "$@" -- sh -c 'echo ready; sleep 600' >vm.out 2>vm.err &
+	cli=$!
+	for _ in $(seq 3000); do
+		! grep -q ready vm.out || break
+		kill -0 "$cli" 2>/dev/null || die "no VM: $(cat vm.out vm.err)"
+		sleep 0.02
+	done
+	sup=$(pgrep -P "$cli" -x mvm-supervisor)
+	vmm=$(pgrep -P "$sup")
+	for folder in /run/mvm/* "$XDG_RUNTIME_DIR"/mvm/*; do
+		[ "$(jq -r .supervisor "$folder/state.json" 2>/dev/null)" != "$sup" ] || id=$(basename "$folder") state=$folder
+	done
+	[ -n "$id" ] || die "no state folder of supervisor $sup"
+}
+
+stop_vm() {
+	kill -TERM "$cli"
+	wait "$cli" || true
+}
+
+# What this user can do without: an ordinary user's group may not be delegated.
+lacking() {
+	[ "$(id -u)" -eq 0 ] || [ -w /sys/fs/cgroup/cgroup.procs ] || echo --allow-missing=cgroup
+}
+
+field() {
+	sed -n "s/^$1:[[:blank:]]*//p" "/proc/$vmm/status"
+}
+
+got() {
+	jq -r "$1" stdout
+}
+
+# Compares where we may read; where we may not, neither may mvm, and it says so.
+same() {
+	local what=$1 query=$2 want
+	shift 2
+	if want=$("$@" 2>/dev/null); then
+		equal "$what: $(got "$query")" "$what: $want"
+	else
+		equal "$what: $(got "$query")" "$what: null"
+	fi
+}
+
+layer() {
+	jq -r ".security.layers[] | select(.name == \"$1\") | .$2" stdout
+}
+
+descriptors() {
+	local fd
+	for fd in $(ls "/proc/$vmm/fd" | sort -n); do
+		echo "$fd $(readlink "/proc/$vmm/fd/$fd")"
+	done
+	[ -r "/proc/$vmm/fd" ]
+}
+
+squeezed() {
+	tr -s '[:blank:]' ' ' <"/proc/$vmm/$1" | sed 's/^ //; s/ $//'
+}
+
+limits() {
+	awk '/^Max core/ {print "core", $6} /^Max open/ {print "nofile", $5} /^Max file size/ {print "fsize", $5}
+		/^Max processes/ {print "nproc", $4} /^Max address/ {print "as", $5} /^Max locked/ {print "memlock", $5}' \
+		"/proc/$vmm/limits" | sort
+}
+
+test_what_it_is() {
+	start_vm -c 2 -e SECRET=x $(lacking)
+	expect 0 "$mvm" inspect "$id" --format json
+	equal "$(got .id)" "$id"
+	equal "$(got .supervisor)" "$sup"
+	equal "$(got .vmm)" "$vmm"
+	equal "$(got .folder)" "$state"
+	equal "$(got .state)" running
+	equal "$(got .spec.vcpus)" 2
+	equal "$(got '.spec.env[0]')" SECRET=x
+	equal "$(got .security)" null
+	[ $(($(date +%s) - $(got .began_ns) / 1000000000)) -lt 200 ] || die "began: $(got .began_ns)"
+	expect 0 "$mvm" update "$id" --blk-iops 77
+	expect 0 "$mvm" inspect "${id:0:11}" --format json
+	equal "$(got '.spec["blk-iops"]')" 77
+	expect 0 "$mvm" inspect "$id"
+	case $out in *"$id"*running*"VMM $vmm"*) ;; *) die "$out" ;; esac
+	stop_vm
+}
+
+test_every_field_is_that_of_proc() {
+	local ns fd tid
+	truncate -s 1M disk.img
+	start_vm -c 2 --disk disk.img $(lacking)
+	expect 0 "$mvm" inspect "$id" --security --format json
+	cp stdout first
+	equal "$(got .security.holds)" true
+	for ns in user mnt pid net ipc uts cgroup; do
+		same "$ns" ".security.read.namespaces.$ns.is" readlink "/proc/$vmm/ns/$ns"
+		[ "$(got ".security.read.namespaces.$ns.is")" != "$(readlink "/proc/self/ns/$ns")" ] || die "$ns is ours"
+	done
+	equal "$(got .security.read.uid)" "$(field Uid)"
+	equal "$(got .security.read.gid)" "$(field Gid)"
+	equal "$(got '.security.read.groups // ""')" "$(field Groups | sed 's/ *$//')"
+	equal "$(got .security.read.uid_map | tr -s ' ' | sed 's/^ //')" "$(squeezed uid_map)"
+	equal "$(got .security.read.gid_map | tr -s ' ' | sed 's/^ //')" "$(squeezed gid_map)"
+	for set in Inh:inheritable Prm:permitted Eff:effective Bnd:bounding Amb:ambient; do
+		equal "$(got ".security.read.capabilities.${set#*:}")" "$(field "Cap${set%:*}")"
+		equal "$(field "Cap${set%:*}")" 0000000000000000
+	done
+	equal "$(got .security.read.no_new_privs)" true
+	equal "$(field NoNewPrivs)" 1
+	equal "$(got '.security.read.threads[].tid' | sort -n | xargs)" "$(ls "/proc/$vmm/task" | sort -n | xargs)"
+	for tid in $(ls "/proc/$vmm/task"); do
+		equal "$(got ".security.read.threads[] | select(.tid == $tid) | \"\(.seccomp) \(.filters) \(.name)\"")" \
+			"$(awk '/^Seccomp:/ {m = $2} /^Seccomp_filters/ {f = $2} /^Name:/ {n = $2} END {print m, f, n}' "/proc/$vmm/task/$tid/status")"
+	done
+	equal "$(got '[.security.read.threads[] | select(.kind == "vcpu")] | length')" 2
+	equal "$(got '.security.read.limits | to_entries[] | select(.key != "msgqueue" and .key != "nice" and .key != "rtprio") | "\(.key) \(.value)"' | sort)" "$(limits)"
+	same descriptors '.security.read.descriptors // "null" | if type == "object" then to_entries[] | "\(.key) \(.value)" else . end' descriptors
+	same mounts '.security.read.mounts // ["null"] | .[]' cat "/proc/$vmm/mountinfo"
+	same root '.security.read.root_entries | if . == 0 then "empty" else . end' \
+		sh -c 'set -e; ls "$1" >/dev/null; [ -z "$(ls -A "$1")" ] && echo empty' sh "/proc/$vmm/root/"
+	equal "$(got .security.read.oom_score_adj)" "$(cat "/proc/$vmm/oom_score_adj")"
+	if [ -e /sys/fs/cgroup/cgroup.controllers ] && [ -z "$(lacking)" ]; then
+		local path value
+		path=$(sed -n 's/^0:://p' "/proc/$vmm/cgroup")
+		equal "$(got .security.read.cgroup.path)" "$path"
+		equal "${path##*/}" "mvm-$id"
+		for value in memory.max memory.swap.max pids.max cpu.max; do
+			[ -e "/sys/fs/cgroup$path/$value" ] || continue
+			equal "$(got ".security.read.cgroup[\"$value\"]")" "$(cat "/sys/fs/cgroup$path/$value")"
+		done
+	fi
+	if [ "$(id -u)" -eq 0 ]; then
+		equal "$(layer seccomp-filters state)" ok
+		equal "$(got '[.security.read.filters_dumped[] | select(.program == null)] | length')" 0
+		equal "$(got '[.security.read.filters_dumped[].tid] | unique | length')" "$(ls "/proc/$vmm/task" | wc -l)"
+		equal "$(got '[.security.read.filters_dumped[].program] | unique | join(" ")')" "disk io start vcpu"
+	else
+		equal "$(layer seccomp-filters state)" unreadable
+		case $(layer seccomp-filters found) in *"not readable by you (root may)"*) ;; *) die "$(layer seccomp-filters found)" ;; esac
+	fi
+	equal "$(got .security.read.landlock.source)" "recorded by the jail"
+	# the VM is none the worse for having been looked at
+	for _ in 1 2 3; do expect 0 "$mvm" inspect "$id" --security; done
+	kill -0 "$vmm" || die "the VM died of it: $(cat vm.err)"
+	stop_vm
+	equal "$(grep -c fault vm.err)" 0
+}
+
+test_whose_it_is() {
+	start_vm $(lacking)
+	refused "no such VM" "$id" -- "$mvm" inspect ffffffffffff
+	refused "hex digits" -- "$mvm" inspect ../../etc
+	refused "which VM" -- "$mvm" inspect
+	refused "one VM" -- "$mvm" inspect "$id" "$id"
+	refused "--frob" -- "$mvm" inspect "$id" --frob
+	refused "table or json" -- "$mvm" inspect "$id" --format yaml
+	# another user sees nothing of it
+	if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
+		mkdir -m 700 theirs
+		chown 12345 theirs
+		XDG_RUNTIME_DIR=$PWD/theirs refused "no such VM" -- setpriv --reuid 12345 --regid 12345 --clear-groups "$mvm" inspect "$id"
+		ls -ld "$state" | grep -q '^drwx------' || die "others may look into $state"
+	fi
+	stop_vm
+	refused "no such VM" -- "$mvm" inspect "$id"
+}
+
+# Ids are random: the second VM is a folder whose lock somebody holds, as a supervisor would.
+test_ambiguous_beginning() {
+	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; return; }
+	start_vm $(lacking)
+	local twin holder
+	twin=$(dirname "$state")/${id:0:11}$([ "${id:11}" = 0 ] && echo 1 || echo 0)
+	mkdir -m 700 "$twin"
+	python3 -c 'import fcntl, sys; f = open(sys.argv[1], "w"); fcntl.lockf(f, fcntl.LOCK_EX); print("held", flush=True); sys.stdin.read()' \
+		"$twin/lock" < <(sleep 60) >held &
+	holder=$!
+	for _ in $(seq 500); do ! grep -q held held || break; sleep 0.02; done
+	refused "several VMs" "$id" -- "$mvm" inspect "${id:0:11}"
+	expect 0 "$mvm" inspect "$id"
+	refused "cannot be reached" -- "$mvm" inspect "$(basename "$twin")"
+	kill "$holder"
+	rm -r "$twin"
+	stop_vm
+}
