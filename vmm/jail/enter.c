@@ -259,7 +259,9 @@ static int explain(const struct jail *jail, const char *step, int code, struct m
 				 "jail: cgroup: no process may be born in %s: %s: run mvm in a delegated group, as in: "
 				 "systemd-run --user --scope -p Delegate=yes mvm run …",
 				 jail->cgroup.paths[0], strerror(code));
-	if ((!step || !strcmp(step, "privileges")) && (code == EPERM || code == ENOSPC || code == EUSERS))
+	/* ENOSYS: containers' filters say so of clone3, whose flags they cannot see. */
+	if ((!step || !strcmp(step, "privileges") || !strcmp(step, "namespaces")) &&
+	    (code == EPERM || code == ENOSPC || code == EUSERS || code == ENOSYS))
 		return error_set(err, code,
 				 "jail: namespaces: %s: this host allows no user namespaces here: sysctl "
 				 "user.max_user_namespaces, kernel.unprivileged_userns_clone, "

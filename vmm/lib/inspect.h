@@ -26,7 +26,7 @@
 #define INSPECT_FILE_MAX       65536U /* bytes read of one file */
 #define INSPECT_THREADS_MAX    512U /* 1 + 32 vCPUs + 8 for each disk are far fewer */
 #define INSPECT_FDS_MAX        4096U
-#define INSPECT_FILTERS_MAX    4U /* of one thread, in a dump */
+#define INSPECT_FILTERS_MAX    16U /* of one thread, in a dump */
 #define INSPECT_RECORD_FILE    "jail.json"
 #define INSPECT_SPEC_FILE      "spec.json"
 #define INSPECT_UNREADABLE     "not readable by you (root may)"

@@ -288,6 +288,12 @@ static bool maps_alone(const char *text, uint64_t id)
 	       outside == id && count == 1;
 }
 
+static void trim_end(char *text)
+{
+	for (size_t len = strlen(text); len && strchr(" \n", text[len - 1]); len--)
+		text[len - 1] = '\0';
+}
+
 void inspect_identity(struct inspect *in, struct inspect_row *row)
 {
 	char status[8192], uids[64] = "", gids[64] = "", groups[1024] = "", uid_map[256], gid_map[256];
@@ -305,11 +311,9 @@ void inspect_identity(struct inspect *in, struct inspect_row *row)
 	(void)inspect_field(status, "Uid", uids, sizeof(uids));
 	(void)inspect_field(status, "Gid", gids, sizeof(gids));
 	(void)inspect_field(status, "Groups", groups, sizeof(groups));
-	groups[strcspn(groups, "\n")] = '\0';
-	while (*groups && groups[strlen(groups) - 1] == ' ')
-		groups[strlen(groups) - 1] = '\0';
-	uid_map[strcspn(uid_map, "\n")] = '\0';
-	gid_map[strcspn(gid_map, "\n")] = '\0';
+	trim_end(groups);
+	trim_end(uid_map);
+	trim_end(gid_map);
 	inspect_add(in->read, "uid", string_or_null(uids));
 	inspect_add(in->read, "gid", string_or_null(gids));
 	inspect_add(in->read, "groups", string_or_null(groups));

@@ -65,9 +65,19 @@ static enum jail_filter kind_of(const struct inspect *in, long tid, const char *
 	return strncmp(name, "vcpu", 4) ? JAIL_FILTER_DISK : JAIL_FILTER_VCPU;
 }
 
+/* The filters that the supervisor itself came with, as from a container: its VMM has them, too. */
+static unsigned inherited(const struct inspect *in)
+{
+	char status[8192], filters[16] = "0";
+
+	if (inspect_read(in, status, sizeof(status), "/proc/%d/status", in->supervisor) >= 0)
+		(void)inspect_field(status, "Seccomp_filters", filters, sizeof(filters));
+	return (unsigned)strtoul(filters, NULL, 10);
+}
+
 void inspect_seccomp(struct inspect *in, struct inspect_row *row)
 {
-	unsigned n = 0, counts[JAIL_FILTERS] = { 0 };
+	unsigned n = 0, counts[JAIL_FILTERS] = { 0 }, wanted = inherited(in) + 2;
 	json_object *all = json_object_new_array();
 	char path[PATH_MAX], odd[128] = "";
 	struct dirent *entry;
@@ -102,7 +112,8 @@ void inspect_seccomp(struct inspect *in, struct inspect_row *row)
 		counts[kind_of(in, tid, name)]++;
 		n++;
 		/* Linux before 5.9 does not count them. */
-		if (strcmp(mode, "2") != 0 || (*filters && strcmp(filters, "2") != 0) || strcmp(nnp, "1") != 0)
+		if (strcmp(mode, "2") != 0 || (*filters && strtoul(filters, NULL, 10) != wanted) ||
+		    strcmp(nnp, "1") != 0)
 			(void)snprintf(odd, sizeof(odd), "thread %ld (%.15s): mode %.8s, %.8s filters", tid, name, mode,
 				       filters);
 	}
@@ -111,7 +122,7 @@ void inspect_seccomp(struct inspect *in, struct inspect_row *row)
 		inspect_found(row, MVM_LAYER_MISSING, "%s", *odd ? odd : "no thread was seen");
 	else
 		inspect_found(row, MVM_LAYER_OK,
-			      "mode 2 with two filters each: I/O thread, %u vCPUs, %u threads of disks",
+			      "mode 2 with %u filters each: I/O thread, %u vCPUs, %u threads of disks", wanted,
 			      counts[JAIL_FILTER_VCPU], counts[JAIL_FILTER_DISK]);
 }
 
@@ -146,11 +157,11 @@ void inspect_filters(struct inspect *in, struct inspect_row *row)
 	const struct jail_filters_shown *shown = &in->recorded.filters;
 	const struct inspect_dump *dump = &in->dump;
 	json_object *all = NULL;
-	unsigned differ = 0;
+	unsigned differ = 0, others = inherited(in);
 
 	inspect_add(in->read, "filters_handed_over", handed_over(shown));
 	for (unsigned i = 0; dump->error == 0 && i < dump->n; i++) {
-		unsigned seen = 0;
+		unsigned seen = 0, unknown = 0;
 
 		all = all ? all : json_object_new_array();
 		for (unsigned f = 0; f < dump->threads[i].n; f++) {
@@ -159,6 +170,7 @@ void inspect_filters(struct inspect *in, struct inspect_row *row)
 			json_object *one = json_object_new_object();
 
 			seen |= 1U << is;
+			unknown += is == JAIL_FILTERS;
 			inspect_add(one, "tid", json_object_new_int64(dump->threads[i].tid));
 			inspect_add(one, "instructions",
 				    json_object_new_int((int)dump->threads[i].filters[f].instructions));
@@ -169,8 +181,9 @@ void inspect_filters(struct inspect *in, struct inspect_row *row)
 					    : NULL);
 			(void)json_object_array_add(all, one);
 		}
-		/* The start-up filter and that of its kind: nothing else, and both. */
-		if (dump->threads[i].n != 2 || !(seen & (1U << JAIL_FILTER_START)) || seen & (1U << JAIL_FILTERS) ||
+		/* The start-up filter and that of a kind, both, beside what the supervisor came with: nothing else. */
+		seen &= ~(1U << JAIL_FILTERS);
+		if (unknown != others || dump->threads[i].n != others + 2 || !(seen & (1U << JAIL_FILTER_START)) ||
 		    seen == 1U << JAIL_FILTER_START)
 			differ++;
 	}

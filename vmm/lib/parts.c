@@ -17,6 +17,17 @@
 /* "vmlinux" is made in build/kernel, beside the variants' folders. */
 static const char *const places[] = { "%s/%s", "%s/../kernel/%s", "%s/../lib/mvm/%s" };
 
+/* Setuid, mvm would open the caller's files with another's rights; and whoever may write it runs as its callers. */
+static int check_mode(const char *path, const struct stat *st, struct mvm_error *err)
+{
+	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
+		return error_set(err, EPERM, "%s: setuid or setgid, which no part of mvm may be: chmod u-s,g-s %s",
+				 path, path);
+	if (st->st_mode & S_IWOTH)
+		return error_set(err, EPERM, "%s: others may write to it: chmod o-w %s", path, path);
+	return 0;
+}
+
 /*
  * A part is code that runs as the caller: nobody's but root's or the owner's of the running program, and nobody
  * else's to write. 1: usable; 0: none there; -EPERM with err: it is not looked for elsewhere then, so that what
@@ -25,6 +36,7 @@ static const char *const places[] = { "%s/%s", "%s/../kernel/%s", "%s/../lib/mvm
 static int usable(const char *path, struct mvm_error *err)
 {
 	struct stat st, exe;
+	int r;
 
 	if (access(path, R_OK) < 0 || stat(path, &st) < 0)
 		return 0;
@@ -32,21 +44,26 @@ static int usable(const char *path, struct mvm_error *err)
 		exe.st_uid = 0; /* no /proc: root's alone */
 	if (st.st_uid != 0 && st.st_uid != exe.st_uid)
 		return error_set(err, EPERM, "%s: belongs to somebody else: install mvm again", path);
-	if (st.st_mode & S_IWOTH)
-		return error_set(err, EPERM, "%s: others may write to it: chmod o-w", path);
-	return 1;
+	r = check_mode(path, &st, err);
+	return r < 0 ? r : 1;
 }
 
 int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 {
 	char exe[PATH_MAX], path[PATH_MAX + 64];
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	struct stat st;
 	char *slash;
 	int r;
 
 	if (n < 0)
 		n = 0; /* no /proc: the prefix remains */
 	exe[n] = '\0';
+	if (n && stat("/proc/self/exe", &st) == 0) {
+		r = check_mode(exe, &st, err);
+		if (r < 0)
+			return r;
+	}
 	slash = strrchr(exe, '/');
 	if (slash && strcmp(exe, MVM_PREFIX "/bin/mvm") != 0) {
 		*slash = '\0';

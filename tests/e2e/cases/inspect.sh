@@ -170,6 +170,29 @@ test_whose_it_is() {
 	refused "no such VM" -- "$mvm" inspect "$id"
 }
 
+# Its threads wait with a time-out while they have no tokens: stopped and let go on, the wait must be legal still.
+test_a_limited_disk_is_inspected() {
+	truncate -s 64M disk.img
+	start_vm --disk disk.img,ro --blk-bps 64k $(lacking)
+	kill -TERM "$cli"
+	wait "$cli"
+	: >vm.out
+	run --disk disk.img,ro --blk-bps 64k $(lacking) -- sh -c 'echo ready; dd if=/dev/vdb of=/dev/null bs=64k' >vm.out 2>vm.err &
+	cli=$!
+	for _ in $(seq 3000); do ! grep -q ready vm.out || break; sleep 0.02; done
+	vmm=$(pgrep -P "$(pgrep -P "$cli" -x mvm-supervisor)")
+	for _ in $(seq 1500); do
+		[ "$(cat /proc/$vmm/task/*/comm | grep -c '^vd')" -gt 1 ] || true
+		sleep 0.01
+	done
+	kill -STOP "$vmm"
+	kill -CONT "$vmm"
+	sleep 1
+	kill -0 "$vmm" || die "a stop killed the VM: $(cat vm.err)"
+	kill -TERM "$cli"
+	wait "$cli" || true
+}
+
 # Ids are random: the second VM is a folder whose lock somebody holds, as a supervisor would.
 test_ambiguous_beginning() {
 	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; return; }
