@@ -44,6 +44,7 @@ static void test_contents(void **state)
 	};
 	struct sockaddr_storage addr = { .ss_family = AF_UNIX };
 	struct broker broker = { 0 };
+	struct jail jail;
 	struct mvm_spec *spec;
 	json_object *root;
 	char *text;
@@ -58,6 +59,10 @@ static void test_contents(void **state)
 	broker.refused = 7;
 	receipt.broker = &broker;
 	receipt.spec = spec;
+	jail_init(&jail);
+	jail.missing = JAIL_LAYER_LANDLOCK_NET;
+	jail.ids.uid = 1234;
+	receipt.jail = &jail;
 	text = receipt_text(&receipt);
 	root = json_tokener_parse(text);
 	assert_non_null(root);
@@ -84,6 +89,10 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/channels/allowed/0/opened"), "3");
 	assert_string_equal(field(root, "/channels/allowed/0/failed"), "0");
 	assert_string_equal(field(root, "/channels/refused"), "7");
+	assert_string_equal(field(root, "/isolation/uid"), "1234");
+	assert_string_equal(field(root, "/isolation/missing/0"), "landlock-net");
+	assert_string_equal(field(root, "/isolation/in_force/0"), "namespaces");
+	assert_string_equal(field(root, "/isolation/cgroup"), "false");
 	broker_free(&broker);
 	(void)json_object_put(root);
 	free(text);
@@ -102,6 +111,7 @@ static void test_contents(void **state)
 	text = receipt_text(&receipt);
 	root = json_tokener_parse(text);
 	assert_string_equal(field(root, "/id"), "(null)");
+	assert_string_equal(field(root, "/isolation"), "(null)");
 	(void)json_object_put(root);
 	free(text);
 	mvm_spec_free(spec);

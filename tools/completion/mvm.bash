@@ -13,11 +13,18 @@ _mvm() {
 		esac
 		return
 	fi
-	if [ "${COMP_WORDS[1]}" = update ]; then
-		local parent=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/mvm}
+	if [ "${COMP_WORDS[1]}" = update ] || [ "${COMP_WORDS[1]}" = inspect ]; then
+		local parent=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/mvm} flags="--blk-iops --blk-bps"
 		[ "$EUID" -ne 0 ] || parent=/run/mvm
-		case $prev in --blk-iops | --blk-bps) return ;; esac
-		mapfile -t COMPREPLY < <(compgen -W "$(ls "${parent:-/tmp/mvm-$EUID}" 2>/dev/null) --blk-iops --blk-bps" -- "$cur")
+		[ "${COMP_WORDS[1]}" = update ] || flags="--security --format --help"
+		case $prev in
+		--blk-iops | --blk-bps) return ;;
+		--format)
+			mapfile -t COMPREPLY < <(compgen -W "table json" -- "$cur")
+			return
+			;;
+		esac
+		mapfile -t COMPREPLY < <(compgen -W "$(ls -I uids "${parent:-/tmp/mvm-$EUID}" 2>/dev/null) $flags" -- "$cur")
 		return
 	fi
 	[ "${COMP_WORDS[1]}" = run ] || return

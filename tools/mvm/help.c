@@ -39,6 +39,6 @@ int verb_help(const struct cli *cli, int argc, char **argv)
 	printf("mvm runs every workload in a virtual machine of its own.\n\n");
 	for (size_t i = 0; (verb = verb_at(i)); i++)
 		printf("  mvm %-10s %s\n", verb->name, verb->summary);
-	printf("\nmvm help VERB says more, as does the manual: man mvm, man mvm-run, man mvm-doctor.\n");
+	printf("\nmvm help VERB says more, as does the manual: man mvm, man mvm-run, man mvm-inspect.\n");
 	return 0;
 }

@@ -263,3 +263,19 @@ test_cpus_bounds_what_is_used() {
 	[ "$after" -gt "$before" ] || die "nothing was used: $before, $after"
 	[ $((100 * (after - before) / (to - from))) -le 40 ] || die "$((after - before)) us of CPU in $((to - from)) us"
 }
+
+# What is missing here by the host's own age is named, and nothing else is.
+test_inspected() {
+	local id state want
+	start_vm run "${lacking[@]}" --
+	state=$(grep -l "\"vmm\":$vmm," /run/mvm/*/state.json "$XDG_RUNTIME_DIR"/mvm/*/state.json 2>/dev/null)
+	id=$(basename "$(dirname "$state")")
+	expect 0 "$mvm" inspect "$id" --security --format json
+	[ ${#lacking[@]} -eq 0 ] || want=landlock-net
+	equal "$(jq -r '.security.layers[] | select(.state == "missing" and .required) | .name' stdout)" "${want-}"
+	if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+		equal "$(jq -r '.security.read.cgroup["memory.limit_in_bytes"]' stdout)" "$(cat "$(group_of memory)/memory.limit_in_bytes")"
+		equal "$(jq -r '.security.read.cgroup.memory' stdout)" "$(sed -En 's/^[0-9]+:([a-z,]*,)?memory(,[a-z,]*)?://p' "/proc/$vmm/cgroup")"
+	fi
+	stop_vm
+}
