@@ -169,7 +169,7 @@ struct mvm_layer {
 struct mvm_inspection;
 
 /*
- * Looks at the VM whose id is, or begins uniquely with, `id`; of the caller's own user. With `security` its
+ * Looks at the VM whose id is, or begins uniquely with, `id`; of the caller's own user, or as root of any. With `security` its
  * process is looked at, too; as root each of its threads stops for less than a millisecond, for its filters. Waits
  * for its supervisor, 15 seconds at most. -ESRCH no such VM, -ENOTUNIQ several, -EAGAIN it is just starting, and
  * others.

@@ -85,7 +85,7 @@ static int teardown(void **state)
 	return system(command);
 }
 
-enum manners { ANSWERS, REFUSES, HANGS_UP, TALKS_NONSENSE, IS_NEWER };
+enum manners { TELLS, TELLS_LESS, ANSWERS, REFUSES, HANGS_UP, TALKS_NONSENSE, IS_NEWER };
 
 static struct {
 	int listener;
@@ -106,9 +106,18 @@ static void *serve(void *arg)
 	while ((r = attach_receive(fd, &msg)) == 0)
 		(void)poll(&ready, 1, -1);
 	assert_int_equal(r, 1);
-	assert_int_equal(msg.hdr.type, ATTACH_UPDATE);
-	assert_memory_equal(msg.payload, "payload", 8);
+	if (server.manners == TELLS || server.manners == TELLS_LESS) {
+		assert_int_equal(msg.hdr.type, ATTACH_STATUS);
+		assert_int_equal(msg.hdr.len, 0);
+	} else {
+		assert_int_equal(msg.hdr.type, ATTACH_UPDATE);
+		assert_memory_equal(msg.payload, "payload", 8);
+	}
 	switch (server.manners) {
+	case TELLS:
+	case TELLS_LESS:
+		assert_int_equal(attach_send(fd, ATTACH_ANSWER, 0, "12345678", server.manners == TELLS ? 8 : 7), 0);
+		break;
 	case ANSWERS:
 		assert_int_equal(attach_send(fd, ATTACH_ANSWER, 0, NULL, 0), 0);
 		break;
@@ -159,6 +168,17 @@ static void test_calls(void **state)
 		assert_int_equal(pthread_join(thread, NULL), 0);
 		if (!strstr(err.text, cases[i].says))
 			fail_msg("'%s' does not say '%s'", err.text, cases[i].says);
+	}
+	for (enum manners m = TELLS; m <= TELLS_LESS; m++) {
+		char told[9] = "";
+		struct attach_peer peer = { 0 };
+
+		server.manners = m;
+		assert_int_equal(pthread_create(&thread, NULL, serve, NULL), 0);
+		assert_int_equal(attach_ask(folder_fd, ATTACH_STATUS, told, 8, &peer, &err), m == TELLS ? 0 : -EPROTO);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_string_equal(told, m == TELLS ? "12345678" : "");
+		assert_int_equal(peer.pid, m == TELLS ? getpid() : 0);
 	}
 	(void)close(server.listener);
 	assert_int_equal(attach_call(folder_fd, ATTACH_UPDATE, "payload", 8, &err), -ECONNREFUSED);

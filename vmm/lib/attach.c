@@ -149,7 +149,7 @@ int attach_call(int folder_fd, enum attach_type type, const void *payload, size_
 	return talk(fd, folder_fd, type, payload, len, &answer, err);
 }
 
-int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, pid_t *ret_peer,
+int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, struct attach_peer *ret_peer,
 	       struct mvm_error *err)
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -163,6 +163,6 @@ int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t l
 	if (answer.hdr.len != len || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)
 		return error_set(err, EPROTO, "the VM's supervisor gave no answer that can be read: end the VM");
 	memcpy(ret_payload, answer.payload, len);
-	*ret_peer = peer.pid;
+	*ret_peer = (struct attach_peer){ peer.pid, peer.uid };
 	return 0;
 }

@@ -53,6 +53,11 @@ struct attach_status {
 
 enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING };
 
+struct attach_peer {
+	pid_t pid;
+	uid_t uid;
+};
+
 struct attach_msg {
 	struct attach_hdr hdr;
 	uint8_t payload[ATTACH_PAYLOAD_MAX + 1]; /* received ones end with a NUL behind */
@@ -80,8 +85,8 @@ int attach_send(int fd, enum attach_type type, int code, const void *payload, si
 /* A client's whole call: connects, sends, waits for the answer. 0, or what the supervisor said, in err. */
 int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err);
 
-/* The same for what is answered with exactly `len` bytes; *ret_peer: the process that listens, by the kernel's word. */
-int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, pid_t *ret_peer,
+/* The same for what is answered with exactly `len` bytes; *ret_peer: who listens, by the kernel's word. */
+int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, struct attach_peer *ret_peer,
 	       struct mvm_error *err);
 
 #endif

@@ -70,16 +70,18 @@ static uint64_t to_realtime(uint64_t monotonic_ns)
 	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec - (text_now_ns() - monotonic_ns);
 }
 
-static int basics(struct mvm_inspection *i, int folder, struct mvm_error *err)
+static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_error *err)
 {
 	static const char *const phases[] = { "booting", "running", "ending" };
 	struct attach_status status;
 	struct mvm_error why;
-	pid_t supervisor;
-	int r = attach_ask(folder, ATTACH_STATUS, &status, sizeof(status), &supervisor, &why);
+	struct attach_peer peer;
+	int r = attach_ask(folder, ATTACH_STATUS, &status, sizeof(status), &peer, &why);
 
 	if (r < 0)
 		return error_set(err, -r, "%s: %s", i->id, why.text);
+	if (peer.uid != owner) /* root looks at a user's, who could have put another's socket there */
+		return error_set(err, EPERM, "%s: uid %u, not the folder's owner, answers for it", i->folder, peer.uid);
 	r = read_file(folder, INSPECT_SPEC_FILE, SPEC_JSON_MAX, &i->spec);
 	if (r == -ENOENT || !status.vmm_start)
 		return error_set(err, EAGAIN, "%s: the VM is just starting, or ending: try again", i->id);
@@ -90,7 +92,7 @@ static int basics(struct mvm_inspection *i, int folder, struct mvm_error *err)
 		.folder = i->folder,
 		.state = phases[status.phase <= ATTACH_ENDING ? status.phase : ATTACH_ENDING],
 		.spec = i->spec,
-		.supervisor = supervisor, /* the kernel's word: who listens on the socket in the folder */
+		.supervisor = peer.pid, /* the kernel's word: who listens on the socket in the folder */
 		.vmm = status.vmm,
 		.began_ns = to_realtime(status.began_ns),
 	};
@@ -156,17 +158,16 @@ int mvm_inspect(const char *id, bool with_security, struct mvm_inspection **ret_
 	struct mvm_inspection *i = calloc(1, sizeof(*i) + inspect_layers() * sizeof(i->rows[0]));
 	_cleanup_fd_ int folder = -1;
 	char parent[PATH_MAX];
+	uid_t owner = 0;
 	int r = i ? 0 : error_set(err, ENOMEM, "inspect: out of memory");
 
 	if (r == 0)
-		r = state_dir_parent(parent, err);
-	if (r == 0)
-		r = state_dir_find(parent, id, i->id, &folder, err);
+		r = state_dir_find_any(id, i->id, parent, &folder, &owner, err);
 	if (r == 0) {
 		i->holds = true;
 		i->security = with_security;
 		(void)snprintf(i->folder, sizeof(i->folder), "%s/%s", parent, i->id);
-		r = basics(i, folder, err);
+		r = basics(i, folder, owner, err);
 	}
 	if (r == 0 && with_security)
 		r = security(i, folder, err);

@@ -57,11 +57,16 @@ void inspect_no_new_privs(struct inspect *in, struct inspect_row *row)
 		      strcmp(value, "1") != 0 ? "not set" : "set: no exec gives anything");
 }
 
-/* A thread's kind, by what names it: the first is the I/O thread, vCPUs are vcpuN, the rest a disk's. */
+/*
+ * A thread's kind, by what names it: the first is the I/O thread, vCPUs are vcpuN, kvm-… are the kernel's own (Linux
+ * 6.13 has KVM's worker among the VMM's threads; JAIL_FILTERS), the rest a disk's.
+ */
 static enum jail_filter kind_of(const struct inspect *in, long tid, const char *name)
 {
 	if (tid == in->vmm)
 		return JAIL_FILTER_IO;
+	if (!strncmp(name, "kvm-", 4))
+		return JAIL_FILTERS;
 	return strncmp(name, "vcpu", 4) ? JAIL_FILTER_DISK : JAIL_FILTER_VCPU;
 }
 
@@ -77,7 +82,7 @@ static unsigned inherited(const struct inspect *in)
 
 void inspect_seccomp(struct inspect *in, struct inspect_row *row)
 {
-	unsigned n = 0, counts[JAIL_FILTERS] = { 0 }, wanted = inherited(in) + 2;
+	unsigned n = 0, counts[JAIL_FILTERS + 1] = { 0 }, wanted = inherited(in) + 2;
 	json_object *all = json_object_new_array();
 	char path[PATH_MAX], odd[128] = "";
 	struct dirent *entry;

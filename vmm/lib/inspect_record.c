@@ -12,7 +12,7 @@ static const char *const kinds[JAIL_FILTERS] = { "start", "io", "vcpu", "disk" }
 
 const char *inspect_filter_name(enum jail_filter kind)
 {
-	return (unsigned)kind < JAIL_FILTERS ? kinds[kind] : "none";
+	return (unsigned)kind < JAIL_FILTERS ? kinds[kind] : "kernel";
 }
 
 void inspect_add(json_object *o, const char *name, json_object *value)

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -277,8 +278,8 @@ static void consider(struct living *living, int parent_fd, const char *name, con
 	living->fd = take_fd(&fd);
 }
 
-int state_dir_find(const char *parent, const char *prefix, char ret_id[MVM_ID_LEN + 1], int *ret_fd,
-		   struct mvm_error *err)
+static int find(const char *parent, uid_t owner, const char *prefix, char ret_id[MVM_ID_LEN + 1], int *ret_fd,
+		struct mvm_error *err)
 {
 	int fd = open(parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), left = ENTRIES_MAX, r = 0;
 	struct living living = { .fd = -1 };
@@ -290,7 +291,7 @@ int state_dir_find(const char *parent, const char *prefix, char ret_id[MVM_ID_LE
 		cleanup_fd(&fd);
 		return error_set(err, EINVAL, "%.40s: no id of a VM: it has up to %d hex digits", prefix, MVM_ID_LEN);
 	}
-	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_uid != geteuid())) { /* another's, who could answer for our VMs */
+	if (fd >= 0 && (fstat(fd, &st) < 0 || st.st_uid != owner)) { /* another's, who could answer for our VMs */
 		(void)close(fd);
 		return error_set(err, EPERM, "%s: the folder for running VMs is not yours", parent);
 	}
@@ -317,6 +318,40 @@ int state_dir_find(const char *parent, const char *prefix, char ret_id[MVM_ID_LE
 	memcpy(ret_id, living.id, sizeof(living.id));
 	*ret_fd = living.fd;
 	return 0;
+}
+
+int state_dir_find(const char *parent, const char *prefix, char ret_id[MVM_ID_LEN + 1], int *ret_fd,
+		   struct mvm_error *err)
+{
+	return find(parent, geteuid(), prefix, ret_id, ret_fd, err);
+}
+
+int state_dir_find_any(const char *prefix, char ret_id[MVM_ID_LEN + 1], char ret_parent[PATH_MAX], int *ret_fd,
+		       uid_t *ret_owner, struct mvm_error *err)
+{
+	int r = state_dir_parent(ret_parent, err);
+	glob_t users = { 0 };
+	struct stat st;
+
+	if (r == 0) {
+		*ret_owner = geteuid();
+		r = find(ret_parent, *ret_owner, prefix, ret_id, ret_fd, err);
+	}
+	if (r != -ESRCH || geteuid() != 0)
+		return r;
+	if (glob("/run/user/*/mvm", 0, NULL, &users) == GLOB_NOSPACE ||
+	    glob("/tmp/mvm-*", GLOB_APPEND, NULL, &users) == GLOB_NOSPACE)
+		users.gl_pathc = 0;
+	for (size_t i = 0; r == -ESRCH && i < users.gl_pathc; i++) {
+		if (strlen(users.gl_pathv[i]) >= PATH_MAX || lstat(users.gl_pathv[i], &st) < 0 ||
+		    !S_ISDIR(st.st_mode) || find(users.gl_pathv[i], st.st_uid, prefix, ret_id, ret_fd, NULL) < 0)
+			continue;
+		(void)strcpy(ret_parent, users.gl_pathv[i]);
+		*ret_owner = st.st_uid;
+		r = 0;
+	}
+	globfree(&users);
+	return r;
 }
 
 void state_dir_close(struct state_dir *dir)

@@ -16,6 +16,7 @@
 
 #include <limits.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "mvm/mvm.h"
 
@@ -49,6 +50,13 @@ int state_dir_reclaim(const struct state_dir *dir);
  */
 int state_dir_find(const char *parent, const char *prefix, char ret_id[MVM_ID_LEN + 1], int *ret_fd,
 		   struct mvm_error *err);
+
+/*
+ * The same for root, who may look at everybody's: in /run/mvm, then in every user's folder; *ret_owner: whose it is,
+ * who may have written anything there. For others as state_dir_find() in their own.
+ */
+int state_dir_find_any(const char *prefix, char ret_id[MVM_ID_LEN + 1], char ret_parent[PATH_MAX], int *ret_fd,
+		       uid_t *ret_owner, struct mvm_error *err);
 
 void state_dir_remove(struct state_dir *dir);
 void state_dir_close(struct state_dir *dir);
