@@ -52,6 +52,7 @@ static const struct jail_rule rules[] = {
 	FUTEX(FUTEX_WAIT_PRIVATE, ON_IO | ON_VCPU | ON_DISK, "locks between the threads"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, ON_VCPU, "a condition: a reset waits for a disk's requests"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE, ON_DISK, "a condition with a time-out: a limited disk"),
+	CALL(restart_syscall, ON_DISK, NEED_DISK, "the kernel's own call, by which that wait goes on after a stop of the process"),
 	FUTEX(FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, ON_IO, "joining a thread: the kernel's own wake-up is not private"),
 	CALL(rt_sigreturn, ON_VCPU, 0, "back from the kick's handler"),
 	CALL(recvmsg, ON_IO, 0, "the control socket, with the descriptors that the broker grants"),
