@@ -134,7 +134,7 @@ static int security(struct mvm_inspection *i, int folder, struct mvm_error *err)
 		return error_set(err, ESRCH, "%s: the VM has ended", i->id);
 	r = read_file(folder, INSPECT_RECORD_FILE, INSPECT_FILE_MAX, &record);
 	if (r == 0)
-		r = inspect_record_parse(record, strlen(record), &in->recorded);
+		r = record ? inspect_record_parse(record, strlen(record), &in->recorded) : -EINVAL;
 	if (r < 0)
 		return error_set(err, -r, "%s/%s: cannot be read: %s", i->folder, INSPECT_RECORD_FILE, strerror(-r));
 	probe(in);
@@ -159,10 +159,11 @@ int mvm_inspect(const char *id, bool with_security, struct mvm_inspection **ret_
 	_cleanup_fd_ int folder = -1;
 	char parent[PATH_MAX];
 	uid_t owner = 0;
-	int r = i ? 0 : error_set(err, ENOMEM, "inspect: out of memory");
+	int r;
 
-	if (r == 0)
-		r = state_dir_find_any(id, i->id, parent, &folder, &owner, err);
+	if (!i)
+		return error_set(err, ENOMEM, "inspect: out of memory");
+	r = state_dir_find_any(id, i->id, parent, &folder, &owner, err);
 	if (r == 0) {
 		i->holds = true;
 		i->security = with_security;

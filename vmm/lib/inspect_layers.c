@@ -96,6 +96,9 @@ void inspect_failed(struct inspect_row *row, int error)
 }
 
 static int path_of(const struct inspect *in, char ret_path[PATH_MAX], const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+
+static int path_of(const struct inspect *in, char ret_path[PATH_MAX], const char *fmt, va_list ap)
 {
 	int n = snprintf(ret_path, PATH_MAX, "%s", in->root), more;
 
@@ -281,11 +284,15 @@ static json_object *string_or_null(const char *text)
 /* "inside outside count" with blanks of any number; true when exactly one id is mapped, 0 to `id`. */
 static bool maps_alone(const char *text, uint64_t id)
 {
-	unsigned long long inside, outside, count;
-	int used = 0;
+	unsigned long long numbers[3];
+	char *end;
 
-	return sscanf(text, "%llu %llu %llu %n", &inside, &outside, &count, &used) == 3 && !text[used] && inside == 0 &&
-	       outside == id && count == 1;
+	for (size_t i = 0; i < 3; i++, text = end) {
+		numbers[i] = strtoull(text, &end, 10);
+		if (end == text)
+			return false;
+	}
+	return !*text && numbers[0] == 0 && numbers[1] == id && numbers[2] == 1;
 }
 
 static void trim_end(char *text)
@@ -418,17 +425,18 @@ static int by_number(const void *a, const void *b)
 /* What lies open must be no way to a name: no folder. */
 void inspect_descriptors(struct inspect *in, struct inspect_row *row)
 {
-	_cleanup_free_ int *numbers = calloc(INSPECT_FDS_MAX, sizeof(*numbers));
 	json_object *all = json_object_new_object();
 	char path[PATH_MAX], target[PATH_MAX], folder_found[128] = "";
 	unsigned n = 0, sockets = 0, files = 0;
 	struct dirent *entry;
+	int numbers[INSPECT_FDS_MAX];
 	DIR *folder = NULL;
 
-	if (numbers && inspect_path(in, path, "/proc/%d/fd", in->vmm) == 0)
+	errno = ENAMETOOLONG;
+	if (inspect_path(in, path, "/proc/%d/fd", in->vmm) == 0)
 		folder = opendir(path);
 	if (!folder) {
-		int error = numbers ? -errno : -ENOMEM;
+		int error = -errno;
 
 		(void)json_object_put(all);
 		inspect_add(in->read, "descriptors", NULL);

@@ -343,10 +343,11 @@ int state_dir_find_any(const char *prefix, char ret_id[MVM_ID_LEN + 1], char ret
 	    glob("/tmp/mvm-*", GLOB_APPEND, NULL, &users) == GLOB_NOSPACE)
 		users.gl_pathc = 0;
 	for (size_t i = 0; r == -ESRCH && i < users.gl_pathc; i++) {
-		if (strlen(users.gl_pathv[i]) >= PATH_MAX || lstat(users.gl_pathv[i], &st) < 0 ||
-		    !S_ISDIR(st.st_mode) || find(users.gl_pathv[i], st.st_uid, prefix, ret_id, ret_fd, NULL) < 0)
+		int n = snprintf(ret_parent, PATH_MAX, "%s", users.gl_pathv[i]);
+
+		if (n >= PATH_MAX || lstat(ret_parent, &st) < 0 || !S_ISDIR(st.st_mode) ||
+		    find(ret_parent, st.st_uid, prefix, ret_id, ret_fd, NULL) < 0)
 			continue;
-		(void)strcpy(ret_parent, users.gl_pathv[i]);
 		*ret_owner = st.st_uid;
 		r = 0;
 	}
