@@ -48,6 +48,13 @@ endif
 
 VMM_SRC := $(filter-out vmm/main.c,$(wildcard vmm/*.c vmm/arch/x86_64/*.c vmm/virtio/*.c vmm/dev/*.c))
 VMM_SRC += vmm/jail/self.c vmm/jail/landlock.c
+# The attacker of the escape suite, in that variant alone.
+ESCAPE_TOOLS := $(B)/tests/escape/show $(B)/tests/escape/neighbour
+ATTACK_SRC := $(filter-out $(ESCAPE_TOOLS:$(B)/%=%.c),$(wildcard tests/escape/*.c))
+ifeq ($(VARIANT),hooks)
+VMM_SRC += $(ATTACK_SRC)
+all: $(ESCAPE_TOOLS)
+endif
 SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
 LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
 	guest/proto.c
@@ -127,6 +134,10 @@ $(B)/tests/rows: $(call obj,tests/escape/rows.c) $(B)/libmvm.a
 
 $(B)/tests/bench-jail: $(call obj,tests/bench/jail.c) $(B)/libmvm.a
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
+$(B)/tests/escape/show: $(call obj,tests/escape/show.c) $(B)/libvmm.a $(B)/libmvm.a
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) -o $@ $^ $(LDLIBS_VMM) $(LDLIBS_LIB)
+$(B)/tests/escape/neighbour: $(call obj,tests/escape/neighbour.c)
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) -o $@ $^
 
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/tests/%,$(wildcard tests/fuzz/fuzz_*.c))
 $(B)/tests/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(call obj,$(UNIT_HELPERS)) $(B)/libvmm.a $(B)/libmvm.a

@@ -3,7 +3,7 @@
  *
  *   MVM_TEST_DROP=ROW:KIND       leave a row of the seccomp table out of one thread kind's program
  *   MVM_TEST_NO_SECCOMP=1        no seccomp programs at all: what stops an attack at the next layer?
- *   MVM_TEST_ATTACK=NUMBER:KIND  the VMM's thread of that kind tries an attack (attack.c)
+ *   MVM_TEST_ATTACK=NUMBER:KIND  the VMM's thread of that kind tries an attack (tests/escape)
  */
 #ifndef JAIL_HOOKS_H
 #define JAIL_HOOKS_H
@@ -17,6 +17,10 @@
 bool hooks_drops(size_t row, enum jail_filter kind);
 bool hooks_no_seccomp(void);
 void hooks_papers(struct jail_papers *papers);
+
+/* In the VMM: before its start-up filter; on each thread, behind its filter. */
+void hooks_look(void);
+void hooks_attack(const struct jail_papers *papers, enum jail_filter kind);
 #else
 static inline bool hooks_drops(size_t row, enum jail_filter kind)
 {
@@ -33,6 +37,16 @@ static inline bool hooks_no_seccomp(void)
 static inline void hooks_papers(struct jail_papers *papers)
 {
 	(void)papers;
+}
+
+static inline void hooks_look(void)
+{
+}
+
+static inline void hooks_attack(const struct jail_papers *papers, enum jail_filter kind)
+{
+	(void)papers;
+	(void)kind;
 }
 #endif
 

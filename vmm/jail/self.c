@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "jail/landlock.h"
 
 #define SEALS_NEEDED (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
@@ -54,13 +55,11 @@ static int map_papers(int fd)
 	return close(fd) < 0 ? -errno : 0;
 }
 
-int jail_enter_thread(enum jail_filter kind)
+static int load(enum jail_filter kind)
 {
 	struct sock_fprog program = { 0 };
 	const struct sock_filter *all;
 
-	if (!papers)
-		return 0;
 #ifdef JAIL_OMIT_SECCOMP
 	return 0; /* sanitizers call what no filter of ours allows */
 #endif
@@ -74,6 +73,15 @@ int jail_enter_thread(enum jail_filter kind)
 #endif
 	/* No SPEC_ALLOW flag, no log flag: the kernel's own defaults are the strictest. */
 	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0UL, &program) < 0 ? -errno : 0;
+}
+
+int jail_enter_thread(enum jail_filter kind)
+{
+	int r = papers ? load(kind) : 0;
+
+	if (papers && r == 0)
+		hooks_attack(papers, kind);
+	return r;
 }
 
 int jail_close_behind(int papers_fd, const char **ret_step)
@@ -100,6 +108,7 @@ int jail_close_behind(int papers_fd, const char **ret_step)
 	if (r < 0)
 		return r;
 #endif
+	hooks_look();
 	/* 10. The start-up filter; only then is the config read. */
 	*ret_step = "seccomp";
 	return jail_enter_thread(JAIL_FILTER_START);
