@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/close_range.h>
+#include <linux/keyctl.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -110,15 +111,27 @@ static int map_ids(struct walk *w)
 	(void)snprintf(text, sizeof(text), "0 %u 1", ids->gid);
 	r = r < 0 ? r : put(w->proc, "gid_map", text);
 	(void)snprintf(text, sizeof(text), "0 %u 1", ids->uid);
-	return r < 0 ? r : put(w->proc, "uid_map", text);
+	r = r < 0 ? r : put(w->proc, "uid_map", text);
+	/*
+	 * And no user namespace below it, in which every capability would be there again. A /proc/sys that is read-only
+	 * (containers) leaves that to the filter, which lets nothing make one.
+	 */
+	if (r == 0)
+		(void)put(w->proc, "../sys/user/max_user_namespaces", "0");
+	return r;
 }
 
 /*
  * 3. Namespaces. Most came with the birth; the cgroup one here, so that its root is the VMM's own group.
  *    Not root: the user namespace came too, and our uid is mapped alone. Root's comes with step 7.
+ *    What no namespace divides: a signal to the process group reaches whoever is in it, outside, too; and the
+ *    keys of the caller's session would be the VMM's. Both get new ones. (Keys: a kernel may have none, or a quota.)
  */
 static int step_namespaces(struct walk *w)
 {
+	if (setsid() < 0)
+		return -errno;
+	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL);
 	if (!w->jail->by_root) {
 		int r = map_ids(w);
 

@@ -140,6 +140,7 @@ int jail_prepare(const struct jail_options *options, struct jail *ret_jail, stru
 	r = prepare_landlock(&jail, &papers.flags, err);
 	if (r == 0) {
 		papers.needs = needs_of(options);
+		papers.file_size_max = options->file_size_max;
 		r = seccomp_make_papers(&papers, &jail.papers, &jail.filters, err);
 	}
 	if (r == 0 && jail.by_root) {

@@ -24,7 +24,7 @@ static bool applies(const struct jail_rule *rule, enum jail_filter kind, unsigne
 	return (kind == JAIL_FILTER_START || rule->threads & (1U << kind)) && (!rule->needs || rule->needs & needs);
 }
 
-static int add_rule(scmp_filter_ctx ctx, const struct jail_rule *rule)
+static int add_rule(scmp_filter_ctx ctx, const struct jail_rule *rule, uint64_t file_size_max)
 {
 	struct scmp_arg_cmp args[JAIL_CONDITIONS];
 	unsigned n = 0;
@@ -34,12 +34,14 @@ static int add_rule(scmp_filter_ctx ctx, const struct jail_rule *rule)
 
 		if (c->test == TEST_MASKED)
 			args[n++] = (struct scmp_arg_cmp){ c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value };
+		else if (c->test == TEST_FILE_SIZE)
+			args[n++] = (struct scmp_arg_cmp){ c->arg, SCMP_CMP_LE, file_size_max, 0 };
 	}
 	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, rule->call, n, args);
 }
 
 /* A program of one kind, appended to the file. */
-static int add_program(int fd, enum jail_filter kind, unsigned needs, unsigned *ret_calls)
+static int add_program(int fd, enum jail_filter kind, const struct jail_papers_options *options, unsigned *ret_calls)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
 	int last = -1, r = ctx ? 0 : -ENOMEM;
@@ -54,9 +56,9 @@ static int add_program(int fd, enum jail_filter kind, unsigned needs, unsigned *
 	if (r == 0 && kind == JAIL_FILTER_START)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SYS_clone3, 0);
 	for (size_t i = 0; r == 0 && (rule = jail_rule_at(i)); i++) {
-		if (!applies(rule, kind, needs) || hooks_drops(i, kind))
+		if (!applies(rule, kind, options->needs) || hooks_drops(i, kind))
 			continue;
-		r = add_rule(ctx, rule);
+		r = add_rule(ctx, rule, options->file_size_max);
 		/* A row that another covers whole (the same call without conditions) is no harm. */
 		if (r == -EEXIST || r == -EACCES)
 			r = 0;
@@ -83,7 +85,7 @@ static int fill(int fd, const struct jail_papers_options *options, struct jail_f
 		off_t end;
 
 		papers.filters[i].first = (uint32_t)((at - (off_t)sizeof(papers)) / (off_t)sizeof(struct sock_filter));
-		r = hooks_no_seccomp() ? 0 : add_program(fd, (enum jail_filter)i, options->needs, &shown->calls[i]);
+		r = hooks_no_seccomp() ? 0 : add_program(fd, (enum jail_filter)i, options, &shown->calls[i]);
 		if (r < 0)
 			return r;
 		end = lseek(fd, 0, SEEK_CUR);

@@ -21,6 +21,7 @@ struct jail_filters_shown {
 struct jail_papers_options {
 	unsigned needs; /* enum jail_need */
 	uint32_t flags; /* enum jail_papers_flags */
+	uint64_t file_size_max; /* of TEST_FILE_SIZE, bytes */
 };
 
 /* A sealed memfd of papers. */

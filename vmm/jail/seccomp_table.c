@@ -18,6 +18,9 @@
 #define CALL(name, threads, needs, why)         { SYS_##name, threads, needs, { { 0 } }, #name, why }
 #define WHERE(name, threads, needs, c1, why)    { SYS_##name, threads, needs, { c1 }, #name, why }
 #define BOTH(name, threads, needs, c1, c2, why) { SYS_##name, threads, needs, { c1, c2 }, #name, why }
+/* fallocate: blocks beyond a file's end are no part of its size, which alone RLIMIT_FSIZE bounds. */
+#define ALLOCATE(mode, why)                     { SYS_fallocate, ON_DISK, NEED_DISK_RW, { EQ32(1, mode), FILE_SIZE(2), FILE_SIZE(3) }, "fallocate " #mode, why }
+#define FILE_SIZE(arg)                          { TEST_FILE_SIZE, arg, 0, 0 }
 #define EQ32(arg, value)                        { TEST_MASKED, arg, 0xffffffffU, (uint32_t)(value) } /* what the kernel reads as int */
 #define WITHOUT(arg, bits)                      { TEST_MASKED, arg, bits, 0 }
 #define IOCTL(request, threads, needs, why)     { SYS_ioctl, threads, needs, { EQ32(1, request) }, "ioctl " #request, why }
@@ -46,8 +49,8 @@ static const struct jail_rule rules[] = {
 	CALL(preadv2, ON_DISK, NEED_DISK, "reading a disk"),
 	CALL(pwritev2, ON_DISK, NEED_DISK_RW, "writing a disk"),
 	CALL(fdatasync, ON_DISK, NEED_DISK_RW, "flush"),
-	WHERE(fallocate, ON_DISK, NEED_DISK_RW, EQ32(1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE), "discard, write-zeroes that may unmap"),
-	WHERE(fallocate, ON_DISK, NEED_DISK_RW, EQ32(1, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE), "write-zeroes"),
+	ALLOCATE(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, "discard, write-zeroes that may unmap"),
+	ALLOCATE(FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, "write-zeroes"),
 	FUTEX(FUTEX_WAKE_PRIVATE, ON_IO | ON_VCPU | ON_DISK, "locks between the threads"),
 	FUTEX(FUTEX_WAIT_PRIVATE, ON_IO | ON_VCPU | ON_DISK, "locks between the threads"),
 	FUTEX(FUTEX_WAIT_BITSET_PRIVATE | FUTEX_CLOCK_REALTIME, ON_VCPU, "a condition: a reset waits for a disk's requests"),

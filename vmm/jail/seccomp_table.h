@@ -27,7 +27,11 @@ enum jail_need { /* 0: every VM */
 		 NEED_CONSOLE = 1U << 5,
 };
 
-enum jail_test { TEST_NONE, TEST_MASKED }; /* (arg & mask) == value */
+enum jail_test {
+	TEST_NONE,
+	TEST_MASKED, /* (arg & mask) == value */
+	TEST_FILE_SIZE, /* at most the largest file that is written to */
+};
 
 struct jail_condition {
 	enum jail_test test;
@@ -35,7 +39,7 @@ struct jail_condition {
 	uint64_t mask, value;
 };
 
-#define JAIL_CONDITIONS 2
+#define JAIL_CONDITIONS 3
 
 struct jail_rule {
 	int call;
