@@ -152,6 +152,8 @@ check-unit: ## the module tests
 	$(Q)tests/run unit
 check-e2e: ## the real binaries, on real KVM (the lab where this machine has none)
 	$(Q)tests/run e2e
+check-escape: ## the escape suite: an attacker inside the VMM
+	$(Q)tests/run escape
 check-kvm: ## a smoke run on this machine's own /dev/kvm, whatever kind it is
 	$(Q)tests/run kvm
 check-readme: ## every fenced command of the README
@@ -185,10 +187,10 @@ install: all kernel ## into DESTDIR/PREFIX
 dist: ## a source archive of HEAD
 	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz
 clean: ## forget the builds; kernel and images stay
-	rm -rf build/release build/asan build/fuzz build/clang build/coverage build/musl-kernel-headers
+	rm -rf build/release build/asan build/hooks build/fuzz build/clang build/coverage build/musl-kernel-headers
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-kvm check-readme \
+.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-kvm check-readme \
 	check-long asan ubsan fuzz lint coverage bench install dist clean help
