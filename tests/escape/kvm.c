@@ -65,11 +65,12 @@ long try_kvm_memory(void)
 
 long try_kvm_msrs(void)
 {
-	struct {
+	union {
 		struct kvm_msrs msrs;
-		struct kvm_msr_entry entry;
-	} get = { .msrs = { .nmsrs = 1 }, .entry = { .index = 0xc0000080 /* EFER */ } };
+		uint8_t bytes[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+	} get = { .msrs = { .nmsrs = 1 } };
 
+	get.msrs.entries[0].index = 0xc0000080; /* EFER */
 	return on_every_fd(KVM_GET_MSRS, &get);
 }
 
