@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -140,7 +141,8 @@ int seccomp_make_papers(const struct jail_papers_options *options, int *ret_fd, 
 
 	if (r == 0)
 		r = digest(fd, &shown);
-	if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
+	/* A memfd is born executable, and no Landlock rule covers it. */
+	if (r == 0 && (fchmod(fd, 0400) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0))
 		r = -errno;
 	if (r < 0)
 		return error_set(err, -r, "seccomp: the filters cannot be made: %s", strerror(-r));
