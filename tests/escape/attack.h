@@ -21,6 +21,7 @@ enum attack_flags {
 	ATTACK_APART = 1U << 2, /* needs a VM of its own: nothing can come after it */
 	ATTACK_OOM = 1U << 3, /* ends by the out-of-memory killer, in the VM's own cgroup */
 	ATTACK_SPIN = 1U << 4, /* never ends; the script looks at it from outside */
+	ATTACK_HANGS = 1U << 5, /* without the filter not tried: `next` says why */
 };
 
 struct attack {

@@ -7,7 +7,7 @@
 
 static void show_flags(const struct attack *attack)
 {
-	static const char *const names[] = { "alone", "harmless", "apart", "oom", "spin" };
+	static const char *const names[] = { "alone", "harmless", "apart", "oom", "spin", "hangs" };
 
 	for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (attack->flags & (1U << i))

@@ -146,7 +146,7 @@ static const struct attack attacks[] = {
 	{ "more processes than granted", F(many), DENIED("pids.max, RLIMIT_NPROC", EAGAIN) },
 	{ "ptrace of process 1", A(ptrace, PTRACE_SEIZE, 1, 0, 0), DENIED("undumpable; one's own thread group", EPERM) },
 	{ "ptrace of any other", F(ptrace_each), DENIED(PID_NS, ESRCH) },
-	{ "ptrace by the parent", A(ptrace, PTRACE_TRACEME, 0, 0, 0), .next = "its tracer would be the supervisor, whose SIGKILL goes through", .flags = ATTACK_ALONE | ATTACK_APART },
+	{ "ptrace by the parent", A(ptrace, PTRACE_TRACEME, 0, 0, 0), .next = "its tracer is the supervisor, which would wait for ever for a traced thread: this VM's end alone", .flags = ATTACK_ALONE | ATTACK_APART | ATTACK_HANGS },
 	{ "kill of any other", F(kill_each), DENIED(PID_NS, ESRCH) },
 	{ "kill of everybody", A(kill, -1UL, SIGKILL), DENIED(PID_NS, ESRCH) },
 	{ "kill of the parent and its group", F(kill_parent), ALONE("a session and process group of its own: it reaches itself alone") },
