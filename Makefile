@@ -146,6 +146,18 @@ $(B)/tests/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(call obj,$(UNIT_HELPERS)) $(B)/lib
 fuzzers: $(FUZZERS)
 FUZZ_SECONDS ?= 20
 
+# The hostile guest: a kernel of its own, x86 only, that the VMM boots as it boots Linux (tests/hostile/README.md).
+HOSTILE := $(patsubst %,build/%.o,$(wildcard tests/hostile/*.c tests/hostile/*.S))
+HOSTILE_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none -fno-strict-aliasing \
+	-fno-tree-loop-distribute-patterns -fno-delete-null-pointer-checks -mno-red-zone -mgeneral-regs-only $(WARN)
+hostile: build/hostile/guest.elf ## the hostile guest's kernel
+build/tests/hostile/%.o: tests/hostile/% tests/hostile/guest.h vmm/arch/x86_64/layout.h
+	@mkdir -p $(@D); [ $(V) = 1 ] || echo "  CC    $<"
+	$(Q)gcc -Ivmm -Ivmm/arch/x86_64 $(HOSTILE_CFLAGS) -c -o $@ $<
+build/hostile/guest.elf: tests/hostile/guest.ld $(HOSTILE)
+	@mkdir -p $(@D); [ $(V) = 1 ] || echo "  LD    $@"
+	$(Q)ld -static -nostdlib --no-warn-rwx-segments -z noexecstack -T $< -o $@ $(HOSTILE)
+
 check: setup ## everything that CI runs; ends with one line of counts
 	$(Q)tests/run check
 check-unit: ## the module tests
@@ -154,6 +166,8 @@ check-e2e: ## the real binaries, on real KVM (the lab where this machine has non
 	$(Q)tests/run e2e
 check-escape: ## the escape suite: an attacker inside the VMM
 	$(Q)tests/run escape
+check-hostile: ## a guest that breaks the devices' every rule, on real KVM
+	$(Q)tests/run hostile
 check-kvm: ## a smoke run on this machine's own /dev/kvm, whatever kind it is
 	$(Q)tests/run kvm
 check-readme: ## every fenced command of the README
@@ -192,5 +206,5 @@ help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-kvm check-readme \
+.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-hostile hostile check-kvm check-readme \
 	check-long asan ubsan fuzz lint coverage bench install dist clean help
