@@ -201,10 +201,10 @@ install: all kernel ## into DESTDIR/PREFIX
 dist: ## a source archive of HEAD
 	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz
 clean: ## forget the builds; kernel and images stay
-	rm -rf build/release build/asan build/hooks build/fuzz build/clang build/coverage build/musl-kernel-headers
+	rm -rf build/release build/asan build/hooks build/fuzz build/clang build/coverage build/hostile build/tests build/musl-kernel-headers
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-hostile hostile check-kvm check-readme \
-	check-long asan ubsan fuzz lint coverage bench install dist clean help
+.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-hostile \
+	check-kvm check-readme check-long hostile asan ubsan fuzz lint coverage bench install dist clean help

@@ -208,7 +208,7 @@ static void event_index(void)
 static void used_scribbled(void)
 {
 	rng_up(0);
-	for (unsigned i = 0; i < 100; i++) {
+	for (unsigned i = 0; i < 64; i++) {
 		rings[0].used.idx = (uint16_t)any();
 		desc_set(&rings[0], i % 64, address(data), 16, D_WRITE, 0);
 		offer(&rings[0], (uint16_t)(i % 64));
