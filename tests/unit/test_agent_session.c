@@ -94,9 +94,8 @@ static void test_agent_in_order(void **state)
 
 static void test_agent_byte_by_byte(void **state)
 {
-	static const uint8_t bytes[] = {
-		12, 0, 0, 0, 1, 0, 0, 0, 0x4d, 0x56, 0x4d, 0x41, PROTO_VERSION, 0, 0, 0, '1', '.', '0', 0
-	};
+	static const uint8_t bytes[] = { 12, 0, 0, 0,   1,   0,   0, 0, 0x4d, 0x56, 0x4d, 0x41, PROTO_VERSION,
+					 0,  0, 0, '1', '.', '0', 0 };
 	struct agent_event event;
 	struct peer peer;
 
