@@ -20,10 +20,13 @@
 /* Mapped once, read-only and sealed; every thread finds its program here. NULL in module tests. */
 static const struct jail_papers *papers;
 
-static int check(const struct jail_papers *p, size_t size)
+int jail_papers_check(const struct jail_papers *p, size_t size)
 {
-	size_t room = (size - sizeof(*p)) / sizeof(struct sock_filter);
+	size_t room;
 
+	if (size < sizeof(*p))
+		return -EINVAL;
+	room = (size - sizeof(*p)) / sizeof(struct sock_filter);
 	if (p->magic != JAIL_PAPERS_MAGIC || p->size != size || p->flags & ~(uint32_t)JAIL_PAPERS_ALL)
 		return -EINVAL;
 	for (unsigned i = 0; i < JAIL_FILTERS; i++)
@@ -47,7 +50,7 @@ static int map_papers(int fd)
 	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
-	if (check(map, (size_t)st.st_size) < 0) {
+	if (jail_papers_check(map, (size_t)st.st_size) < 0) {
 		(void)munmap(map, (size_t)st.st_size);
 		return -EINVAL;
 	}

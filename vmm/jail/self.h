@@ -9,7 +9,12 @@
 #ifndef JAIL_SELF_H
 #define JAIL_SELF_H
 
+#include <stddef.h>
+
 #include "jail/papers.h"
+
+/* Whether `size` bytes of papers are what they say: every program inside. 0, -EINVAL. */
+int jail_papers_check(const struct jail_papers *papers, size_t size);
 
 /* Undumpable, dead with its parent, Landlock, the start-up filter. *ret_step: what failed (static text). */
 int jail_close_behind(int papers_fd, const char **ret_step);

@@ -1,0 +1,59 @@
+/*
+ * What is said to the jail and around it: jail papers, requests on a VM's control socket, layers by name. Whatever is accepted
+ * lies inside its bounds.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "jail/layers.h"
+#include "jail/self.h"
+#include "lib/attach.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void try_papers(const uint8_t *data, size_t size)
+{
+	struct jail_papers *papers = malloc(size ? size : 1);
+	size_t room = size < sizeof(*papers) ? 0 : (size - sizeof(*papers)) / sizeof(struct sock_filter);
+
+	if (!papers)
+		return;
+	memcpy(papers, data, size);
+	if (size >= sizeof(*papers)) {
+		papers->magic = JAIL_PAPERS_MAGIC;
+		papers->size = (uint32_t)size;
+	}
+	if (jail_papers_check(papers, size) == 0)
+		for (unsigned i = 0; i < JAIL_FILTERS; i++)
+			if ((size_t)papers->filters[i].first + papers->filters[i].count > room)
+				abort();
+	free(papers);
+}
+
+static void try_request(const uint8_t *data, size_t size)
+{
+	struct attach_msg msg;
+	size_t n = size < sizeof(msg) ? size : sizeof(msg);
+
+	memset(&msg, 0, sizeof(msg));
+	memcpy(&msg, data, n);
+	msg.hdr.magic = ATTACH_MAGIC;
+	msg.hdr.version = ATTACH_VERSION;
+	if (attach_check(&msg, n) == 0 && (msg.hdr.len > ATTACH_PAYLOAD_MAX || msg.payload[msg.hdr.len] != 0))
+		abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char text[65];
+	unsigned layers;
+
+	try_papers(data, size);
+	try_request(data, size);
+	memset(text, 0, sizeof(text));
+	memcpy(text, data, size < sizeof(text) - 1 ? size : sizeof(text) - 1);
+	if (jail_layers_parse("fuzz", text, &layers, NULL) == 0 && (layers == 0 || layers > 7))
+		abort();
+	return 0;
+}
