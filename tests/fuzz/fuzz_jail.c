@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void try_papers(const uint8_t *data, size_t size)
 {
-	struct jail_papers *papers = malloc(size ? size : 1);
+	struct jail_papers *papers = calloc(1, size ? size : 1);
 	size_t room = size < sizeof(*papers) ? 0 : (size - sizeof(*papers)) / sizeof(struct sock_filter);
 
 	if (!papers)
