@@ -39,8 +39,8 @@ test_slow_reader_loses_nothing() {
 test_time_out_while_output_is_unread() {
 	mkfifo pipe
 	exec 8<>pipe
-	# the first has exited and its output waits, the second writes on
-	limit=60 expect 124 bash -c 'run --timeout 8s --receipt r.json -- head -c 300000 /dev/zero >pipe'
+	# the first ends, or would if it could: its output is more than what the sockets on the way hold. The second writes on
+	limit=60 expect 124 bash -c 'run --timeout 8s --receipt r.json -- head -c 1500000 /dev/zero >pipe'
 	equal "$(jq -r .verdict r.json)" timeout
 	grep -q 'nobody read it' stderr || die "mvm itself waited: $err"
 	rm r.json
