@@ -94,14 +94,6 @@ static int fuzz_fallocate(void *arg, int fd, int mode, off_t offset, off_t len)
 	return faults[1] & (mode & FALLOC_FL_PUNCH_HOLE ? 1 : 2) ? -EOPNOTSUPP : 0;
 }
 
-static int fuzz_discard(void *arg, int fd, off_t offset, off_t len)
-{
-	(void)arg, (void)fd;
-	need(!disk.read_only && len > 0);
-	check_range(offset, (size_t)len);
-	return faults[1] & 4 ? -ENOTTY : 0;
-}
-
 static int fuzz_flush(void *arg, int fd)
 {
 	(void)arg, (void)fd;
@@ -112,7 +104,6 @@ static const struct blk_io_ops fuzz_io = {
 	.readv = fuzz_readv,
 	.writev = fuzz_writev,
 	.fallocate = fuzz_fallocate,
-	.discard = fuzz_discard,
 	.flush = fuzz_flush,
 };
 
@@ -122,12 +113,11 @@ static void disk_set_up(uint8_t flags)
 				  .fd = -1,
 				  .direct_fd = flags & 16 ? 3 : -1,
 				  .read_only = flags & 1,
-				  .block_device = flags & 2,
 				  .writethrough = flags & 4,
 				  .sectors = DISK / BLK_SECTOR,
 				  .id = "fuzz",
 				  .flush_lock = PTHREAD_MUTEX_INITIALIZER };
-	disk.nowait = disk.can_discard = disk.can_punch = disk.can_zero_range = true;
+	disk.nowait = disk.can_punch = disk.can_zero_range = true;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)

@@ -287,8 +287,12 @@ static void test_ports(void **state)
 	assert_int_equal(spec_port_add(spec, "11=tcp:name:443", "10.0.0.1,fe80::2%1", NULL), 0);
 	assert_int_equal(spec_port_addresses(&spec->ports[6], addrs, SPEC_PORT_ADDRS, &err), 2);
 	assert_int_equal(((const struct sockaddr_in6 *)&addrs[1])->sin6_scope_id, 1);
-	assert_int_equal(spec_ports_resolve(spec, &err), 0);
-	assert_int_equal(spec_port_addresses(&spec->ports[5], addrs, 1, &err), 1);
+	if (access("/etc/hosts", R_OK) == 0) { /* a bare tree knows no name at all, not even this one */
+		assert_int_equal(spec_ports_resolve(spec, &err), 0);
+		assert_int_equal(spec_port_addresses(&spec->ports[5], addrs, 1, &err), 1);
+	} else {
+		assert_true(spec_ports_resolve(spec, &err) < 0 && strstr(err.text, "localhost"));
+	}
 	for (unsigned i = 100; spec->nports < SPEC_PORTS_MAX; i++) {
 		(void)snprintf(text, sizeof(text), "%u=unix:/x", i);
 		assert_int_equal(mvm_spec_set(spec, "allow-port", text, NULL), 0);
