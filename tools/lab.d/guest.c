@@ -15,7 +15,6 @@
 #endif
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <glob.h>
 #include <grp.h>
 #include <poll.h>
@@ -298,24 +297,6 @@ static void join_session(void)
 	}
 }
 
-/*
- * The caller stands where a user may not go (root's home, say): the lab lets them through, not look around. It is the
- * lab's overlay that changes, never the machine.
- */
-static void open_way(const char *cwd)
-{
-	char path[PATH_MAX];
-	struct stat st;
-
-	if (!cwd || (size_t)snprintf(path, sizeof(path), "%s", cwd) >= sizeof(path))
-		return;
-	do {
-		if (stat(path, &st) == 0 && !(st.st_mode & S_IXOTH))
-			(void)chmod(path, (st.st_mode & 07777) | S_IXOTH);
-		*strrchr(path, '/') = '\0';
-	} while (path[0]);
-}
-
 static _Noreturn void start_command(const struct job *job, const struct account *a, struct ends ends)
 {
 	sigset_t none;
@@ -342,10 +323,8 @@ static _Noreturn void start_command(const struct job *job, const struct account 
 	export_account(a);
 	for (size_t i = 0; i < job->envc; i++)
 		putenv(job->envp[i]);
-	if (job->user) {
+	if (job->user)
 		join_session();
-		open_way(job->cwd);
-	}
 	become(a);
 	umask(022);
 	if (chdir(job->cwd ? job->cwd : "/") < 0) {

@@ -117,7 +117,7 @@ test_parts() {
 	says vmlinux ok "Linux version 6"
 	chmod u+s copy/lib/mvm/mvm-supervisor
 	expect 1 copy/bin/mvm doctor
-	says mvm-supervisor problem setuid "; remedy: sudo chmod ug-s"
+	says mvm-supervisor problem setuid "chmod u-s,g-s"
 	chmod u-s copy/lib/mvm/mvm-supervisor
 	chmod o+w copy/lib
 	expect 1 copy/bin/mvm doctor
