@@ -611,21 +611,40 @@ static void leave_cgroup(void)
 	}
 }
 
+static void set_other_cpus(bool online)
+{
+	char path[64];
+
+	for (int cpu = 1; cpu < 64; cpu++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpu);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			return; /* no more of them, or we are a user's session */
+		(void)write_all(fd, online ? "1" : "0", 1);
+		close(fd);
+	}
+}
+
 /*
  * Holds one VM with one vCPU open for the lab's life. KVM patches the kernel's code with the first VM and the last
  * (preempt notifiers), and with the first and last vCPU whose local APIC is off, as each one's is at first; under emulation
  * another CPU now and then executes the half-patched instruction, and the lab dies of it. With a vCPU that stays,
- * and never runs, the patching happens once, before anything else does.
+ * and never runs, the patching happens once, before anything else does, and while no other CPU is there to trip over it.
  */
 static void hold_a_vm(void)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0UL);
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm;
+
+	set_other_cpus(false);
+	vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0UL);
 
 	/* All stay open; a lab without KVM has said so already. */
 	if (vm >= 0 && ioctl(vm, KVM_ENABLE_CAP, &split) == 0)
 		(void)ioctl(vm, KVM_CREATE_VCPU, 0UL);
+	set_other_cpus(true);
 }
 
 static _Noreturn void run(void)
