@@ -29,6 +29,9 @@ struct verb {
 /* In the order of the help; NULL past the last. */
 const struct verb *verb_at(size_t index);
 
+/* A verb's argument that it does not know: says so, made harmless for a terminal. Returns the exit status. */
+int cli_unexpected(const char *what, const char *says);
+
 int verb_run(const struct cli *cli, int argc, char **argv);
 int verb_doctor(const struct cli *cli, int argc, char **argv);
 int verb_inspect(const struct cli *cli, int argc, char **argv);

@@ -12,18 +12,6 @@ struct options {
 	bool json, strict, help;
 };
 
-static int unexpected(const char *what, const char *says)
-{
-	char text[256];
-
-	(void)snprintf(text, sizeof(text), "%.100s: %s", what, says);
-	for (unsigned char *p = (unsigned char *)text; *p; p++)
-		if (*p < 0x20 || *p == 0x7f)
-			*p = '?';
-	cli_say(text);
-	return CLI_STATUS_FAILED;
-}
-
 /* 0, or the exit status with the reason said. */
 static int parse(int argc, char **argv, struct options *ret_options)
 {
@@ -45,11 +33,11 @@ static int parse(int argc, char **argv, struct options *ret_options)
 		else if (!strncmp(argv[i], "--format=", sizeof(format)))
 			value = argv[i] + sizeof(format);
 		else if (!strcmp(argv[i], format))
-			return unexpected(argv[i], "needs a value: table or json");
+			return cli_unexpected(argv[i], "needs a value: table or json");
 		else
-			return unexpected(argv[i], "unknown: mvm help doctor shows what there is");
+			return cli_unexpected(argv[i], "unknown: mvm help doctor shows what there is");
 		if (strcmp(value, "table") != 0 && strcmp(value, "json") != 0)
-			return unexpected(value, "unknown as --format: table or json");
+			return cli_unexpected(value, "unknown as --format: table or json");
 		ret_options->json = !strcmp(value, "json");
 	}
 	return 0;
@@ -132,10 +120,10 @@ int verb_doctor(const struct cli *cli, int argc, char **argv)
 	if (!options.json)
 		print_table(doctor);
 	else if (print_json(doctor, problems, warnings) < 0)
-		status = unexpected("doctor", "out of memory");
+		status = cli_unexpected("doctor", "out of memory");
 	mvm_doctor_free(doctor);
 	if (!status && (fflush(stdout) != 0 || ferror(stdout)))
-		status = unexpected("doctor", "its output cannot be written");
+		status = cli_unexpected("doctor", "its output cannot be written");
 	if (!status && (problems || (options.strict && warnings)))
 		status = STATUS_PROBLEM;
 	return status;

@@ -13,18 +13,6 @@ struct options {
 	bool security, json, help;
 };
 
-static int unexpected(const char *what, const char *says)
-{
-	char text[256];
-
-	(void)snprintf(text, sizeof(text), "%.100s: %s", what, says);
-	for (unsigned char *p = (unsigned char *)text; *p; p++)
-		if (*p < 0x20 || *p == 0x7f)
-			*p = '?';
-	cli_say(text);
-	return CLI_STATUS_FAILED;
-}
-
 /* 0, or the exit status with the reason said. */
 static int parse(int argc, char **argv, struct options *ret_options)
 {
@@ -43,7 +31,7 @@ static int parse(int argc, char **argv, struct options *ret_options)
 		}
 		if (*arg != '-') {
 			if (ret_options->id)
-				return unexpected(arg, "one VM at a time: mvm help inspect shows how");
+				return cli_unexpected(arg, "one VM at a time: mvm help inspect shows how");
 			ret_options->id = arg;
 			continue;
 		}
@@ -52,14 +40,14 @@ static int parse(int argc, char **argv, struct options *ret_options)
 		else if (!strncmp(arg, "--format=", sizeof(format)))
 			value = arg + sizeof(format);
 		else if (!strcmp(arg, format))
-			return unexpected(arg, "needs a value: table or json");
+			return cli_unexpected(arg, "needs a value: table or json");
 		else
-			return unexpected(arg, "unknown: mvm help inspect shows what there is");
+			return cli_unexpected(arg, "unknown: mvm help inspect shows what there is");
 		if (strcmp(value, "table") != 0 && strcmp(value, "json") != 0)
-			return unexpected(value, "unknown as --format: table or json");
+			return cli_unexpected(value, "unknown as --format: table or json");
 		ret_options->json = !strcmp(value, "json");
 	}
-	return ret_options->id ? 0 : unexpected("inspect", "which VM? give its id, or its beginning");
+	return ret_options->id ? 0 : cli_unexpected("inspect", "which VM? give its id, or its beginning");
 }
 
 static void print_table(const struct mvm_inspection *inspection, bool security)
@@ -112,6 +100,6 @@ int verb_inspect(const struct cli *cli, int argc, char **argv)
 		status = STATUS_MISSING;
 	mvm_inspect_free(inspection);
 	if (fflush(stdout) != 0 || ferror(stdout))
-		status = unexpected("inspect", "its output cannot be written");
+		status = cli_unexpected("inspect", "its output cannot be written");
 	return status;
 }

@@ -59,6 +59,18 @@ static bool standard_streams_open(void)
 	return true;
 }
 
+int cli_unexpected(const char *what, const char *says)
+{
+	char text[256];
+
+	(void)snprintf(text, sizeof(text), "%.100s: %s", what, says);
+	for (unsigned char *p = (unsigned char *)text; *p; p++)
+		if (*p < 0x20 || *p == 0x7f)
+			*p = '?';
+	cli_say(text);
+	return CLI_STATUS_FAILED;
+}
+
 int main(int argc, char **argv)
 {
 	const struct verb *verb;

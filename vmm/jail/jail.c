@@ -61,8 +61,6 @@ static unsigned needs_of(const struct jail_options *options)
 		needs |= NEED_VSOCK;
 	if (config->flags & VMM_CONFIG_RNG)
 		needs |= NEED_RNG;
-	if (config->flags & VMM_CONFIG_CONSOLE)
-		needs |= NEED_CONSOLE;
 	return needs;
 }
 

@@ -41,19 +41,25 @@ static int add_rule(scmp_filter_ctx ctx, const struct jail_rule *rule, uint64_t 
 	return seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, rule->call, n, args);
 }
 
+/* Whether no row above that applies as well names the same call: what is shown is how many calls there are, not rows. */
+static bool is_new(size_t row, enum jail_filter kind, unsigned needs)
+{
+	for (size_t i = 0; i < row; i++)
+		if (jail_rule_at(i)->call == jail_rule_at(row)->call && applies(jail_rule_at(i), kind, needs))
+			return false;
+	return true;
+}
+
 /* A program of one kind, appended to the file. */
 static int add_program(int fd, enum jail_filter kind, const struct jail_papers_options *options, unsigned *ret_calls)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_KILL_PROCESS);
-	int last = -1, r = ctx ? 0 : -ENOMEM;
+	int r = ctx ? 0 : -ENOMEM;
 	const struct jail_rule *rule;
 
 	*ret_calls = 0;
 	if (r == 0)
 		r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-	/* A binary search instead of a chain: the dearest call is not the last in it. */
-	if (r == 0)
-		r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 1);
 	if (r == 0 && kind == JAIL_FILTER_START)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SYS_clone3, 0);
 	for (size_t i = 0; r == 0 && (rule = jail_rule_at(i)); i++) {
@@ -61,11 +67,9 @@ static int add_program(int fd, enum jail_filter kind, const struct jail_papers_o
 			continue;
 		r = add_rule(ctx, rule, options->file_size_max);
 		/* A row that another covers whole (the same call without conditions) is no harm. */
-		if (r == -EEXIST || r == -EACCES)
+		if (r == -EEXIST)
 			r = 0;
-		if (rule->call != last)
-			(*ret_calls)++;
-		last = rule->call;
+		*ret_calls += is_new(i, kind, options->needs);
 	}
 	if (r == 0)
 		r = seccomp_export_bpf(ctx, fd);

@@ -18,13 +18,12 @@
 #define ON_VCPU  (1U << JAIL_FILTER_VCPU)
 #define ON_DISK  (1U << JAIL_FILTER_DISK)
 
-enum jail_need { /* 0: every VM */
-		 NEED_DISK = 1U << 0,
-		 NEED_DISK_RW = 1U << 1,
-		 NEED_BLOCK_DEVICE = 1U << 2, /* a disk that is written to and is no regular file */
-		 NEED_VSOCK = 1U << 3,
-		 NEED_RNG = 1U << 4,
-		 NEED_CONSOLE = 1U << 5,
+/* Which device needs a row; 0: every VM. */
+enum jail_need {
+	NEED_DISK = 1U << 0,
+	NEED_DISK_RW = 1U << 1,
+	NEED_VSOCK = 1U << 2,
+	NEED_RNG = 1U << 3,
 };
 
 enum jail_test {
