@@ -181,8 +181,11 @@ test_failure() {
 	ok $? 'and is named'
 	status 125 'the lab switched off from inside: 125' -- sh -c 'echo o >/proc/sysrq-trigger; sleep 60'
 	status 125 'a kernel that does not come up: 125' --append rdinit=/nonexistent -- true
+	[ "$(grep -c 'once more' "$work/err")" = 1 ]
+	ok $? 'and it was tried twice'
+	LAB_TIMEOUT=6 status 124 'LAB_TIMEOUT bounds a lab: 124' -- sleep 100
 	status 124 '--timeout: 124' --timeout 5 -- sleep 100
-	status 125 'a QEMU that refuses: 125' --smp 99 --append x -- true
+	status 125 'a QEMU that refuses: 125' --memory 900000G -- true
 }
 
 # Starts a lab in the background and waits until its command runs; sets pid, the

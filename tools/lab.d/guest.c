@@ -3,6 +3,7 @@
  *
  *   lab-guest load LIST   loads the kernel modules named in LIST, one a line
  *   lab-guest fail TEXT   tells the host that there will be no command
+ *   lab-guest hold DIR    holds a VM, and starts all CPUs when the command is near
  *   lab-guest run         takes the command from the control port, runs it with
  *                         its streams on the other three, reports its status
  *
@@ -41,6 +42,9 @@
 /* How long a stream may stay silent after the command's end before it counts as
  * ended: only reached when something outside our reach still holds its pipe. */
 #define DRAIN_MS 50
+
+/* In /run/lab: opened by the command's start, ended when every CPU runs. */
+#define CPUS_FIFO "cpus"
 
 /* What the host sent before FRAME_GO. */
 struct job {
@@ -496,6 +500,79 @@ static void finish_stream(struct stream *s)
 	pthread_join(s->thread, NULL);
 }
 
+/* ---- one CPU at first ---------------------------------------------------- */
+
+/*
+ * Linux changes its own code while it starts and as things are first used (a static key: a jump made a nop, or back),
+ * and an emulated CPU now and then keeps the half-changed instruction that it met on the way, for good; the lab dies
+ * of it. So the lab starts with one CPU (maxcpus=1), does here what would change code later, and has its other CPUs
+ * when the command is about to run.
+ */
+
+/* KVM changes code with the first VM and the last, and with the first and last vCPU whose local APIC is off, as each
+ * one's is at first. This one stays, and never runs. A lab without KVM has said so already. */
+static void hold_a_vm(void)
+{
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0UL);
+
+	if (vm >= 0 && ioctl(vm, KVM_ENABLE_CAP, &split) == 0)
+		(void)ioctl(vm, KVM_CREATE_VCPU, 0UL);
+}
+
+static void start_other_cpus(int cpus)
+{
+	char path[32];
+
+	for (int cpu = 1;; cpu++) {
+		int fd;
+
+		snprintf(path, sizeof(path), "cpu%d/online", cpu);
+		fd = openat(cpus, path, O_WRONLY | O_CLOEXEC);
+		if (fd < 0)
+			return; /* no more of them */
+		if (write_all(fd, "1", 1) < 0)
+			fprintf(stderr, "lab-guest: CPU %d: %m\n", cpu);
+		close(fd);
+	}
+}
+
+/* Stays as long as the lab does; returns, to init, when it has begun. DIR holds the FIFO by which the command's
+ * start is heard of: by then this process's own root is gone. */
+static int hold(const char *dir)
+{
+	int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int cpus = open("/sys/devices/system/cpu", O_PATH | O_DIRECTORY | O_CLOEXEC), fd;
+	pid_t child;
+
+	if (at < 0 || cpus < 0 || mkfifoat(at, CPUS_FIFO, 0644) < 0)
+		fail("%s: %m", dir);
+	hold_a_vm();
+	child = fork();
+	if (child < 0)
+		fail("fork: %m");
+	if (child > 0)
+		return 0;
+	(void)setsid();
+	fd = openat(at, CPUS_FIFO, O_WRONLY | O_CLOEXEC); /* waits for a reader */
+	start_other_cpus(cpus);
+	close(fd);
+	for (;;)
+		pause();
+}
+
+static void wait_for_cpus(void)
+{
+	int fd = open("/run/lab/" CPUS_FIFO, O_RDONLY | O_CLOEXEC); /* the holder hears it */
+	char c;
+
+	if (fd < 0)
+		fail("/run/lab/%s: %m", CPUS_FIFO);
+	(void)read_all(fd, &c, 1); /* ends when they run */
+	close(fd);
+}
+
 /* ---- run ----------------------------------------------------------------- */
 
 /* The kernel numbers a port's device among all virtio devices: look for it. */
@@ -611,42 +688,6 @@ static void leave_cgroup(void)
 	}
 }
 
-static void set_other_cpus(bool online)
-{
-	char path[64];
-
-	for (int cpu = 1; cpu < 64; cpu++) {
-		int fd;
-
-		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online", cpu);
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-		if (fd < 0)
-			return; /* no more of them, or we are a user's session */
-		(void)write_all(fd, online ? "1" : "0", 1);
-		close(fd);
-	}
-}
-
-/*
- * Holds one VM with one vCPU open for the lab's life. KVM patches the kernel's code with the first VM and the last
- * (preempt notifiers), and with the first and last vCPU whose local APIC is off, as each one's is at first; under emulation
- * another CPU now and then executes the half-patched instruction, and the lab dies of it. With a vCPU that stays,
- * and never runs, the patching happens once, before anything else does, and while no other CPU is there to trip over it.
- */
-static void hold_a_vm(void)
-{
-	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm;
-
-	set_other_cpus(false);
-	vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0UL);
-
-	/* All stay open; a lab without KVM has said so already. */
-	if (vm >= 0 && ioctl(vm, KVM_ENABLE_CAP, &split) == 0)
-		(void)ioctl(vm, KVM_CREATE_VCPU, 0UL);
-	set_other_cpus(true);
-}
-
 static _Noreturn void run(void)
 {
 	struct job job = { 0 };
@@ -661,7 +702,7 @@ static _Noreturn void run(void)
 	pid_t child;
 
 	signal(SIGPIPE, SIG_IGN);
-	hold_a_vm();
+	wait_for_cpus();
 	/* As systemd does: whoever makes a mount namespace is to find what a user's
 	 * machine has. */
 	if (getpid() == 1 && mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL) < 0)
@@ -741,12 +782,14 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "load"))
 		return load_modules(argv[2]);
+	if (argc == 3 && !strcmp(argv[1], "hold"))
+		return hold(argv[2]);
 	if (argc == 2 && !strcmp(argv[1], "run"))
 		run();
 	if (argc == 3 && !strcmp(argv[1], "fail")) {
 		control_port = open_port(PORT_CONTROL, O_RDWR);
 		fail("%s", argv[2]);
 	}
-	fprintf(stderr, "usage: lab-guest load LIST | fail TEXT | run\n");
+	fprintf(stderr, "usage: lab-guest load LIST | fail TEXT | hold DIR | run\n");
 	return 125;
 }

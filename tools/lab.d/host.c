@@ -59,6 +59,7 @@ struct options {
 	size_t env_count;
 	long timeout, boot_timeout;
 	char **qemu, **command;
+	char **argv; /* a copy of main's: to start over with */
 };
 
 /* The last bytes of a text stream. */
@@ -182,7 +183,22 @@ static void explain(struct tail *console, struct tail *messages)
 	tail_print(console, "kernel");
 }
 
-static _Noreturn void qemu_ended(struct tail *console, struct tail *messages)
+/*
+ * A kernel that died or hung before the command ran gets a second try: an emulated CPU is not a perfect one. Nothing is
+ * lost, as stdin is not read before the command runs. Returns when this was the second try already.
+ */
+static void try_again(const struct options *o)
+{
+	if (getenv("LAB_AGAIN"))
+		return;
+	fprintf(stderr, "lab: once more\n");
+	stop_qemu();
+	restore_tty();
+	(void)setenv("LAB_AGAIN", "1", 1);
+	execv(o->argv[0], o->argv);
+}
+
+static _Noreturn void qemu_ended(const struct options *o, bool running, struct tail *console, struct tail *messages)
 {
 	int status = 0;
 	char *panic;
@@ -202,6 +218,8 @@ static _Noreturn void qemu_ended(struct tail *console, struct tail *messages)
 	else
 		fprintf(stderr, "lab: the lab was switched off or restarted before the command ended\n");
 	explain(console, messages);
+	if (panic && !running)
+		try_again(o);
 	finish(EXIT_LAB);
 }
 
@@ -473,6 +491,7 @@ static int supervise(const struct options *o, int signals)
 	int64_t start = now_ms();
 	bool running = false, ended = false;
 	eventfd_t done = 0;
+	pthread_t in;
 	int status = 0;
 
 	console.fd = port_fd[FD_CONSOLE];
@@ -506,8 +525,9 @@ static int supervise(const struct options *o, int signals)
 			fprintf(stderr,
 				boot ? "lab: no command running after %lld s\n" : "lab: timed out after %lld s\n",
 				(long long)((end - start) / 1000));
-			if (!running)
-				explain(&console, &messages);
+			explain(&console, &messages);
+			if (boot)
+				try_again(o);
 			finish(boot ? EXIT_LAB : EXIT_TIMEOUT);
 		}
 		if (poll(p, 6, (int)(left > 60000 ? 60000 : left)) < 0 && errno != EINTR)
@@ -520,9 +540,11 @@ static int supervise(const struct options *o, int signals)
 			messages.fd = -1;
 		if (p[1].revents & POLLIN) {
 			if (frame_recv(port_fd[FD_CONTROL], &type, &text, &len) < 0)
-				qemu_ended(&console, &messages);
-			if (type == FRAME_RUNNING)
+				qemu_ended(o, running, &console, &messages);
+			if (type == FRAME_RUNNING) {
 				running = true;
+				start_thread(&in, run_stdin, NULL);
+			}
 			if (type == FRAME_FAILED) {
 				restore_tty();
 				fprintf(stderr, "lab: %s\n", text);
@@ -535,7 +557,7 @@ static int supervise(const struct options *o, int signals)
 			}
 			free(text);
 		} else if (p[4].revents || p[1].revents) {
-			qemu_ended(&console, &messages);
+			qemu_ended(o, running, &console, &messages);
 		}
 		if (p[5].revents) {
 			eventfd_t n;
@@ -609,11 +631,15 @@ int main(int argc, char **argv)
 {
 	struct options o = { .cwd = "/", .boot_timeout = 120 };
 	struct out_stream out = { .fd = STDOUT_FILENO, .number = 1 }, err = { .fd = STDERR_FILENO, .number = 2 };
-	pthread_t in, sender;
+	pthread_t sender;
 	sigset_t set;
 	int signals;
 
 	open_missing_streams();
+	o.argv = calloc((size_t)argc + 1, sizeof(*o.argv));
+	if (!o.argv)
+		fail("out of memory");
+	memcpy(o.argv, argv, (size_t)argc * sizeof(*argv));
 	parse(argc, argv, &o);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
@@ -635,7 +661,6 @@ int main(int argc, char **argv)
 	make_tty_raw();
 	out.port = port_fd[FD_STDOUT];
 	err.port = port_fd[FD_STDERR];
-	start_thread(&in, run_stdin, NULL);
 	start_thread(&out.thread, run_out, &out);
 	start_thread(&err.thread, run_out, &err);
 	finish(supervise(&o, signals));
