@@ -132,6 +132,13 @@ units: $(UNITS)
 $(B)/tests/rows: $(call obj,tests/escape/rows.c) $(B)/libmvm.a
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
 
+# What compares the calls of VMMs with that table, for tests/escape/seen: its other half runs in the kernel.
+$(B)/tests/watch: $(call obj,tests/escape/watch/watch.c) $(B)/libmvm.a | $(B)/tests/watch.bpf.o
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB) -lbpf
+$(B)/tests/watch.bpf.o: tests/escape/watch/watch.bpf.c tests/escape/watch/watch.h
+	@mkdir -p $(@D)
+	$(Q)clang -target bpf -O2 -g -Wall -Wextra -Werror -isystem /usr/include/$$(gcc -print-multiarch) -c -o $@ $<
+
 $(B)/tests/bench-jail: $(call obj,tests/bench/jail.c) $(B)/libmvm.a
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
 $(B)/tests/escape/show: $(call obj,tests/escape/show.c) $(B)/libvmm.a $(B)/libmvm.a

@@ -55,6 +55,29 @@ test_disks() {
 	equal "$(head -c 5 b.img)" hello
 }
 
+# What is discarded is given back to the host; what is zeroed reads as zeroes; what lies beside either stays.
+test_discard_and_zeroes() {
+	truncate -s 8M disk.img
+	expect 0 debian --disk disk.img -- sh -c '
+		yes | dd of=/dev/vdb bs=1M count=8 iflag=fullblock oflag=direct 2>/dev/null &&
+		blkdiscard -o 1M -l 2M /dev/vdb && blkdiscard -z -o 3M -l 2M /dev/vdb && sync'
+	equal "$(head -c 5M disk.img | tail -c 4M | tr -d '\0' | wc -c)" 0
+	equal "$({ head -c 1M disk.img; tail -c 3M disk.img; } | tr -d 'y\n' | wc -c)" 0
+	[ "$(stat -c %b disk.img)" -lt $((7 << 11)) ] || die "nothing was given back: $(stat disk.img)"
+}
+
+# A vCPU that reads a register waits for no more than the moment in which a disk's thread has the device's lock.
+test_registers_of_a_disk_at_work() {
+	truncate -s 8M disk.img
+	expect 0 run -c 2 --disk disk.img -- sh -c '
+		dd if=/dev/vdb of=/dev/null bs=4k iflag=direct count=2000 2>/dev/null &
+		while kill -0 $! 2>/dev/null; do
+			read -r status </sys/bus/virtio/devices/virtio1/status
+			[ "$status" = 0x0000000f ] || echo "$status"
+		done'
+	equal "$out" ""
+}
+
 test_file_systems() {
 	local kind
 	for kind in ext4 erofs squashfs; do
