@@ -25,6 +25,9 @@ struct mvm_error {
 	char text[MVM_ERROR_TEXT_MAX];
 };
 
+/* A time as options have it: seconds, or a number with ms, s, m, h or d. -EINVAL, -ERANGE. */
+int mvm_parse_time(const char *text, uint64_t *ret_ns);
+
 /* ---- what is to run ---- */
 
 struct mvm_spec;
@@ -71,7 +74,8 @@ enum mvm_stream { MVM_STDIN, MVM_STDOUT, MVM_STDERR, MVM_STREAMS };
 enum mvm_log_level { MVM_LOG_ERROR, MVM_LOG_WARNING, MVM_LOG_INFO, MVM_LOG_DEBUG };
 
 enum mvm_event_type {
-	MVM_EVENT_STARTED = 1, /* the workload's execve succeeded */
+	MVM_EVENT_STARTED =
+		1, /* the workload's execve succeeded; text: the VM's id. Of a detached VM the last event. */
 	MVM_EVENT_LOG, /* level, text */
 	MVM_EVENT_ASK_BUSY, /* the VM is over but for output: call mvm_answer_busy() */
 	MVM_EVENT_ENDED, /* verdict, status, text (the cause); the last event */
@@ -119,6 +123,77 @@ int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still wa
 
 /* Ends the VM if it is still there, and waits for its supervisor's end. */
 void mvm_free(struct mvm_vm *vm);
+
+/* Lets go of a detached VM that has started: it runs on. Of one that has ended it waits for the supervisor's end. */
+void mvm_release(struct mvm_vm *vm);
+
+/* ---- VMs that somebody started: each by its name, its id, or the beginning of either ---- */
+
+/* What a VM's record says. Strings belong to the list, harmless on a terminal. */
+struct mvm_vm_entry {
+	const char *id, *name; /* name: "" without one */
+	const char *rootfs, *command;
+	const char *state; /* "booting", "running", "ended" */
+	bool detached;
+	int supervisor, vmm; /* processes; 0 once it has ended */
+	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; 0: not yet */
+	const char *verdict, *cause; /* "" until it has ended */
+	int status;
+};
+
+struct mvm_list;
+
+/* The caller's VMs, those that began last first. `ended`: with those that have a name and have ended. */
+int mvm_list_new(bool ended, struct mvm_list **ret_list, struct mvm_error *err);
+void mvm_list_free(struct mvm_list *list);
+const struct mvm_vm_entry *mvm_list_at(const struct mvm_list *list, size_t index); /* NULL past the last */
+
+/* How a VM ended, as in its receipt. */
+struct mvm_end {
+	const char *verdict; /* static */
+	int status;
+	char cause[MVM_ERROR_TEXT_MAX];
+};
+
+/* Waits for its end, for ever. -ESRCH: no such VM (of one without a name nothing is left at its end). */
+int mvm_wait(const char *id, struct mvm_end *ret_end, struct mvm_error *err);
+
+/*
+ * Ends it: SIGTERM for its command, `grace_ns` later SIGKILL, then the file systems are synced. Returns when it
+ * has ended, verdict `operator`. 0 also when it had ended already. ret_end may be NULL.
+ */
+int mvm_end(const char *id, uint64_t grace_ns, struct mvm_end *ret_end, struct mvm_error *err);
+
+/* A signal for its command; SIGKILL ends the VM at once, and is waited for. */
+int mvm_send_signal(const char *id, int signo, struct mvm_error *err);
+
+/* Forgets a VM with a name. -EBUSY while it lives, unless `force`: then it is killed first. */
+int mvm_remove(const char *id, bool force, struct mvm_error *err);
+
+/* Starts one that has ended again, detached; as mvm_start(). */
+int mvm_start_again(const char *id, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
+		    struct mvm_error *err);
+
+/* ---- what a detached VM's command printed ---- */
+
+struct mvm_log;
+
+struct mvm_log_line {
+	const char *time; /* RFC 3339, UTC, nanoseconds */
+	const char *stream; /* "stdout", "stderr", "mvm" */
+	bool partial; /* it goes on in the next line of that stream */
+	const char *text; /* as it was written: not harmless on a terminal */
+	size_t len;
+};
+
+int mvm_log_open(const char *id, struct mvm_log **ret_log, struct mvm_error *err);
+void mvm_log_free(struct mvm_log *log);
+
+/* 1 and a line, valid until the next call; 0 when there is none now. */
+int mvm_log_next(struct mvm_log *log, struct mvm_log_line *ret_line);
+
+/* Waits for more. 1 there may be, 0 there will be none: the VM has ended. */
+int mvm_log_wait(struct mvm_log *log);
 
 /* ---- a run that somebody else started ---- */
 

@@ -16,8 +16,6 @@ static const struct {
 	  "there are no volumes yet: put the files into the image, or on a disk of their own with --disk" },
 	{ "publish", 'p', "there are no published ports yet" },
 	{ "net", 0, "there is no network yet: a VM has its loopback alone" },
-	{ "detach", 'd', "there are no detached runs yet: use your shell's &" },
-	{ "name", 0, "there are no named runs yet: a run lives as long as its command" },
 	{ "idle-timeout", 0, "there is no idle time-out yet: --timeout bounds the whole run" },
 	{ "config", 0, "there are no config files yet: give the options as flags" },
 };
@@ -75,8 +73,6 @@ static int parse_long(const char *arg, const char *next, struct mvm_spec *spec, 
 		args->help = true;
 		return 0;
 	}
-	if (!strcmp(arg, "rm")) /* docker's habit: here nothing is ever left behind */
-		return 0;
 	if (!option) {
 		r = check_later(arg, len, 0, err);
 		if (r < 0)

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <time.h>
@@ -11,6 +12,7 @@
 #include "channel.h"
 #include "cli.h"
 #include "mvm/cleanup.h"
+#include "opts.h"
 #include "tty.h"
 
 #define KILL_WINDOW_S 10 /* a second SIGINT or SIGTERM within it ends the VM */
@@ -226,7 +228,7 @@ static int finish(struct run *run)
 /* A terminal is used when both ends are one, and the user said nothing else. */
 static int choose_terminal(struct mvm_spec *spec, bool *ret_tty, struct mvm_error *err)
 {
-	bool both = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	bool both = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !mvm_spec_has(spec, "detach");
 	int r = 0;
 
 	if (both && !mvm_spec_has(spec, "interactive") && !mvm_spec_has(spec, "tty")) {
@@ -271,6 +273,64 @@ static int start(const struct cli *cli, struct mvm_spec *spec, struct run *run, 
 	return 0;
 }
 
+/* Until a detached VM runs, or will not: its id on stdout. */
+static int leave(struct mvm_vm *vm)
+{
+	int status = CLI_STATUS_FAILED, r = 0;
+	struct mvm_event event;
+
+	while (r >= 0) {
+		struct pollfd ready = { .fd = mvm_fd(vm), .events = POLLIN };
+
+		(void)poll(&ready, 1, -1);
+		while ((r = mvm_next(vm, &event)) > 0) {
+			if (event.type == MVM_EVENT_STARTED) {
+				status = printf("%s\n", event.text) > 0 && fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
+				r = -EPIPE; /* the rest is in its log */
+				break;
+			}
+			if (event.type == MVM_EVENT_LOG)
+				cli_say(event.text);
+			if (event.type == MVM_EVENT_ENDED) {
+				cli_say(event.text);
+				status = event.status ? event.status : CLI_STATUS_FAILED;
+				r = -EPIPE;
+				break;
+			}
+		}
+	}
+	mvm_release(vm);
+	return status;
+}
+
+int verb_start(const struct cli *cli, int argc, char **argv)
+{
+	struct mvm_start_options options = { .began_ns = cli->began_ns };
+	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
+	const struct opt opts[] = { { 0 } };
+	struct words words = { .v = v };
+	struct mvm_error err;
+	struct mvm_vm *vm;
+	int status = 0;
+
+	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
+	case OPTS_HELP:
+		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+	case OPTS_WRONG:
+		return CLI_STATUS_FAILED;
+	case OPTS_OK:
+		break;
+	}
+	if (!words.n)
+		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps -a shows them");
+	for (int i = 0; i < words.n; i++) {
+		int r = mvm_start_again(words.v[i], &options, &vm, &err) < 0 ? cli_fail(&err) : leave(vm);
+
+		status = r ? r : status;
+	}
+	return status;
+}
+
 int verb_run(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_spec *spec;
@@ -287,6 +347,13 @@ int verb_run(const struct cli *cli, int argc, char **argv)
 	if (r == 0 && args.help) {
 		mvm_spec_free(spec);
 		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+	}
+	if (r == 0 && mvm_spec_has(spec, "detach")) {
+		struct mvm_start_options options = { .began_ns = cli->began_ns };
+
+		r = mvm_start(spec, &options, &run.vm, &err);
+		mvm_spec_free(spec);
+		return r < 0 ? cli_fail(&err) : leave(run.vm);
 	}
 	if (r == 0)
 		r = start(cli, spec, &run, &err);

@@ -13,7 +13,6 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define ANSWER_MS  10000
 #define CONNECT_MS 5000 /* until one of those before us is done */
 #define RETRY_MS   20
 
@@ -108,11 +107,9 @@ static int connect_to(int fd, int folder_fd)
 	}
 }
 
-/* Connects, sends, waits; *ret_answer has code 0 then. */
-static int talk(int fd, int folder_fd, enum attach_type type, const void *payload, size_t len,
-		struct attach_msg *ret_answer, struct mvm_error *err)
+int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err)
 {
-	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r = fd < 0 ? -errno : connect_to(fd, folder_fd);
 
 	if (r == -EAGAIN)
@@ -120,19 +117,30 @@ static int talk(int fd, int folder_fd, enum attach_type type, const void *payloa
 	if (r < 0)
 		return error_set(err, -r, "the VM's supervisor cannot be reached: %s",
 				 r == -ECONNREFUSED || r == -ENOENT ? "the VM has ended" : strerror(-r));
-	r = attach_send(fd, type, 0, payload, len);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int attach_request(int fd, enum attach_type type, const void *payload, size_t len, int timeout_ms,
+		   struct attach_msg *ret_answer, struct mvm_error *err)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	int r = attach_send(fd, type, 0, payload, len);
+
 	if (r == 0) {
 		do
-			r = poll(&ready, 1, ANSWER_MS);
+			r = poll(&ready, 1, timeout_ms);
 		while (r < 0 && errno == EINTR);
 		r = r > 0 ? attach_receive(fd, ret_answer) : -ETIMEDOUT;
 	}
 	if (r == -EPROTONOSUPPORT)
 		return error_set(err, EPROTONOSUPPORT,
 				 "the VM runs under another version of mvm: end it, or use that one");
-	if (r <= 0 || ret_answer->hdr.type != ATTACH_ANSWER)
-		return error_set(err, r < 0 ? -r : EPROTO, "the VM's supervisor gave no answer: %s",
-				 r == -EPIPE ? "the VM has ended" : strerror(r < 0 ? -r : EPROTO));
+	if (r == 0 || (r > 0 && ret_answer->hdr.type != ATTACH_ANSWER))
+		r = -EPROTO;
+	if (r < 0)
+		return error_set(err, -r, "the VM's supervisor gave no answer: %s",
+				 r == -EPIPE ? "the VM has ended" : strerror(-r));
 	if (ret_answer->hdr.code) {
 		text_harmless((char *)ret_answer->payload);
 		return error_set(err, ret_answer->hdr.code < 0 ? EPROTO : ret_answer->hdr.code, "%s",
@@ -143,21 +151,24 @@ static int talk(int fd, int folder_fd, enum attach_type type, const void *payloa
 
 int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct attach_msg answer = { 0 };
+	_cleanup_fd_ int fd = -1;
+	int r = attach_open(folder_fd, &fd, err);
 
-	return talk(fd, folder_fd, type, payload, len, &answer, err);
+	return r < 0 ? r : attach_request(fd, type, payload, len, ATTACH_ANSWER_MS, &answer, err);
 }
 
 int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, struct attach_peer *ret_peer,
 	       struct mvm_error *err)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct attach_msg answer = { 0 };
+	_cleanup_fd_ int fd = -1;
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
-	int r = talk(fd, folder_fd, type, NULL, 0, &answer, err);
+	int r = attach_open(folder_fd, &fd, err);
 
+	if (r == 0)
+		r = attach_request(fd, type, NULL, 0, ATTACH_ANSWER_MS, &answer, err);
 	if (r < 0)
 		return r;
 	if (answer.hdr.len != len || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)

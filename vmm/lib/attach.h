@@ -23,12 +23,15 @@
 #define ATTACH_VERSION     1U
 #define ATTACH_NAME        "control"
 #define ATTACH_PAYLOAD_MAX 1024U /* bytes */
-#define ATTACH_CLIENTS_MAX 4U /* at once; others wait in the socket's queue, as many again */
+#define ATTACH_CLIENTS_MAX 16U /* at once; others wait in the socket's queue, as many again */
 #define ATTACH_SILENCE_NS  5000000000ULL /* a client that says nothing for so long is closed */
 
 enum attach_type {
 	ATTACH_UPDATE = 1, /* struct attach_update */
 	ATTACH_STATUS = 2, /* nothing; answered with struct attach_status */
+	ATTACH_STOP = 3, /* struct attach_stop; answered at once */
+	ATTACH_SIGNAL = 4, /* struct attach_signal */
+	ATTACH_WAIT = 5, /* nothing; answered when the VM has ended: struct attach_ended and a text, its cause */
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
@@ -42,6 +45,20 @@ struct attach_hdr {
 
 struct attach_update {
 	uint64_t blk_iops, blk_bps; /* MVM_KEEP: as it is */
+};
+
+struct attach_stop {
+	uint64_t grace_ns; /* for the workload after a SIGTERM; 0: no SIGTERM */
+};
+
+struct attach_signal {
+	uint32_t signo; /* to the workload; SIGKILL: the end of the VM, at once */
+	uint32_t zero;
+};
+
+struct attach_ended {
+	uint32_t kind; /* enum verdict_kind */
+	int32_t status;
 };
 
 struct attach_status {
@@ -64,7 +81,8 @@ struct attach_msg {
 };
 
 _Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 16 &&
-		       sizeof(struct attach_status) == 24,
+		       sizeof(struct attach_status) == 24 && sizeof(struct attach_stop) == 8 &&
+		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8,
 	       "layout");
 
 /* Checks a datagram of `n` bytes in *msg. 0, -EPROTO, -EPROTONOSUPPORT: of another version. */
@@ -81,6 +99,13 @@ int attach_receive(int fd, struct attach_msg *ret_msg);
 
 /* Never waits: who does not read its answers misses them. */
 int attach_send(int fd, enum attach_type type, int code, const void *payload, size_t len);
+
+#define ATTACH_ANSWER_MS 10000 /* for what is answered at once */
+
+/* A client's connection, and a request on it, waiting -1: for ever. 0, or what the supervisor said, in err. */
+int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err);
+int attach_request(int fd, enum attach_type type, const void *payload, size_t len, int timeout_ms,
+		   struct attach_msg *ret_answer, struct mvm_error *err);
 
 /* A client's whole call: connects, sends, waits for the answer. 0, or what the supervisor said, in err. */
 int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err);

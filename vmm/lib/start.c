@@ -10,9 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/inspect.h"
 #include "lib/session.h"
 #include "lib/spawn.h"
 #include "lib/spec.h"
+#include "lib/state_dir.h"
 #include "lib/text.h"
 #include "lib/verdict.h"
 #include "mvm/cleanup.h"
@@ -27,6 +29,35 @@ struct mvm_vm {
 	struct session_msg msg; /* the last one received: an event's text lives here */
 };
 
+static int make_absolute(char **path, const char *folder, struct mvm_error *err)
+{
+	char *all;
+
+	if (!*path || **path == '/' || !strncmp(*path, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD)))
+		return 0;
+	if (asprintf(&all, "%s/%s", strcmp(folder, "/") != 0 ? folder : "", *path) < 0)
+		return error_set(err, ENOMEM, "out of memory");
+	free(*path);
+	*path = all;
+	return 0;
+}
+
+/* A VM that is to be started again may be from another folder. */
+static int make_paths_absolute(struct mvm_spec *spec, struct mvm_error *err)
+{
+	_cleanup_free_ char *folder = getcwd(NULL, 0);
+	const struct spec_key *key;
+	int r = folder ? 0
+		       : error_set(err, errno, "the current folder has no name: %s: go to another", strerror(errno));
+
+	for (size_t i = 0; r == 0 && (key = spec_key_at(i)); i++)
+		if (key->type == SPEC_PATH)
+			r = make_absolute((char **)(void *)((char *)spec + key->offset), folder, err);
+	for (size_t i = 0; r == 0 && i < spec->ndisks; i++)
+		r = make_absolute(&spec->disks[i].file, folder, err);
+	return r;
+}
+
 /* Names are resolved here, in a program that is linked dynamically, as the system's resolver wants it. */
 static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err)
 {
@@ -34,7 +65,7 @@ static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mv
 	struct mvm_spec *copy;
 	int r;
 
-	if (!spec->nports)
+	if (!spec->nports && !spec->name)
 		return mvm_spec_to_json(spec, ret_json, err);
 	r = mvm_spec_to_json(spec, &json, err);
 	if (r < 0)
@@ -43,6 +74,8 @@ static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mv
 	if (r < 0)
 		return r;
 	r = spec_ports_resolve(copy, err);
+	if (r >= 0 && spec->name)
+		r = make_paths_absolute(copy, err);
 	if (r >= 0)
 		r = mvm_spec_to_json(copy, ret_json, err);
 	mvm_spec_free(copy);
@@ -88,7 +121,8 @@ static void attached_close(struct attached *attached)
 static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct session_start *start,
 			struct attached *attached)
 {
-	const bool wanted[MVM_STREAMS] = { spec->interactive || spec->tty, !spec->tty, !spec->tty };
+	const bool wanted[MVM_STREAMS] = { spec->interactive || spec->tty, !spec->tty && !spec->detach,
+					   !spec->tty && !spec->detach };
 
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		int pair[2];
@@ -178,11 +212,12 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	return 0;
 }
 
-int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given, struct mvm_vm **ret_vm,
-	      struct mvm_error *err)
+/* `again`: the id of a VM that has ended, or "". */
+static int start(const struct mvm_spec *spec, const struct mvm_start_options *given, const char *again,
+		 struct mvm_vm **ret_vm, struct mvm_error *err)
 {
 	struct mvm_start_options options = given ? *given : (struct mvm_start_options){ 0 };
-	struct session_start start = {
+	struct session_start message = {
 		.magic = SESSION_MAGIC,
 		.version = SESSION_VERSION,
 		.rows = options.rows,
@@ -198,27 +233,28 @@ int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given
 	r = r < 0 ? r : copy_receipt(spec, &receipt, err);
 	if (r < 0)
 		return r;
+	(void)snprintf(message.again, sizeof(message.again), "%s", again);
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return error_set(err, ENOMEM, "mvm: out of memory");
 	vm->session = -1;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		vm->streams[i] = -1;
-	start.began_ns = options.began_ns ? options.began_ns : start.start_ns;
+	message.began_ns = options.began_ns ? options.began_ns : message.start_ns;
 	r = write_spec(spec, &attached.fds[0], err);
 	if (r == 0) {
 		attached.n = 1;
-		r = make_streams(spec, vm, &start, &attached);
+		r = make_streams(spec, vm, &message, &attached);
 		if (r < 0)
 			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
 					strerror(-r));
 	}
 	if (r == 0 && receipt >= 0) {
 		attached.fds[attached.n++] = take_fd(&receipt);
-		start.fds |= SESSION_HAS_RECEIPT;
+		message.fds |= SESSION_HAS_RECEIPT;
 	}
 	if (r == 0)
-		r = start_supervisor(vm, &options, &start, &attached, err);
+		r = start_supervisor(vm, &options, &message, &attached, err);
 	attached_close(&attached);
 	if (r < 0) {
 		mvm_free(vm);
@@ -226,6 +262,43 @@ int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given
 	}
 	*ret_vm = vm;
 	return 0;
+}
+
+int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
+	      struct mvm_error *err)
+{
+	return start(spec, options, "", ret_vm, err);
+}
+
+int mvm_start_again(const char *id, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
+		    struct mvm_error *err)
+{
+	char parent[PATH_MAX], found[MVM_ID_LEN + 1];
+	_cleanup_free_ char *json = NULL;
+	_cleanup_fd_ int folder = -1;
+	struct mvm_spec *spec;
+	int r = state_dir_parent(parent, err);
+
+	if (r < 0)
+		return r;
+	(void)state_dir_reclaim(parent, "");
+	r = state_dir_find(parent, id, true, found, &folder, err);
+	if (r < 0)
+		return r;
+	if (state_dir_alive(folder))
+		return error_set(err, EBUSY, "%s: runs already", found);
+	r = state_dir_read(folder, INSPECT_SPEC_FILE, SPEC_JSON_MAX, &json);
+	if (r < 0)
+		return error_set(err, -r, "%s/%s/" INSPECT_SPEC_FILE ": cannot be read: %s: mvm rm %s", parent, found,
+				 strerror(-r), found);
+	r = mvm_spec_from_json(json, strlen(json), &spec, err);
+	if (r < 0)
+		return r;
+	spec->detach = true;
+	spec->interactive = spec->tty = false;
+	r = start(spec, options, found, ret_vm, err);
+	mvm_spec_free(spec);
+	return r;
 }
 
 int mvm_take_stream(struct mvm_vm *vm, enum mvm_stream stream)
@@ -252,6 +325,7 @@ int mvm_next(struct mvm_vm *vm, struct mvm_event *ret_event)
 		switch (vm->msg.type) {
 		case SESSION_STARTED:
 			event.type = MVM_EVENT_STARTED;
+			event.level = MVM_LOG_INFO;
 			break;
 		case SESSION_LOG:
 			event.type = MVM_EVENT_LOG;
@@ -296,6 +370,13 @@ int mvm_kill(struct mvm_vm *vm)
 int mvm_answer_busy(struct mvm_vm *vm, bool busy)
 {
 	return session_send(vm->session, SESSION_BUSY, busy, 0, NULL);
+}
+
+void mvm_release(struct mvm_vm *vm)
+{
+	if (vm && vm->msg.type == SESSION_STARTED)
+		vm->supervisor = 0; /* whose child it is may die before it: then it is pid 1's */
+	mvm_free(vm);
 }
 
 void mvm_free(struct mvm_vm *vm)

@@ -1,5 +1,6 @@
 /* Other processes of the same user's that want something of this VM (attach.h). */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,6 +9,8 @@
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
+
+#define STOP_MOST_NS 86400000000000ULL /* a day */
 
 void supervisor_attach_init(struct supervisor *s)
 {
@@ -30,11 +33,20 @@ static void drop(struct supervisor *s, unsigned i)
 	s->clients[i].fd = -1;
 }
 
-void supervisor_attach_close(struct supervisor *s)
+void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict)
 {
+	uint8_t payload[ATTACH_PAYLOAD_MAX];
+	const struct attach_ended ended = { .kind = verdict->kind, .status = verdict->status };
+	size_t len = strnlen(verdict->cause, sizeof(payload) - sizeof(ended));
+
+	memcpy(payload, &ended, sizeof(ended));
+	memcpy(payload + sizeof(ended), verdict->cause, len);
 	cleanup_fd(&s->attach_listener);
-	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
+		if (s->clients[i].fd >= 0 && s->clients[i].waits)
+			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, 0, payload, sizeof(ended) + len);
 		drop(s, i);
+	}
 	s->attach_listener = -1;
 }
 
@@ -90,10 +102,56 @@ static void tell_status(const struct supervisor *s, int fd)
 	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
 }
 
-static void answer(struct supervisor *s, int fd, const struct attach_msg *msg)
+static int stop(struct supervisor *s, const struct attach_msg *msg)
+{
+	struct attach_stop wanted;
+
+	if (msg->hdr.len != sizeof(wanted))
+		return -EPROTO;
+	memcpy(&wanted, msg->payload, sizeof(wanted));
+	supervisor_operator_asks(s, wanted.grace_ns < STOP_MOST_NS ? wanted.grace_ns : STOP_MOST_NS);
+	return 0;
+}
+
+static int signal_workload(struct supervisor *s, const struct attach_msg *msg, char *ret_text, size_t size)
+{
+	struct attach_signal wanted;
+	int r;
+
+	if (msg->hdr.len != sizeof(wanted))
+		return -EPROTO;
+	memcpy(&wanted, msg->payload, sizeof(wanted));
+	if (wanted.signo < 1 || wanted.signo > 64)
+		return -EINVAL;
+	if (wanted.signo == SIGKILL) {
+		supervisor_operator_ends(s, "killed by the operator", true);
+		return 0;
+	}
+	if (s->phase != PHASE_RUN) {
+		(void)snprintf(ret_text, size, "its command is not running: the VM is %s",
+			       s->phase < PHASE_RUN ? "booting" : "ending");
+		return -ESRCH;
+	}
+	r = agent_session_signal(&s->agent, wanted.signo);
+	if (r == 0)
+		(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
+	return r;
+}
+
+static void answer(struct supervisor *s, unsigned i, const struct attach_msg *msg)
 {
 	char text[256] = "";
-	int r = -ENOTSUP;
+	int fd = s->clients[i].fd, r = -ENOTSUP;
+
+	if (msg->hdr.type == ATTACH_WAIT) {
+		s->clients[i].waits = true;
+		s->clients[i].deadline_ns = UINT64_MAX;
+		return;
+	}
+	if (msg->hdr.type == ATTACH_STOP)
+		r = stop(s, msg);
+	if (msg->hdr.type == ATTACH_SIGNAL)
+		r = signal_workload(s, msg, text, sizeof(text));
 
 	if (msg->hdr.type == ATTACH_STATUS) {
 		tell_status(s, fd);
@@ -112,8 +170,8 @@ static void on_client(struct supervisor *s, unsigned i, uint64_t now)
 	int r = attach_receive(s->clients[i].fd, &msg);
 
 	if (r > 0) {
-		s->clients[i].deadline_ns = now + ATTACH_SILENCE_NS;
-		answer(s, s->clients[i].fd, &msg);
+		s->clients[i].deadline_ns = now + ATTACH_SILENCE_NS; /* unless it is to wait */
+		answer(s, i, &msg);
 	} else if (r < 0) {
 		if (r == -EPROTONOSUPPORT) /* in our version, from which the client learns the same */
 			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, EPROTONOSUPPORT, NULL, 0);
@@ -154,6 +212,7 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	r = attach_accept(s->attach_listener, &fd);
 	if (r > 0) {
 		s->clients[slot].fd = fd;
+		s->clients[slot].waits = false;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
 	} else if (r < 0) {
 		/* EMFILE and its like would come again at once: no one else is let in, rather than spinning. */

@@ -172,6 +172,20 @@ static void tell_refused(struct supervisor *s)
 		       (unsigned long long)broker->refused, text);
 }
 
+/* A VM with a name, that ran, stays as a record that it can be started from again. */
+static void leave_folder(struct supervisor *s, const struct verdict *verdict)
+{
+	_cleanup_free_ char *text = NULL;
+	struct mvm_error err;
+
+	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove && (s->vmm_pid > 0 || *s->start.again))
+		text = supervisor_record(s, verdict);
+	if (text)
+		state_dir_keep(&s->state, text, &err);
+	else
+		state_dir_remove(&s->state);
+}
+
 void supervisor_report(struct supervisor *s)
 {
 	struct verdict verdict;
@@ -183,14 +197,15 @@ void supervisor_report(struct supervisor *s)
 		write_receipt(s, &verdict);
 	/* In this order: when the caller hears of the end, nothing of the run is left. */
 	broker_close(&s->broker);
-	supervisor_attach_close(s);
+	supervisor_output_close(s);
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		cleanup_fd(&s->streams[i]);
 		s->streams[i] = -1;
 	}
 	vm_files_close(&s->files);
 	jail_free(&s->jail);
-	state_dir_remove(&s->state);
+	leave_folder(s, &verdict);
+	supervisor_attach_close(s, &verdict);
 	if (s->session >= 0)
 		send_result(s, &verdict);
 }

@@ -1,6 +1,7 @@
 /* What the caller, the VMM and the agent say, and what follows. */
 #include <errno.h>
 #include <link.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -19,7 +20,7 @@
 
 /* ---- the caller ---- */
 
-static void operator_ends(struct supervisor *s, const char *why, bool at_once)
+void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once)
 {
 	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out)
 		s->facts.operator_why = why;
@@ -28,6 +29,23 @@ static void operator_ends(struct supervisor *s, const char *why, bool at_once)
 		supervisor_kill(s);
 	else
 		supervisor_shut_down(s, GONE_GRACE_NS);
+}
+
+void supervisor_operator_asks(struct supervisor *s, uint64_t grace_ns)
+{
+	uint64_t deadline = text_now_ns() + grace_ns;
+
+	if (s->phase >= PHASE_SYNC)
+		return; /* it is ending already, and bounded */
+	if (s->phase != PHASE_RUN || !grace_ns || agent_session_signal(&s->agent, SIGTERM) < 0) {
+		supervisor_operator_ends(s, "stopped by the operator", false);
+		return;
+	}
+	if (!s->facts.operator_why)
+		s->facts.operator_why = "stopped by the operator";
+	if (deadline < s->stop_deadline)
+		s->stop_deadline = deadline;
+	(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 }
 
 static void on_signal(struct supervisor *s, int32_t signo)
@@ -60,7 +78,9 @@ void supervisor_on_session(struct supervisor *s)
 	if (r < 0) {
 		(void)close(s->session);
 		s->session = -1;
-		operator_ends(s, "the command that the run belongs to has gone", false);
+		if (s->log && s->stages[STAGE_STARTED])
+			return; /* it was told that the VM runs, and left it to itself */
+		supervisor_operator_ends(s, "the command that the run belongs to has gone", false);
 		return;
 	}
 	if (r == 0)
@@ -74,10 +94,10 @@ void supervisor_on_session(struct supervisor *s)
 			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 		break;
 	case SESSION_STOP:
-		operator_ends(s, "stopped by the operator", false);
+		supervisor_operator_ends(s, "stopped by the operator", false);
 		break;
 	case SESSION_KILL:
-		operator_ends(s, "killed by the operator", true);
+		supervisor_operator_ends(s, "killed by the operator", true);
 		break;
 	case SESSION_BUSY:
 		on_busy(s, msg.code != 0);
@@ -267,8 +287,11 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	if (s->phase == PHASE_BOOT)
 		s->phase = PHASE_RUN;
 	s->boot_deadline = UINT64_MAX;
-	if (s->session >= 0 && session_send(s->session, SESSION_STARTED, 0, 0, NULL) == -EAGAIN)
+	if (s->session >= 0 && session_send(s->session, SESSION_STARTED, 0, 0, s->state.id) == -EAGAIN)
 		s->logs_lost++;
+	supervisor_write_record(s);
+	if (s->log)
+		supervisor_detach(s);
 	drop_start_up_text();
 }
 

@@ -43,7 +43,7 @@ int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error
 		return error_set(err, EINVAL, "nothing to change: give --blk-iops, --blk-bps or both");
 	r = state_dir_parent(parent, err);
 	if (r == 0)
-		r = state_dir_find(parent, id, found, &folder, err);
+		r = state_dir_find(parent, id, false, found, &folder, err);
 	if (r < 0)
 		return r;
 	r = attach_call(folder, ATTACH_UPDATE, &update, sizeof(update), &why);

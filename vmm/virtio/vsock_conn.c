@@ -414,6 +414,18 @@ void vsock_conn_reap(struct vsock *vs)
 	}
 }
 
+void vsock_conn_give_up(struct vsock *vs, uint32_t port)
+{
+	for (unsigned i = 0; i < vs->fresh; i++) {
+		struct vsock_conn *conn = &vs->conns[i];
+
+		if (conn->state == VSOCK_FREE || conn->host_port >= port || !conn->buf.len)
+			continue;
+		up_fail(conn);
+		settle(conn);
+	}
+}
+
 void vsock_conn_discard_all(struct vsock *vs)
 {
 	for (unsigned i = 0; i < vs->fresh; i++)
