@@ -85,7 +85,7 @@ static bool prepare_kill(struct call *call)
 		return true;
 	call->signo = 0;
 	if (isdigit((unsigned char)*name) && strlen(name) <= 2)
-		call->signo = atoi(name); /* two digits at most */
+		call->signo = (int)strtol(name, NULL, 10); /* two digits at most */
 	if (!strncasecmp(name, "SIG", 3))
 		name += 3;
 	for (int i = 1; i < 32 && !call->signo; i++)
