@@ -280,7 +280,7 @@ static void test_agent_greeting(void **state)
 	request.spec = spec;
 	peer_open(&peer);
 	assert_int_equal(agent_session_greet(&peer.agent, &request), 0);
-	assert_int_equal(agent_session_signal(&peer.agent, 15), 0);
+	assert_int_equal(agent_session_signal(&peer.agent, AGENT_SESSION_ID, 15), 0);
 	assert_int_equal(agent_session_flush(&peer.agent), 0);
 	len = read(peer.fd, bytes, sizeof(bytes));
 	assert_true(len > 0);
@@ -332,14 +332,14 @@ static void test_agent_that_does_not_read(void **state)
 
 	(void)state;
 	peer_open(&peer);
-	while (n < 100000 && agent_session_signal(&peer.agent, 1) == 0) {
+	while (n < 100000 && agent_session_signal(&peer.agent, AGENT_SESSION_ID, 1) == 0) {
 		n++;
 		if (agent_session_flush(&peer.agent) < 0)
 			break;
 	}
-	assert_in_range(n, AGENT_SIGNALS_MAX, 99999); /* at last it is full, and no memory was spent beyond the bound */
-	assert_in_range(peer.agent.out.len, 1, AGENT_SIGNALS_MAX * 16);
-	assert_int_equal(agent_session_resize(&peer.agent, 1, 1), -EAGAIN);
+	assert_in_range(n, AGENT_QUEUE_MAX, 99999); /* at last it is full, and no memory was spent beyond the bound */
+	assert_in_range(peer.agent.out.len, 1, AGENT_QUEUE_MAX * 16);
+	assert_int_equal(agent_session_resize(&peer.agent, AGENT_SESSION_ID, 1, 1), -EAGAIN);
 	assert_int_equal(agent_session_shutdown(&peer.agent), 0); /* one word always has room */
 	while (read(peer.fd, &byte, 1) == 1)
 		if (agent_session_flush(&peer.agent) == 0)

@@ -52,7 +52,7 @@ static void on_signal(struct supervisor *s, int32_t signo)
 {
 	if (signo < 1 || signo > 64)
 		return;
-	if (agent_session_signal(&s->agent, (uint32_t)signo) < 0)
+	if (agent_session_signal(&s->agent, AGENT_SESSION_ID, (uint32_t)signo) < 0)
 		supervisor_log(s, MVM_LOG_WARNING, "signal %d: lost: the guest takes none", signo);
 	else if (agent_session_flush(&s->agent) < 0)
 		supervisor_log(s, MVM_LOG_INFO, "signal %d: the agent has gone", signo);
@@ -90,7 +90,8 @@ void supervisor_on_session(struct supervisor *s)
 		on_signal(s, msg.code);
 		break;
 	case SESSION_RESIZE:
-		if (agent_session_resize(&s->agent, (uint16_t)(msg.code >> 16), (uint16_t)(msg.code & 0xffff)) == 0)
+		if (agent_session_resize(&s->agent, AGENT_SESSION_ID, (uint16_t)(msg.code >> 16),
+					 (uint16_t)(msg.code & 0xffff)) == 0)
 			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 		break;
 	case SESSION_STOP:
@@ -298,6 +299,8 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 static void on_agent_event(struct supervisor *s, const struct agent_event *event)
 {
 	s->facts.agent_spoke = true; /* nothing may come before its HELLO */
+	if (event->type == PROTO_TOPPED || event->type == PROTO_STATTED || event->session > AGENT_SESSION_ID)
+		return; /* of what nobody asks for yet */
 	switch (event->type) {
 	case PROTO_HELLO:
 		s->stages[STAGE_AGENT] = text_now_ns();
