@@ -167,6 +167,14 @@ int mvm_end(const char *id, uint64_t grace_ns, struct mvm_end *ret_end, struct m
 /* A signal for its command; SIGKILL ends the VM at once, and is waited for. */
 int mvm_send_signal(const char *id, int signo, struct mvm_error *err);
 
+/*
+ * A further command in a VM that runs: of the spec its command, environment, workdir, user, interactive and tty. As
+ * mvm_start(): streams, mvm_next(), mvm_signal() and mvm_resize() are the command's, MVM_EVENT_ENDED its end; mvm_stop()
+ * and mvm_kill() kill it, mvm_free() and the caller's own end, too.
+ */
+int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *options,
+	     struct mvm_vm **ret_vm, struct mvm_error *err);
+
 /* Forgets a VM with a name. -EBUSY while it lives, unless `force`: then it is killed first. */
 int mvm_remove(const char *id, bool force, struct mvm_error *err);
 

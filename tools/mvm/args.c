@@ -116,6 +116,22 @@ static int parse_short(const char *arg, const char *next, struct mvm_spec *spec,
 	return 0;
 }
 
+bool args_takes_value(const char *arg)
+{
+	const struct mvm_option *option;
+
+	if (arg[1] == '-') {
+		option = find(arg + 2, strcspn(arg + 2, "="), 0);
+		return option && option->metavar && !strchr(arg, '=');
+	}
+	for (const char *at = arg + 1; *at; at++) {
+		option = find("", 0, *at);
+		if (option && option->metavar)
+			return !at[1];
+	}
+	return false;
+}
+
 int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_args, struct mvm_error *err)
 {
 	struct args args = { 0 };

@@ -16,6 +16,8 @@ static const struct verb verbs[] = {
 	{ "inspect", "mvm inspect ID [--security] [--format table|json]",
 	  "what a VM that runs is, and what stands around it", verb_inspect },
 	{ "start", "mvm start VM…", "start VMs that have a name and have ended again", verb_start },
+	{ "exec", "mvm exec [-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] VM [--] command [argument…]",
+	  "run a further command in a VM that runs", verb_exec },
 	{ "ps", "mvm ps [-a] [-q] [--format table|json]", "the VMs that there are", verb_ps },
 	{ "logs", "mvm logs [-f] [-t] [--since TIME] [-n LINES] VM", "what a detached VM's command printed",
 	  verb_logs },

@@ -63,6 +63,63 @@ int attach_accept(int listener, int *ret_fd)
 	return 1;
 }
 
+union fd_control {
+	char bytes[CMSG_SPACE(ATTACH_FDS_MAX * sizeof(int))];
+	struct cmsghdr align;
+};
+
+int attach_receive_with(int fd, struct attach_msg *ret_msg, int ret_fds[ATTACH_FDS_MAX], unsigned *ret_n)
+{
+	union fd_control control;
+	struct iovec iov = { .iov_base = ret_msg, .iov_len = sizeof(*ret_msg) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *cmsg;
+	int r;
+
+	*ret_n = 0;
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
+		*ret_n = (unsigned)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(ret_fds, CMSG_DATA(cmsg), *ret_n * sizeof(int)); /* the buffer bounds them */
+	}
+	if (n == 0)
+		return -EPIPE;
+	r = msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : attach_check(ret_msg, (size_t)n);
+	return r < 0 ? r : 1;
+}
+
+int attach_send_with(int fd, enum attach_type type, const void *payload, size_t len, const int *fds, unsigned nfds)
+{
+	struct attach_hdr hdr = {
+		.magic = ATTACH_MAGIC, .version = ATTACH_VERSION, .type = (uint16_t)type, .len = (uint32_t)len
+	};
+	struct iovec iov[] = { { &hdr, sizeof(hdr) }, { (void *)(uintptr_t)payload, len } };
+	union fd_control control = { 0 };
+	struct msghdr msg = {
+		.msg_iov = iov,
+		.msg_iovlen = 2,
+		.msg_control = control.bytes,
+		.msg_controllen = CMSG_SPACE(nfds * sizeof(int)),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	if (len > ATTACH_PAYLOAD_MAX || nfds > ATTACH_FDS_MAX || !nfds)
+		return -E2BIG;
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+	memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
+	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 int attach_receive(int fd, struct attach_msg *ret_msg)
 {
 	ssize_t n = recv(fd, ret_msg, sizeof(*ret_msg), MSG_DONTWAIT);
@@ -124,15 +181,23 @@ int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err)
 int attach_request(int fd, enum attach_type type, const void *payload, size_t len, int timeout_ms,
 		   struct attach_msg *ret_answer, struct mvm_error *err)
 {
-	struct pollfd ready = { .fd = fd, .events = POLLIN };
 	int r = attach_send(fd, type, 0, payload, len);
 
-	if (r == 0) {
-		do
-			r = poll(&ready, 1, timeout_ms);
-		while (r < 0 && errno == EINTR);
-		r = r > 0 ? attach_receive(fd, ret_answer) : -ETIMEDOUT;
-	}
+	if (r < 0)
+		return error_set(err, -r, "the VM's supervisor cannot be asked: %s",
+				 r == -EPIPE ? "the VM has ended" : strerror(-r));
+	return attach_answer(fd, timeout_ms, ret_answer, err);
+}
+
+int attach_answer(int fd, int timeout_ms, struct attach_msg *ret_answer, struct mvm_error *err)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	int r;
+
+	do
+		r = poll(&ready, 1, timeout_ms);
+	while (r < 0 && errno == EINTR);
+	r = r > 0 ? attach_receive(fd, ret_answer) : -ETIMEDOUT;
 	if (r == -EPROTONOSUPPORT)
 		return error_set(err, EPROTONOSUPPORT,
 				 "the VM runs under another version of mvm: end it, or use that one");

@@ -23,7 +23,7 @@
 #define ATTACH_VERSION     1U
 #define ATTACH_NAME        "control"
 #define ATTACH_PAYLOAD_MAX 1024U /* bytes */
-#define ATTACH_CLIENTS_MAX 16U /* at once; others wait in the socket's queue, as many again */
+#define ATTACH_CLIENTS_MAX 80U /* at once: 64 commands and others; more wait in the socket's queue, as many again */
 #define ATTACH_SILENCE_NS  5000000000ULL /* a client that says nothing for so long is closed */
 
 enum attach_type {
@@ -32,6 +32,8 @@ enum attach_type {
 	ATTACH_STOP = 3, /* struct attach_stop; answered at once */
 	ATTACH_SIGNAL = 4, /* struct attach_signal */
 	ATTACH_WAIT = 5, /* nothing; answered when the VM has ended: struct attach_ended and a text, its cause */
+	ATTACH_EXEC =
+		6, /* struct attach_exec, the spec and the streams as descriptors; after its answer, messages of session.h */
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
@@ -55,6 +57,15 @@ struct attach_signal {
 	uint32_t signo; /* to the workload; SIGKILL: the end of the VM, at once */
 	uint32_t zero;
 };
+
+/* Descriptors come in this order: a memfd with the spec's JSON form, then those streams that `fds` names. */
+struct attach_exec {
+	uint32_t fds; /* enum session_fds: the streams */
+	uint16_t rows, cols; /* with a terminal */
+};
+
+#define ATTACH_EXEC_STREAMS 7U /* SESSION_HAS_STDIN to _STDERR */
+#define ATTACH_FDS_MAX      4U
 
 struct attach_ended {
 	uint32_t kind; /* enum verdict_kind */
@@ -94,6 +105,10 @@ int attach_listen(int folder_fd, int *ret_fd);
 /* 1 and a client that may speak, 0 none or one that may not (closed), -errno. */
 int attach_accept(int listener, int *ret_fd);
 
+/* The same with descriptors, *ret_n of them; the receiver's to close. Whoever expects none uses the one below. */
+int attach_receive_with(int fd, struct attach_msg *ret_msg, int ret_fds[ATTACH_FDS_MAX], unsigned *ret_n);
+int attach_send_with(int fd, enum attach_type type, const void *payload, size_t len, const int *fds, unsigned nfds);
+
 /* 1 and a message, 0 none yet, -EPIPE gone, or as attach_check(). Never waits. */
 int attach_receive(int fd, struct attach_msg *ret_msg);
 
@@ -104,6 +119,7 @@ int attach_send(int fd, enum attach_type type, int code, const void *payload, si
 
 /* A client's connection, and a request on it, waiting -1: for ever. 0, or what the supervisor said, in err. */
 int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err);
+int attach_answer(int fd, int timeout_ms, struct attach_msg *ret_answer, struct mvm_error *err);
 int attach_request(int fd, enum attach_type type, const void *payload, size_t len, int timeout_ms,
 		   struct attach_msg *ret_answer, struct mvm_error *err);
 

@@ -14,6 +14,7 @@
 #include "lib/session.h"
 #include "lib/spawn.h"
 #include "lib/spec.h"
+#include "lib/start.h"
 #include "lib/state_dir.h"
 #include "lib/text.h"
 #include "lib/verdict.h"
@@ -21,13 +22,6 @@
 #include "mvm/version.h"
 
 extern char **environ;
-
-struct mvm_vm {
-	int session;
-	int streams[MVM_STREAMS];
-	pid_t supervisor;
-	struct session_msg msg; /* the last one received: an event's text lives here */
-};
 
 static int make_absolute(char **path, const char *folder, struct mvm_error *err)
 {
@@ -106,13 +100,7 @@ static int write_spec(const struct mvm_spec *spec, int *ret_fd, struct mvm_error
 	return 0;
 }
 
-/* What is sent with the start message: ours to close once it is sent. */
-struct attached {
-	int fds[SESSION_FDS_MAX];
-	unsigned n;
-};
-
-static void attached_close(struct attached *attached)
+void attached_close(struct attached *attached)
 {
 	for (unsigned i = 0; i < attached->n; i++)
 		(void)close(attached->fds[i]);
@@ -135,6 +123,34 @@ static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct s
 		attached->fds[attached->n++] = pair[1];
 		start->fds |= (uint32_t)SESSION_HAS_STDIN << i;
 	}
+	return 0;
+}
+
+int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct session_start *start,
+	      struct attached *attached, struct mvm_error *err)
+{
+	struct mvm_vm *vm = calloc(1, sizeof(*vm));
+	int r;
+
+	if (!vm)
+		return error_set(err, ENOMEM, "mvm: out of memory");
+	vm->session = -1;
+	for (unsigned i = 0; i < MVM_STREAMS; i++)
+		vm->streams[i] = -1;
+	r = write_spec(spec, &attached->fds[0], err);
+	if (r == 0) {
+		attached->n = 1;
+		r = make_streams(spec, vm, start, attached);
+		if (r < 0)
+			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
+					strerror(-r));
+	}
+	if (r < 0) {
+		attached_close(attached);
+		mvm_free(vm);
+		return r;
+	}
+	*ret_vm = vm;
 	return 0;
 }
 
@@ -234,27 +250,15 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 	if (r < 0)
 		return r;
 	(void)snprintf(message.again, sizeof(message.again), "%s", again);
-	vm = calloc(1, sizeof(*vm));
-	if (!vm)
-		return error_set(err, ENOMEM, "mvm: out of memory");
-	vm->session = -1;
-	for (unsigned i = 0; i < MVM_STREAMS; i++)
-		vm->streams[i] = -1;
 	message.began_ns = options.began_ns ? options.began_ns : message.start_ns;
-	r = write_spec(spec, &attached.fds[0], err);
-	if (r == 0) {
-		attached.n = 1;
-		r = make_streams(spec, vm, &message, &attached);
-		if (r < 0)
-			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
-					strerror(-r));
-	}
-	if (r == 0 && receipt >= 0) {
+	r = start_new(spec, &vm, &message, &attached, err);
+	if (r < 0)
+		return r;
+	if (receipt >= 0) {
 		attached.fds[attached.n++] = take_fd(&receipt);
 		message.fds |= SESSION_HAS_RECEIPT;
 	}
-	if (r == 0)
-		r = start_supervisor(vm, &options, &message, &attached, err);
+	r = start_supervisor(vm, &options, &message, &attached, err);
 	attached_close(&attached);
 	if (r < 0) {
 		mvm_free(vm);

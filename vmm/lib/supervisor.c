@@ -51,7 +51,7 @@ static int refuse(struct supervisor *s, const struct mvm_error *err)
 	return -err->code;
 }
 
-static int read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err)
+int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err)
 {
 	struct stat st;
 	char *map;
@@ -64,8 +64,6 @@ static int read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err)
 		return error_set(err, errno, "spec: not readable: %s", strerror(errno));
 	r = mvm_spec_from_json(map, (size_t)st.st_size, ret_spec, err);
 	(void)munmap(map, (size_t)st.st_size);
-	if (r == 0)
-		r = mvm_spec_check(*ret_spec, err);
 	return r;
 }
 
@@ -80,6 +78,7 @@ static void init(struct supervisor *s)
 	s->receipt = RECEIPT_NOWHERE;
 	s->run_deadline = s->boot_deadline = s->stop_deadline = s->phase_deadline = UINT64_MAX;
 	s->stages[STAGE_SUPERVISOR] = text_now_ns();
+	s->last_session = AGENT_SESSION_ID;
 	supervisor_attach_init(s);
 	supervisor_output_init(s);
 	vm_files_init(&s->files);
@@ -107,7 +106,9 @@ static int receive_start(struct supervisor *s)
 	receipt_fd = fds[SESSION_FDS_MAX - 1];
 	s->stages[STAGE_COMMAND] = s->start.began_ns;
 	s->stages[STAGE_SUPERVISOR_ASKED] = s->start.start_ns;
-	r = read_spec(spec_fd, &s->spec, &err);
+	r = supervisor_read_spec(spec_fd, &s->spec, &err);
+	if (r == 0)
+		r = mvm_spec_check(s->spec, &err);
 	if (r == 0 && s->spec->receipt)
 		r = receipt_open(s->spec->receipt, take_fd(&receipt_fd), &s->receipt, &err);
 	return r < 0 ? refuse(s, &err) : 0;

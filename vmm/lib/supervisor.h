@@ -54,9 +54,15 @@ struct supervisor {
 	int attach_listener; /* others of the same user's, see attach.h */
 	struct {
 		int fd;
-		bool waits; /* for the VM's end: it may be silent for ever */
+		enum {
+			CLIENT_ASKS,
+			CLIENT_WAITS,
+			CLIENT_RUNS
+		} kind; /* WAITS: for the VM's end; RUNS: a command in it */
+		uint32_t session; /* of the command */
 		uint64_t deadline_ns;
 	} clients[ATTACH_CLIENTS_MAX];
+	uint32_t last_session;
 
 	int outputs[SUPERVISOR_OUTPUTS]; /* of a detached VM */
 	struct output_log *log; /* NULL: not detached */
@@ -90,6 +96,7 @@ struct supervisor {
 void supervisor_log(struct supervisor *s, enum mvm_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err); /* unchecked as a whole */
 void supervisor_write_spec(struct supervisor *s); /* as it is in force, for `mvm inspect` */
 
 void supervisor_write_record(struct supervisor *s);
@@ -126,8 +133,16 @@ void supervisor_attach_init(struct supervisor *s);
 int supervisor_attach_open(struct supervisor *s, struct mvm_error *err);
 void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 + ATTACH_CLIENTS_MAX]);
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now);
+void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
+
+/* supervisor_exec.c: further commands. The descriptors of a request stay the caller's to close, but for those taken. */
+int supervisor_exec_start(struct supervisor *s, unsigned client, const struct attach_msg *msg, int *fds, unsigned nfds,
+			  char *ret_text, size_t size);
+void supervisor_exec_event(struct supervisor *s, const struct agent_event *event);
+void supervisor_exec_client(struct supervisor *s, unsigned client);
+void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
 
 /* supervisor_peers.c, too: somebody wants the end. `grace_ns`: for the workload, after a SIGTERM. */
 void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once);

@@ -27,7 +27,7 @@ int supervisor_attach_open(struct supervisor *s, struct mvm_error *err)
 		     : 0;
 }
 
-static void drop(struct supervisor *s, unsigned i)
+void supervisor_drop_client(struct supervisor *s, unsigned i)
 {
 	cleanup_fd(&s->clients[i].fd);
 	s->clients[i].fd = -1;
@@ -42,10 +42,11 @@ void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict
 	memcpy(payload, &ended, sizeof(ended));
 	memcpy(payload + sizeof(ended), verdict->cause, len);
 	cleanup_fd(&s->attach_listener);
+	supervisor_exec_close(s, verdict);
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
-		if (s->clients[i].fd >= 0 && s->clients[i].waits)
+		if (s->clients[i].fd >= 0 && s->clients[i].kind == CLIENT_WAITS)
 			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, 0, payload, sizeof(ended) + len);
-		drop(s, i);
+		supervisor_drop_client(s, i);
 	}
 	s->attach_listener = -1;
 }
@@ -132,22 +133,24 @@ static int signal_workload(struct supervisor *s, const struct attach_msg *msg, c
 			       s->phase < PHASE_RUN ? "booting" : "ending");
 		return -ESRCH;
 	}
-	r = agent_session_signal(&s->agent, wanted.signo);
+	r = agent_session_signal(&s->agent, AGENT_SESSION_ID, wanted.signo);
 	if (r == 0)
 		(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 	return r;
 }
 
-static void answer(struct supervisor *s, unsigned i, const struct attach_msg *msg)
+static void answer(struct supervisor *s, unsigned i, const struct attach_msg *msg, int *fds, unsigned nfds)
 {
 	char text[256] = "";
 	int fd = s->clients[i].fd, r = -ENOTSUP;
 
 	if (msg->hdr.type == ATTACH_WAIT) {
-		s->clients[i].waits = true;
+		s->clients[i].kind = CLIENT_WAITS;
 		s->clients[i].deadline_ns = UINT64_MAX;
 		return;
 	}
+	if (msg->hdr.type == ATTACH_EXEC)
+		r = supervisor_exec_start(s, i, msg, fds, nfds, text, sizeof(text));
 	if (msg->hdr.type == ATTACH_STOP)
 		r = stop(s, msg);
 	if (msg->hdr.type == ATTACH_SIGNAL)
@@ -166,17 +169,27 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 
 static void on_client(struct supervisor *s, unsigned i, uint64_t now)
 {
+	int fds[ATTACH_FDS_MAX] = { -1, -1, -1, -1 };
 	struct attach_msg msg;
-	int r = attach_receive(s->clients[i].fd, &msg);
+	unsigned nfds = 0;
+	int r;
+
+	if (s->clients[i].kind == CLIENT_RUNS) {
+		supervisor_exec_client(s, i);
+		return;
+	}
+	r = attach_receive_with(s->clients[i].fd, &msg, fds, &nfds);
 
 	if (r > 0) {
 		s->clients[i].deadline_ns = now + ATTACH_SILENCE_NS; /* unless it is to wait */
-		answer(s, i, &msg);
+		answer(s, i, &msg, fds, nfds);
 	} else if (r < 0) {
 		if (r == -EPROTONOSUPPORT) /* in our version, from which the client learns the same */
 			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, EPROTONOSUPPORT, NULL, 0);
-		drop(s, i);
+		supervisor_drop_client(s, i);
 	}
+	for (unsigned n = 0; n < nfds; n++)
+		cleanup_fd(&fds[n]);
 }
 
 /* ---- the loop's side ---- */
@@ -204,7 +217,7 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 		if (s->clients[i].fd >= 0 && s->clients[i].fd == fds[1 + i].fd && fds[1 + i].revents)
 			on_client(s, i, now);
 		if (s->clients[i].fd >= 0 && now >= s->clients[i].deadline_ns)
-			drop(s, i);
+			supervisor_drop_client(s, i);
 	}
 	slot = free_slot(s);
 	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
@@ -212,7 +225,7 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	r = attach_accept(s->attach_listener, &fd);
 	if (r > 0) {
 		s->clients[slot].fd = fd;
-		s->clients[slot].waits = false;
+		s->clients[slot].kind = CLIENT_ASKS;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
 	} else if (r < 0) {
 		/* EMFILE and its like would come again at once: no one else is let in, rather than spinning. */
