@@ -18,8 +18,9 @@ static int check(const struct mvm_spec *spec, struct mvm_error *err)
 	const struct mvm_option *option;
 
 	for (size_t i = 0; (option = mvm_spec_option(i)); i++) {
-		bool known = !strcmp(option->name, "memory") || !strcmp(option->name, "vcpus") ||
-			     !strcmp(option->name, "log-level"); /* they have defaults */
+		/* These have defaults, and are there whether they were given or not. */
+		bool known = (!strcmp(option->name, "memory") && spec->memory == SPEC_MEMORY) ||
+			     (!strcmp(option->name, "vcpus") && spec->vcpus == 1) || !strcmp(option->name, "log-level");
 
 		for (size_t j = 0; j < sizeof(own) / sizeof(own[0]); j++)
 			known |= !strcmp(option->name, own[j]);
