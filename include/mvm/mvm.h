@@ -133,7 +133,7 @@ void mvm_release(struct mvm_vm *vm);
 struct mvm_vm_entry {
 	const char *id, *name; /* name: "" without one */
 	const char *rootfs, *command;
-	const char *state; /* "booting", "running", "ended" */
+	const char *state; /* "booting", "running", "paused", "ended"; "unknown": its record cannot be read */
 	bool detached;
 	int supervisor, vmm; /* processes; 0 once it has ended */
 	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; 0: not yet */
@@ -174,6 +174,27 @@ int mvm_send_signal(const char *id, int signo, struct mvm_error *err);
  */
 int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *options,
 	     struct mvm_vm **ret_vm, struct mvm_error *err);
+
+/* Stops a VM's time until it is resumed. -EALREADY: as it is. */
+int mvm_pause(const char *id, struct mvm_error *err);
+int mvm_resume(const char *id, struct mvm_error *err);
+
+/* What a VM uses: the host's numbers; from guest_memory_total on the guest's word. 0: not to be told (now). */
+struct mvm_stats {
+	uint64_t wall_ns, cpu_ns; /* since its process began */
+	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
+	uint64_t guest_memory_total, guest_memory_available; /* bytes */
+	uint64_t guest_pids, guest_cpu_us; /* of the workload */
+	uint64_t scratch_size, scratch_used; /* bytes */
+};
+
+int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err);
+
+/*
+ * The processes in a VM, the guest's word: lines "pid\tuid\tstate\trss_kib\tcpu_ms\tcommand", "..." at the end when
+ * not all had room; free() it.
+ */
+int mvm_top(const char *id, char **ret_text, struct mvm_error *err);
 
 /* Forgets a VM with a name. -EBUSY while it lives, unless `force`: then it is killed first. */
 int mvm_remove(const char *id, bool force, struct mvm_error *err);
@@ -226,7 +247,7 @@ int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error
 /* What is told of a VM that lives. */
 struct mvm_vm_info {
 	const char *id, *folder; /* of its state */
-	const char *state; /* "booting", "running", "ending" */
+	const char *state; /* "booting", "running", "paused", "ending" */
 	const char *spec; /* the JSON that makes it again; what was changed meanwhile is in it */
 	int supervisor, vmm; /* processes */
 	uint64_t began_ns; /* CLOCK_REALTIME */

@@ -21,6 +21,8 @@ _mvm() {
 	logs) flags="--follow --timestamps --since --tail --help" vms='mvm ps -aq' ;;
 	wait) flags="--help" vms='mvm ps -aq' ;;
 	start) flags="--help" vms='mvm ps -aq' ;;
+	pause | resume | top) flags="--help" ;;
+	stats) flags="--follow --format --help" ;;
 	stop) flags="--time --help" ;;
 	kill) flags="--signal --help" ;;
 	rm) flags="--force --help" vms='mvm ps -aq' ;;

@@ -1,4 +1,4 @@
-/* mvm stop, kill, wait, rm: what ends VMs, and what is left of them. Each of several VMs is tried. */
+/* mvm stop, kill, wait, rm, pause, resume: what is done to VMs, each of several. */
 #include <ctype.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,7 +15,7 @@
 struct call {
 	uint64_t grace_ns;
 	int signo;
-	bool force;
+	bool force; /* rm: kill it first; pause: rather than resume */
 };
 
 /* For each VM that was named; the last failure's status, but of one VM alone its own. */
@@ -156,4 +156,29 @@ int verb_rm(const struct cli *cli, int argc, char **argv)
 	const struct opt opts[] = { { "force", 'f', &call.force, NULL }, { 0 } };
 
 	return for_each(cli, argc, argv, opts, &call, NULL, forget);
+}
+
+/* ---- pause, resume ---- */
+
+static int pause_it(const char *id, const struct call *call)
+{
+	struct mvm_error err;
+
+	return (call->force ? mvm_pause(id, &err) : mvm_resume(id, &err)) < 0 ? cli_fail(&err) : 0;
+}
+
+int verb_pause(const struct cli *cli, int argc, char **argv)
+{
+	const struct opt opts[] = { { 0 } };
+	struct call call = { .force = true };
+
+	return for_each(cli, argc, argv, opts, &call, NULL, pause_it);
+}
+
+int verb_resume(const struct cli *cli, int argc, char **argv)
+{
+	const struct opt opts[] = { { 0 } };
+	struct call call = { 0 };
+
+	return for_each(cli, argc, argv, opts, &call, NULL, pause_it);
 }

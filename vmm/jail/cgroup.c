@@ -253,6 +253,29 @@ int cgroup_make(const char *root, const char *self, const char *name, const stru
 	return 0;
 }
 
+static uint64_t read_number(int folder, const char *file)
+{
+	uint64_t value = 0;
+	char text[32];
+
+	if (slurp(folder, file, text, sizeof(text)) < 0)
+		return 0;
+	text[strcspn(text, "\n")] = '\0';
+	return text_parse_uint(text, UINT64_MAX - 1, &value) < 0 ? 0 : value;
+}
+
+void cgroup_memory(const struct cgroup *cgroup, uint64_t *ret_now, uint64_t *ret_peak, uint64_t *ret_max)
+{
+	bool v2 = cgroup->v2;
+
+	*ret_now = *ret_peak = *ret_max = 0;
+	if (cgroup->n == 0)
+		return;
+	*ret_now = read_number(cgroup->folders[0], v2 ? "memory.current" : "memory.usage_in_bytes");
+	*ret_peak = read_number(cgroup->folders[0], v2 ? "memory.peak" : "memory.max_usage_in_bytes");
+	*ret_max = read_number(cgroup->folders[0], v2 ? "memory.max" : "memory.limit_in_bytes");
+}
+
 unsigned cgroup_oom_kills(const struct cgroup *cgroup)
 {
 	char text[512];

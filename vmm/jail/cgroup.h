@@ -39,6 +39,9 @@ void cgroup_init(struct cgroup *cgroup);
 int cgroup_make(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
 		struct cgroup *ret_cgroup, struct mvm_error *err);
 
+/* Bytes: now, at most so far, and the bound; 0 where there is no cgroup or its kernel does not say. */
+void cgroup_memory(const struct cgroup *cgroup, uint64_t *ret_now, uint64_t *ret_peak, uint64_t *ret_max);
+
 /* How often the kernel's out-of-memory killer struck in it. */
 unsigned cgroup_oom_kills(const struct cgroup *cgroup);
 

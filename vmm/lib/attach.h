@@ -18,11 +18,12 @@
 #include <sys/types.h>
 
 #include "mvm/mvm.h"
+#include "mvm/proto.h"
 
 #define ATTACH_MAGIC       0x544d564dU /* "MVMT" */
 #define ATTACH_VERSION     1U
 #define ATTACH_NAME        "control"
-#define ATTACH_PAYLOAD_MAX 1024U /* bytes */
+#define ATTACH_PAYLOAD_MAX PROTO_TOP_MAX /* bytes */
 #define ATTACH_CLIENTS_MAX 80U /* at once: 64 commands and others; more wait in the socket's queue, as many again */
 #define ATTACH_SILENCE_NS  5000000000ULL /* a client that says nothing for so long is closed */
 
@@ -34,6 +35,10 @@ enum attach_type {
 	ATTACH_WAIT = 5, /* nothing; answered when the VM has ended: struct attach_ended and a text, its cause */
 	ATTACH_EXEC =
 		6, /* struct attach_exec, the spec and the streams as descriptors; after its answer, messages of session.h */
+	ATTACH_TOP = 7, /* nothing; answered with the agent's text (proto.h, TOPPED) */
+	ATTACH_STATS = 8, /* nothing; answered with struct attach_stats */
+	ATTACH_PAUSE = 9, /* nothing */
+	ATTACH_RESUME = 10, /* nothing */
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
@@ -67,6 +72,15 @@ struct attach_exec {
 #define ATTACH_EXEC_STREAMS 7U /* SESSION_HAS_STDIN to _STDERR */
 #define ATTACH_FDS_MAX      4U
 
+/* What a VM uses. The host's numbers, then the guest's word; 0: not to be told. */
+struct attach_stats {
+	uint64_t wall_ns, cpu_ns; /* since its process began */
+	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
+	uint64_t guest_memory_total, guest_memory_available; /* bytes */
+	uint64_t guest_pids, guest_cpu_us; /* of the workload */
+	uint64_t scratch_size, scratch_used; /* bytes */
+};
+
 struct attach_ended {
 	uint32_t kind; /* enum verdict_kind */
 	int32_t status;
@@ -79,7 +93,7 @@ struct attach_status {
 	uint32_t phase; /* enum attach_phase */
 };
 
-enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING };
+enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED };
 
 struct attach_peer {
 	pid_t pid;

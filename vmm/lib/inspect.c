@@ -43,7 +43,7 @@ static uint64_t to_realtime(uint64_t monotonic_ns)
 
 static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_error *err)
 {
-	static const char *const phases[] = { "booting", "running", "ending" };
+	static const char *const phases[] = { "booting", "running", "ending", "paused" };
 	struct attach_status status;
 	struct mvm_error why;
 	struct attach_peer peer;
@@ -61,7 +61,7 @@ static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_
 	i->info = (struct mvm_vm_info){
 		.id = i->id,
 		.folder = i->folder,
-		.state = phases[status.phase <= ATTACH_ENDING ? status.phase : ATTACH_ENDING],
+		.state = phases[status.phase <= ATTACH_PAUSED ? status.phase : ATTACH_ENDING],
 		.spec = i->spec,
 		.supervisor = peer.pid, /* the kernel's word: who listens on the socket in the folder */
 		.vmm = status.vmm,

@@ -10,7 +10,7 @@
 
 #include "mvm/cleanup.h"
 
-static const char *const states[RECORD_STATES] = { "booting", "running", "ended" };
+static const char *const states[RECORD_STATES] = { "booting", "running", "paused", "ended" };
 
 const char *record_state_name(enum record_state state)
 {

@@ -20,7 +20,7 @@
 #define RECORD_VERSION 1
 #define RECORD_COMMAND 256U /* bytes of the command that are shown */
 
-enum record_state { RECORD_BOOTING, RECORD_RUNNING, RECORD_ENDED, RECORD_STATES };
+enum record_state { RECORD_BOOTING, RECORD_RUNNING, RECORD_PAUSED, RECORD_ENDED, RECORD_STATES };
 
 struct record {
 	char *id, *name, *rootfs, *command; /* name: NULL without one */

@@ -245,6 +245,7 @@ char *supervisor_record(const struct supervisor *s, const struct verdict *verdic
 		.rootfs = s->spec->rootfs,
 		.command = command,
 		.state = verdict                    ? RECORD_ENDED
+			 : s->paused                ? RECORD_PAUSED
 			 : s->stages[STAGE_STARTED] ? RECORD_RUNNING
 						    : RECORD_BOOTING,
 		.detached = s->spec->detach,

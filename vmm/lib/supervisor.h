@@ -54,11 +54,8 @@ struct supervisor {
 	int attach_listener; /* others of the same user's, see attach.h */
 	struct {
 		int fd;
-		enum {
-			CLIENT_ASKS,
-			CLIENT_WAITS,
-			CLIENT_RUNS
-		} kind; /* WAITS: for the VM's end; RUNS: a command in it */
+		/* WAITS: for the VM's end; RUNS: a command in it; TOP, STATS: for the agent's answer */
+		enum { CLIENT_ASKS, CLIENT_WAITS, CLIENT_RUNS, CLIENT_TOP, CLIENT_STATS } kind;
 		uint32_t session; /* of the command */
 		uint64_t deadline_ns;
 	} clients[ATTACH_CLIENTS_MAX];
@@ -73,6 +70,7 @@ struct supervisor {
 	uint64_t log_used, log_refilled_ns; /* … and bytes of its log */
 
 	enum supervisor_phase phase;
+	bool paused; /* the VMM's process is stopped */
 	uint64_t run_deadline, boot_deadline, stop_deadline, phase_deadline; /* ns, UINT64_MAX: none */
 	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */
 	bool waiting_for_output; /* PHASE_STOP after a regular end: its length is the reader's affair */
@@ -136,6 +134,11 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
+
+/* supervisor_stats.c: what the VM uses and runs, paused and resumed. */
+int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *ret_text, size_t size);
+void supervisor_on_numbers(struct supervisor *s, const struct agent_event *event); /* TOPPED, STATTED */
+int supervisor_pause(struct supervisor *s, bool pause, char *ret_text, size_t size);
 
 /* supervisor_exec.c: further commands. The descriptors of a request stay the caller's to close, but for those taken. */
 int supervisor_exec_start(struct supervisor *s, unsigned client, const struct attach_msg *msg, int *fds, unsigned nfds,

@@ -35,7 +35,7 @@ void supervisor_drop_client(struct supervisor *s, unsigned i)
 
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict)
 {
-	uint8_t payload[ATTACH_PAYLOAD_MAX];
+	uint8_t payload[sizeof(struct attach_ended) + sizeof(verdict->cause)];
 	const struct attach_ended ended = { .kind = verdict->kind, .status = verdict->status };
 	size_t len = strnlen(verdict->cause, sizeof(payload) - sizeof(ended));
 
@@ -96,8 +96,9 @@ static void tell_status(const struct supervisor *s, int fd)
 		.vmm_start = s->vmm_start,
 		.vmm = s->phase < PHASE_OVER ? s->vmm_pid : 0,
 		.phase = s->phase == PHASE_BOOT  ? ATTACH_BOOTING
-			 : s->phase == PHASE_RUN ? ATTACH_RUNNING
-						 : ATTACH_ENDING,
+			 : s->phase != PHASE_RUN ? ATTACH_ENDING
+			 : s->paused             ? ATTACH_PAUSED
+						 : ATTACH_RUNNING,
 	};
 
 	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
@@ -151,6 +152,12 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 	}
 	if (msg->hdr.type == ATTACH_EXEC)
 		r = supervisor_exec_start(s, i, msg, fds, nfds, text, sizeof(text));
+	if (msg->hdr.type == ATTACH_TOP || msg->hdr.type == ATTACH_STATS)
+		r = supervisor_ask_agent(s, i, msg->hdr.type == ATTACH_TOP, text, sizeof(text));
+	if (r > 0)
+		return;
+	if (msg->hdr.type == ATTACH_PAUSE || msg->hdr.type == ATTACH_RESUME)
+		r = supervisor_pause(s, msg->hdr.type == ATTACH_PAUSE, text, sizeof(text));
 	if (msg->hdr.type == ATTACH_STOP)
 		r = stop(s, msg);
 	if (msg->hdr.type == ATTACH_SIGNAL)

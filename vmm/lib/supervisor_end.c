@@ -37,12 +37,21 @@ void supervisor_vmm_broke(struct supervisor *s, const char *how)
 	supervisor_kill(s);
 }
 
+/* A VM that is to end goes on first. */
+static void go_on(struct supervisor *s)
+{
+	if (s->paused)
+		(void)syscall(SYS_pidfd_send_signal, s->vmm_pidfd, SIGCONT, NULL, 0);
+	s->paused = false;
+}
+
 void supervisor_stop(struct supervisor *s)
 {
 	struct control_msg msg = { .type = CONTROL_STOP };
 
 	if (s->phase >= PHASE_STOP)
 		return;
+	go_on(s);
 	s->phase = PHASE_STOP;
 	s->stages[STAGE_STOPPED] = text_now_ns();
 	s->phase_deadline = s->stages[STAGE_STOPPED] + STOP_GRACE_NS;
@@ -58,6 +67,7 @@ void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns)
 {
 	if (s->phase >= PHASE_SYNC)
 		return;
+	go_on(s);
 	if (s->agent.fd < 0 || !(s->agent.seen & AGENT_SEEN_HELLO) || agent_session_shutdown(&s->agent) < 0) {
 		supervisor_stop(s);
 		return;

@@ -104,6 +104,11 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 		(void)snprintf(ret_text, size, "%.200s", err.text);
 		return r;
 	}
+	if (s->paused) {
+		mvm_spec_free(spec);
+		(void)snprintf(ret_text, size, "the VM is paused: mvm resume %s", s->state.id);
+		return -EAGAIN;
+	}
 	session = ++s->last_session;
 	r = s->phase == PHASE_RUN ? grant(s, session, &wanted, fds, ports) : -ENOTCONN;
 	if (r == 0)

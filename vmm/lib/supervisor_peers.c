@@ -37,7 +37,8 @@ void supervisor_operator_asks(struct supervisor *s, uint64_t grace_ns)
 
 	if (s->phase >= PHASE_SYNC)
 		return; /* it is ending already, and bounded */
-	if (s->phase != PHASE_RUN || !grace_ns || agent_session_signal(&s->agent, AGENT_SESSION_ID, SIGTERM) < 0) {
+	if (s->phase != PHASE_RUN || s->paused || !grace_ns ||
+	    agent_session_signal(&s->agent, AGENT_SESSION_ID, SIGTERM) < 0) {
 		supervisor_operator_ends(s, "stopped by the operator", false);
 		return;
 	}
@@ -299,12 +300,14 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 static void on_agent_event(struct supervisor *s, const struct agent_event *event)
 {
 	s->facts.agent_spoke = true; /* nothing may come before its HELLO */
+	if (event->type == PROTO_TOPPED || event->type == PROTO_STATTED) {
+		supervisor_on_numbers(s, event);
+		return;
+	}
 	if (event->session && event->session != AGENT_SESSION_ID) {
 		supervisor_exec_event(s, event);
 		return;
 	}
-	if (event->type == PROTO_TOPPED || event->type == PROTO_STATTED || event->session > AGENT_SESSION_ID)
-		return; /* of what nobody asks for yet */
 	switch (event->type) {
 	case PROTO_HELLO:
 		s->stages[STAGE_AGENT] = text_now_ns();

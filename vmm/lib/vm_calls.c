@@ -207,7 +207,7 @@ static int wait_on(int fd, const struct target *target, struct mvm_end *ret_end,
 	memcpy(&ended, answer.payload, sizeof(ended));
 	ret_end->verdict = verdict_name(ended.kind);
 	ret_end->status = ended.status;
-	(void)snprintf(ret_end->cause, sizeof(ret_end->cause), "%s", (const char *)answer.payload + sizeof(ended));
+	(void)snprintf(ret_end->cause, sizeof(ret_end->cause), "%.1000s", (const char *)answer.payload + sizeof(ended));
 	text_harmless(ret_end->cause);
 	return 0;
 }
@@ -296,6 +296,68 @@ int mvm_send_signal(const char *id, int signo, struct mvm_error *err)
 	}
 	cleanup_fd(&target.folder);
 	return r;
+}
+
+/* One request to a VM that lives. */
+static int ask(const char *id, enum attach_type type, struct attach_msg *ret_answer, struct mvm_error *err)
+{
+	struct target target = { .folder = -1 };
+	struct mvm_error why;
+	int fd = -1, r = find(id, false, &target, err);
+
+	if (r == 0) {
+		r = attach_open(target.folder, &fd, &why);
+		if (r == 0)
+			r = attach_request(fd, type, NULL, 0, ATTACH_ANSWER_MS, ret_answer, &why);
+		if (r < 0)
+			(void)error_set(err, -r, "%s: %s", target.id, why.text);
+	}
+	cleanup_fd(&fd);
+	cleanup_fd(&target.folder);
+	return r;
+}
+
+int mvm_pause(const char *id, struct mvm_error *err)
+{
+	struct attach_msg answer = { 0 };
+
+	return ask(id, ATTACH_PAUSE, &answer, err);
+}
+
+int mvm_resume(const char *id, struct mvm_error *err)
+{
+	struct attach_msg answer = { 0 };
+
+	return ask(id, ATTACH_RESUME, &answer, err);
+}
+
+_Static_assert(sizeof(struct mvm_stats) == sizeof(struct attach_stats), "the same fields, in the same order");
+
+int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err)
+{
+	struct attach_msg answer = { 0 };
+	int r = ask(id, ATTACH_STATS, &answer, err);
+
+	if (r < 0)
+		return r;
+	if (answer.hdr.len != sizeof(*ret_stats))
+		return error_set(err, EPROTO, "%.63s: its supervisor's answer cannot be read", id);
+	memcpy(ret_stats, answer.payload, sizeof(*ret_stats));
+	return 0;
+}
+
+int mvm_top(const char *id, char **ret_text, struct mvm_error *err)
+{
+	struct attach_msg answer = { 0 };
+	int r = ask(id, ATTACH_TOP, &answer, err);
+
+	if (r < 0)
+		return r;
+	for (char *c = (char *)answer.payload; *c; c++)
+		if ((*c < 0x20 && *c != '\t' && *c != '\n') || *c == 0x7f)
+			*c = '?';
+	*ret_text = strdup((char *)answer.payload);
+	return *ret_text ? 0 : error_set(err, ENOMEM, "out of memory");
 }
 
 int mvm_remove(const char *id, bool force, struct mvm_error *err)

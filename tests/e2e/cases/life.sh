@@ -189,3 +189,40 @@ test_caller_is_free() {
 	got=$(detached --name free -- sleep 1000 2>&1) || die "$got"
 	[[ $got =~ ^[0-9a-f]{12}$ ]] || die "said: $got"
 }
+
+test_pause() {
+	life_set_up
+	expect 0 detached --name tick -- sh -c 'while :; do echo .; sleep 0.1; done'
+	until_so logged tick .
+	expect 0 "$mvm" pause tick
+	equal "$("$mvm" ps --format json | jq -r '.[0].state')" paused
+	refused paused -- "$mvm" pause tick
+	refused resume -- "$mvm" exec tick true
+	local lines
+	lines=$("$mvm" logs tick | wc -l)
+	sleep 1
+	equal "$("$mvm" logs tick | wc -l)" "$lines"
+	expect 0 "$mvm" resume tick
+	refused 'not paused' -- "$mvm" resume tick
+	until_so sh -c "[ \$('$mvm' logs tick | wc -l) -gt $lines ]"
+	# A paused one can be ended, mildly and otherwise.
+	expect 0 "$mvm" pause tick
+	expect 0 "$mvm" stop tick
+	expect 0 "$mvm" start tick
+	expect 0 "$mvm" pause tick
+	expect 0 "$mvm" kill tick
+}
+
+test_stats_and_top() {
+	life_set_up
+	expect 0 detached --name busy -- sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=8 2>/dev/null; sleep 1000'
+	until_so sh -c "'$mvm' top busy | grep -q 'sleep 1000'"
+	expect 0 "$mvm" stats busy --format json
+	[ "$(jq '.[0].cpu_ns' stdout)" -gt 10000000 ] || die "no CPU time: $out"
+	[ "$(jq '.[0].memory' stdout)" -gt 10000000 ] || [ "$(id -u)" != 0 ] || die "no memory: $out"
+	[ "$(jq '.[0].guest_pids' stdout)" -ge 1 ] || die "no processes: $out"
+	[ "$(jq '.[0].scratch_used' stdout)" -ge 8388608 ] || die "no scratch used: $out"
+	refused nosuch -- sh -c "'$mvm' stats nosuch >/dev/null"
+	expect 0 "$mvm" stats
+	[[ $out == *busy* ]] || die "not in the table: $out"
+}
