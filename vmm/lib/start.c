@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "lib/session.h"
+#include "lib/sized.h"
 #include "lib/spawn.h"
 #include "lib/spec.h"
 #include "lib/text.h"
@@ -23,9 +24,15 @@ extern char **environ;
 struct mvm_vm {
 	int session;
 	int streams[MVM_STREAMS];
-	pid_t supervisor;
+	int supervisor; /* pidfd: its number stays its, even when the caller waits for any child */
+	bool quiet; /* the caller has no stderr */
 	struct session_msg msg; /* the last one received: an event's text lives here */
+	struct mvm_event event;
 };
+
+/* The struct's first size: what every caller has. */
+#define OPTIONS_LEAST 24U
+_Static_assert(offsetof(struct mvm_start_options, supervisor) + sizeof(char *) == OPTIONS_LEAST, "ABI");
 
 /* Names are resolved here, in a program that is linked dynamically, as the system's resolver wants it. */
 static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err)
@@ -126,6 +133,7 @@ struct supervisor_child {
 	struct spawn spawn;
 	const char *path;
 	int session;
+	bool quiet; /* the caller has no stderr */
 };
 
 static void supervisor_enter(struct spawn *spawn)
@@ -133,11 +141,15 @@ static void supervisor_enter(struct spawn *spawn)
 	static char name[] = "mvm-supervisor";
 	struct supervisor_child *child = (struct supervisor_child *)spawn; /* its first member */
 	char *argv[] = { name, NULL };
+	int err;
 
 	if (setsid() < 0)
 		spawn_failed(spawn, "setsid");
 	/* The caller's stderr stays, for a crash of the supervisor itself; its stdout is the workload's alone. */
-	if (dup2(child->session, SESSION_FD) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+	if (dup2(child->session, SESSION_FD) < 0)
+		spawn_failed(spawn, "dup2");
+	err = child->quiet ? open("/dev/null", O_RDWR) : STDERR_FILENO;
+	if (dup2(err, STDOUT_FILENO) < 0 || dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
 		spawn_failed(spawn, "dup2");
 	/* dup2 onto itself leaves the close-on-exec flag in place. */
 	if (child->session == SESSION_FD && fcntl(SESSION_FD, F_SETFD, 0) < 0)
@@ -156,6 +168,7 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	const char *path = options->supervisor;
 	struct supervisor_child child;
 	int pair[2], r;
+	pid_t pid;
 
 	if (!path) {
 		r = mvm_part_path("mvm-supervisor", &found, err);
@@ -171,8 +184,10 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	r = session_send_start(vm->session, start, attached->fds, attached->n);
 	if (r < 0)
 		return error_set(err, -r, "session socket: %s", strerror(-r));
-	child = (struct supervisor_child){ .spawn.child = supervisor_enter, .path = path, .session = theirs };
-	r = spawn_run(&child.spawn, &vm->supervisor, NULL);
+	child = (struct supervisor_child){
+		.spawn.child = supervisor_enter, .path = path, .session = theirs, .quiet = vm->quiet
+	};
+	r = spawn_run(&child.spawn, &pid, &vm->supervisor);
 	if (r < 0)
 		return error_set(err, -r, "%s: cannot be started: %s: install mvm again", path, strerror(-r));
 	return 0;
@@ -181,12 +196,10 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given, struct mvm_vm **ret_vm,
 	      struct mvm_error *err)
 {
-	struct mvm_start_options options = given ? *given : (struct mvm_start_options){ 0 };
+	struct mvm_start_options options = MVM_START_OPTIONS;
 	struct session_start start = {
 		.magic = SESSION_MAGIC,
 		.version = SESSION_VERSION,
-		.rows = options.rows,
-		.cols = options.cols,
 		.start_ns = text_now_ns(),
 		.program = MVM_VERSION,
 	};
@@ -195,15 +208,21 @@ int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given
 	struct mvm_vm *vm;
 	int r = mvm_spec_check(spec, err);
 
+	if (r == 0 && given)
+		r = sized_copy(&options, sizeof(options), OPTIONS_LEAST, given, 0, "struct mvm_start_options", err);
 	r = r < 0 ? r : copy_receipt(spec, &receipt, err);
 	if (r < 0)
 		return r;
 	vm = calloc(1, sizeof(*vm));
 	if (!vm)
 		return error_set(err, ENOMEM, "mvm: out of memory");
-	vm->session = -1;
+	vm->session = vm->supervisor = -1;
+	/* Asked before a descriptor of ours could take its number. */
+	vm->quiet = fcntl(STDERR_FILENO, F_GETFD) < 0;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		vm->streams[i] = -1;
+	start.rows = options.rows;
+	start.cols = options.cols;
 	start.began_ns = options.began_ns ? options.began_ns : start.start_ns;
 	r = write_spec(spec, &attached.fds[0], err);
 	if (r == 0) {
@@ -238,32 +257,32 @@ int mvm_fd(const struct mvm_vm *vm)
 	return vm->session;
 }
 
-int mvm_next(struct mvm_vm *vm, struct mvm_event *ret_event)
+int mvm_next(struct mvm_vm *vm, const struct mvm_event **ret_event)
 {
-	struct mvm_event event = { .text = vm->msg.text };
+	struct mvm_event *event = &vm->event;
 
 	for (;;) {
 		int r = session_receive(vm->session, &vm->msg);
 
 		if (r <= 0)
 			return r;
-		event.level = MVM_LOG_ERROR;
+		*event = (struct mvm_event){ .level = MVM_LOG_ERROR, .text = vm->msg.text };
 		text_harmless(vm->msg.text);
 		switch (vm->msg.type) {
 		case SESSION_STARTED:
-			event.type = MVM_EVENT_STARTED;
+			event->type = MVM_EVENT_STARTED;
 			break;
 		case SESSION_LOG:
-			event.type = MVM_EVENT_LOG;
-			event.level = (enum mvm_log_level)(vm->msg.code & 3);
+			event->type = MVM_EVENT_LOG;
+			event->level = (enum mvm_log_level)(vm->msg.code & 3);
 			break;
 		case SESSION_ASK_BUSY:
-			event.type = MVM_EVENT_ASK_BUSY;
+			event->type = MVM_EVENT_ASK_BUSY;
 			break;
 		case SESSION_ENDED:
-			event.type = MVM_EVENT_ENDED;
-			event.status = vm->msg.code;
-			event.verdict = verdict_name(vm->msg.kind);
+			event->type = MVM_EVENT_ENDED;
+			event->status = vm->msg.code;
+			event->verdict = verdict_name(vm->msg.kind);
 			break;
 		default:
 			continue; /* a newer supervisor cannot be there: the versions were compared */
@@ -300,13 +319,16 @@ int mvm_answer_busy(struct mvm_vm *vm, bool busy)
 
 void mvm_free(struct mvm_vm *vm)
 {
+	siginfo_t info;
+
 	if (!vm)
 		return;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		cleanup_fd(&vm->streams[i]);
 	cleanup_fd(&vm->session);
-	if (vm->supervisor > 0)
-		while (waitpid(vm->supervisor, NULL, 0) < 0 && errno == EINTR)
+	if (vm->supervisor >= 0)
+		while (waitid(P_PIDFD, (id_t)vm->supervisor, &info, WEXITED) < 0 && errno == EINTR)
 			;
+	cleanup_fd(&vm->supervisor);
 	free(vm);
 }
