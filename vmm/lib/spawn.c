@@ -35,11 +35,11 @@ int spawn_run(struct spawn *spawn, pid_t *ret_pid, int *ret_pidfd)
 		return -ENOMEM;
 	/* A handler of the caller's that ran in the child would run in the caller's own memory. */
 	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_BLOCK, &all, &old);
+	(void)pthread_sigmask(SIG_BLOCK, &all, &old);
 	pid = clone(enter, stack + CHILD_STACK, CLONE_VM | CLONE_VFORK | SIGCHLD | (ret_pidfd ? CLONE_PIDFD : 0), spawn,
 		    &pidfd);
 	code = errno;
-	(void)sigprocmask(SIG_SETMASK, &old, NULL);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	(void)munmap(stack, CHILD_STACK);
 	if (pid < 0)
 		return -code;
