@@ -138,7 +138,7 @@ struct supervisor_child {
 
 static void supervisor_enter(struct spawn *spawn)
 {
-	static char name[] = "mvm-supervisor";
+	char name[] = "mvm-supervisor";
 	struct supervisor_child *child = (struct supervisor_child *)spawn; /* its first member */
 	char *argv[] = { name, NULL };
 	int err;
