@@ -296,10 +296,38 @@ static void test_closed_standard_descriptors(void **state)
 		fail_msg("%s", w.failed);
 }
 
+/* As callers that were compiled with other headers, or without the macro. */
+static void test_options_of_other_versions(void **state)
+{
+	struct {
+		struct mvm_start_options known;
+		const char *more;
+	} newer = { MVM_START_OPTIONS, NULL };
+	struct mvm_start_options none = { 0 };
+	struct worker w = { 0 };
+	struct mvm_spec *spec = a_spec(&w);
+	struct mvm_error err = { 0 };
+	struct mvm_vm *vm = NULL;
+
+	(void)state;
+	assert_non_null(spec);
+	assert_int_equal(mvm_start(spec, &none, &vm, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "macro"));
+	newer.known.size = sizeof(newer);
+	newer.known.supervisor = supervisor;
+	assert_int_equal(mvm_start(spec, &newer.known, &vm, &err), 0);
+	mvm_free(vm);
+	newer.more = "";
+	assert_int_equal(mvm_start(spec, &newer.known, &vm, &err), -E2BIG);
+	assert_non_null(strstr(err.text, mvm_version()));
+	mvm_spec_free(spec);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_closed_standard_descriptors),
+		cmocka_unit_test(test_options_of_other_versions),
 		cmocka_unit_test(test_threads),
 	};
 	ssize_t n = readlink("/proc/self/exe", supervisor, sizeof(supervisor) - 32);
