@@ -118,7 +118,7 @@ int verb_kill(const struct cli *cli, int argc, char **argv)
 static int wait_for(const char *id, const struct call *call)
 {
 	struct mvm_error err;
-	struct mvm_end end;
+	struct mvm_end end = MVM_END;
 
 	(void)call;
 	if (mvm_wait(id, &end, &err) < 0)

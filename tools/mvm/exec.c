@@ -40,7 +40,7 @@ static int parse(int argc, char **argv, struct mvm_spec *spec, const char **ret_
 
 int verb_exec(const struct cli *cli, int argc, char **argv)
 {
-	struct mvm_start_options options = { .began_ns = cli->began_ns };
+	struct mvm_start_options options = MVM_START_OPTIONS;
 	bool help, tty, interactive;
 	struct mvm_spec *spec;
 	struct mvm_error err;
@@ -48,6 +48,7 @@ int verb_exec(const struct cli *cli, int argc, char **argv)
 	const char *id;
 	int signals, r = mvm_spec_new(&spec);
 
+	options.began_ns = cli->began_ns;
 	if (r < 0) {
 		cli_say("out of memory");
 		return CLI_STATUS_FAILED;

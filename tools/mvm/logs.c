@@ -64,18 +64,18 @@ static bool show(const struct choice *choice, const struct mvm_log_line *line, b
 
 static int relay(struct mvm_log *log, struct choice *choice)
 {
-	struct mvm_log_line line;
+	const struct mvm_log_line *line;
 	bool begun[2] = { false, false };
 	int r;
 
 	for (;;) {
 		while ((r = mvm_log_next(log, &line)) > 0)
-			if (wanted(choice, &line)) {
+			if (wanted(choice, line)) {
 				if (choice->skip) {
 					choice->skip--;
 					continue;
 				}
-				if (!show(choice, &line, begun))
+				if (!show(choice, line, begun))
 					return CLI_STATUS_FAILED;
 			}
 		if (fflush(stdout) != 0 || r < 0)
@@ -88,7 +88,7 @@ static int relay(struct mvm_log *log, struct choice *choice)
 /* How many lines come before the last `tail` ones. */
 static int count(const char *id, const struct choice *choice, uint64_t tail, uint64_t *ret_skip, struct mvm_error *err)
 {
-	struct mvm_log_line line;
+	const struct mvm_log_line *line;
 	struct mvm_log *log;
 	uint64_t n = 0;
 	int r = mvm_log_open(id, &log, err);
@@ -96,7 +96,7 @@ static int count(const char *id, const struct choice *choice, uint64_t tail, uin
 	if (r < 0)
 		return r;
 	while (mvm_log_next(log, &line) > 0)
-		n += wanted(choice, &line);
+		n += wanted(choice, line);
 	mvm_log_free(log);
 	*ret_skip = n > tail ? n - tail : 0;
 	return 0;

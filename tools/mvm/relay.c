@@ -136,25 +136,25 @@ static void on_ended(struct run *run, const struct mvm_event *event)
 
 static void on_vm(struct run *run)
 {
-	struct mvm_event event;
+	const struct mvm_event *event;
 	int r;
 
 	while ((r = mvm_next(run->vm, &event)) > 0) {
-		switch (event.type) {
+		switch (event->type) {
 		case MVM_EVENT_STARTED:
 			if (run->tty)
 				tty_raw();
 			break;
 		case MVM_EVENT_LOG:
-			if (event.level == MVM_LOG_ERROR)
-				(void)snprintf(run->last_error, sizeof(run->last_error), "%s", event.text);
-			cli_say(event.text);
+			if (event->level == MVM_LOG_ERROR)
+				(void)snprintf(run->last_error, sizeof(run->last_error), "%s", event->text);
+			cli_say(event->text);
 			break;
 		case MVM_EVENT_ASK_BUSY:
 			(void)mvm_answer_busy(run->vm, channel_blocked(&run->out) || channel_blocked(&run->err));
 			break;
 		case MVM_EVENT_ENDED:
-			on_ended(run, &event);
+			on_ended(run, event);
 			return;
 		}
 	}

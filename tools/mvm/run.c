@@ -37,23 +37,23 @@ int run_choose_terminal(struct mvm_spec *spec, struct mvm_start_options *options
 static int leave(struct mvm_vm *vm)
 {
 	int status = CLI_STATUS_FAILED, r = 0;
-	struct mvm_event event;
+	const struct mvm_event *event;
 
 	while (r >= 0) {
 		struct pollfd ready = { .fd = mvm_fd(vm), .events = POLLIN };
 
 		(void)poll(&ready, 1, -1);
 		while ((r = mvm_next(vm, &event)) > 0) {
-			if (event.type == MVM_EVENT_STARTED) {
-				status = printf("%s\n", event.text) > 0 && fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
+			if (event->type == MVM_EVENT_STARTED) {
+				status = printf("%s\n", event->text) > 0 && fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
 				r = -EPIPE; /* the rest is in its log */
 				break;
 			}
-			if (event.type == MVM_EVENT_LOG)
-				cli_say(event.text);
-			if (event.type == MVM_EVENT_ENDED) {
-				cli_say(event.text);
-				status = event.status ? event.status : CLI_STATUS_FAILED;
+			if (event->type == MVM_EVENT_LOG)
+				cli_say(event->text);
+			if (event->type == MVM_EVENT_ENDED) {
+				cli_say(event->text);
+				status = event->status ? event->status : CLI_STATUS_FAILED;
 				r = -EPIPE;
 				break;
 			}
@@ -65,7 +65,7 @@ static int leave(struct mvm_vm *vm)
 
 int verb_start(const struct cli *cli, int argc, char **argv)
 {
-	struct mvm_start_options options = { .began_ns = cli->began_ns };
+	struct mvm_start_options options = MVM_START_OPTIONS;
 	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	const struct opt opts[] = { { 0 } };
 	struct words words = { .v = v };
@@ -83,6 +83,7 @@ int verb_start(const struct cli *cli, int argc, char **argv)
 	}
 	if (!words.n)
 		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps -a shows them");
+	options.began_ns = cli->began_ns;
 	for (int i = 0; i < words.n; i++) {
 		int r = mvm_start_again(words.v[i], &options, &vm, &err) < 0 ? cli_fail(&err) : leave(vm);
 
@@ -94,11 +95,12 @@ int verb_start(const struct cli *cli, int argc, char **argv)
 /* A run that this program stays with. */
 static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)
 {
-	struct mvm_start_options options = { .began_ns = cli->began_ns };
+	struct mvm_start_options options = MVM_START_OPTIONS;
 	bool tty, interactive;
 	struct mvm_vm *vm;
 	int signals, r = run_choose_terminal(spec, &options, &tty, err);
 
+	options.began_ns = cli->began_ns;
 	if (r < 0)
 		return cli_fail(err);
 	interactive = mvm_spec_has(spec, "interactive");
@@ -110,10 +112,12 @@ static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_err
 
 static int detached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)
 {
-	struct mvm_start_options options = { .began_ns = cli->began_ns };
+	struct mvm_start_options options = MVM_START_OPTIONS;
 	struct mvm_vm *vm;
-	int r = mvm_start(spec, &options, &vm, err);
+	int r;
 
+	options.began_ns = cli->began_ns;
+	r = mvm_start(spec, &options, &vm, err);
 	mvm_spec_free(spec);
 	return r < 0 ? cli_fail(err) : leave(vm);
 }

@@ -87,7 +87,7 @@ static int round_of(const struct words *words, bool json, int *ret_status)
 		(void)printf("%-12s  %-16s  %6s  %10s  %-17s  %-17s  %5s  %s\n", "ID", "NAME", "CPU%", "CPU s",
 			     "HOST MEMORY", "GUEST MEMORY", "PIDS", "SCRATCH");
 	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
-		struct mvm_stats stats;
+		struct mvm_stats stats = MVM_STATS;
 
 		if (!wanted(vm, words) || mvm_get_stats(vm->id, &stats, &err) < 0)
 			continue; /* one that ended meanwhile is no error */

@@ -23,6 +23,7 @@ struct mvm_log {
 	bool old; /* fd is the older file */
 	size_t pos, len;
 	char buffer[BUFFER];
+	struct mvm_log_line line;
 	char time[OUTPUT_LOG_HEAD], stream[16];
 };
 
@@ -96,7 +97,7 @@ static bool next_file(struct mvm_log *log)
 }
 
 /* "TIME STREAM TAG TEXT". A line of another form is not ours: skipped. */
-static bool parse(struct mvm_log *log, char *line, size_t len, struct mvm_log_line *ret)
+static bool parse(struct mvm_log *log, char *line, size_t len)
 {
 	char *space = memchr(line, ' ', len), *second, *end = line + len;
 
@@ -111,7 +112,7 @@ static bool parse(struct mvm_log *log, char *line, size_t len, struct mvm_log_li
 	log->stream[second - space - 1] = '\0';
 	text_harmless(log->time);
 	text_harmless(log->stream);
-	*ret = (struct mvm_log_line){
+	log->line = (struct mvm_log_line){
 		.time = log->time,
 		.stream = log->stream,
 		.partial = second[1] == 'P',
@@ -121,7 +122,7 @@ static bool parse(struct mvm_log *log, char *line, size_t len, struct mvm_log_li
 	return true;
 }
 
-int mvm_log_next(struct mvm_log *log, struct mvm_log_line *ret_line)
+int mvm_log_next(struct mvm_log *log, const struct mvm_log_line **ret_line)
 {
 	for (;;) {
 		char *line = log->buffer + log->pos, *feed = memchr(line, '\n', log->len - log->pos);
@@ -129,9 +130,10 @@ int mvm_log_next(struct mvm_log *log, struct mvm_log_line *ret_line)
 
 		if (feed) {
 			log->pos = (size_t)(feed - log->buffer) + 1;
-			if (parse(log, line, (size_t)(feed - line), ret_line))
-				return 1;
-			continue;
+			if (!parse(log, line, (size_t)(feed - line)))
+				continue;
+			*ret_line = &log->line;
+			return 1;
 		}
 		memmove(log->buffer, line, log->len - log->pos);
 		log->len -= log->pos;

@@ -12,6 +12,7 @@
 
 #include "lib/inspect.h"
 #include "lib/session.h"
+#include "lib/sized.h"
 #include "lib/spawn.h"
 #include "lib/spec.h"
 #include "lib/start.h"
@@ -22,6 +23,10 @@
 #include "mvm/version.h"
 
 extern char **environ;
+
+/* The struct's first size: what every caller has. */
+#define OPTIONS_LEAST 24U
+_Static_assert(offsetof(struct mvm_start_options, supervisor) + sizeof(char *) == OPTIONS_LEAST, "ABI");
 
 static int make_absolute(char **path, const char *folder, struct mvm_error *err)
 {
@@ -51,6 +56,10 @@ static int make_paths_absolute(struct mvm_spec *spec, struct mvm_error *err)
 		r = make_absolute(&spec->disks[i].file, folder, err);
 	return r;
 }
+
+/* The struct's first size: what every caller has. */
+#define OPTIONS_LEAST 24U
+_Static_assert(offsetof(struct mvm_start_options, supervisor) + sizeof(char *) == OPTIONS_LEAST, "ABI");
 
 /* Names are resolved here, in a program that is linked dynamically, as the system's resolver wants it. */
 static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err)
@@ -134,7 +143,9 @@ int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct sessio
 
 	if (!vm)
 		return error_set(err, ENOMEM, "mvm: out of memory");
-	vm->session = -1;
+	vm->session = vm->supervisor = -1;
+	/* Asked before a descriptor of ours could take its number. */
+	vm->quiet = fcntl(STDERR_FILENO, F_GETFD) < 0;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		vm->streams[i] = -1;
 	r = write_spec(spec, &attached->fds[0], err);
@@ -176,18 +187,23 @@ struct supervisor_child {
 	struct spawn spawn;
 	const char *path;
 	int session;
+	bool quiet; /* the caller has no stderr */
 };
 
 static void supervisor_enter(struct spawn *spawn)
 {
-	static char name[] = "mvm-supervisor";
+	char name[] = "mvm-supervisor";
 	struct supervisor_child *child = (struct supervisor_child *)spawn; /* its first member */
 	char *argv[] = { name, NULL };
+	int err;
 
 	if (setsid() < 0)
 		spawn_failed(spawn, "setsid");
 	/* The caller's stderr stays, for a crash of the supervisor itself; its stdout is the workload's alone. */
-	if (dup2(child->session, SESSION_FD) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+	if (dup2(child->session, SESSION_FD) < 0)
+		spawn_failed(spawn, "dup2");
+	err = child->quiet ? open("/dev/null", O_RDWR) : STDERR_FILENO;
+	if (dup2(err, STDOUT_FILENO) < 0 || dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
 		spawn_failed(spawn, "dup2");
 	/* dup2 onto itself leaves the close-on-exec flag in place. */
 	if (child->session == SESSION_FD && fcntl(SESSION_FD, F_SETFD, 0) < 0)
@@ -206,6 +222,7 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	const char *path = options->supervisor;
 	struct supervisor_child child;
 	int pair[2], r;
+	pid_t pid;
 
 	if (!path) {
 		r = mvm_part_path("mvm-supervisor", &found, err);
@@ -221,8 +238,10 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	r = session_send_start(vm->session, start, attached->fds, attached->n);
 	if (r < 0)
 		return error_set(err, -r, "session socket: %s", strerror(-r));
-	child = (struct supervisor_child){ .spawn.child = supervisor_enter, .path = path, .session = theirs };
-	r = spawn_run(&child.spawn, &vm->supervisor, NULL);
+	child = (struct supervisor_child){
+		.spawn.child = supervisor_enter, .path = path, .session = theirs, .quiet = vm->quiet
+	};
+	r = spawn_run(&child.spawn, &pid, &vm->supervisor);
 	if (r < 0)
 		return error_set(err, -r, "%s: cannot be started: %s: install mvm again", path, strerror(-r));
 	return 0;
@@ -232,12 +251,10 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 static int start(const struct mvm_spec *spec, const struct mvm_start_options *given, const char *again,
 		 struct mvm_vm **ret_vm, struct mvm_error *err)
 {
-	struct mvm_start_options options = given ? *given : (struct mvm_start_options){ 0 };
+	struct mvm_start_options options = MVM_START_OPTIONS;
 	struct session_start message = {
 		.magic = SESSION_MAGIC,
 		.version = SESSION_VERSION,
-		.rows = options.rows,
-		.cols = options.cols,
 		.start_ns = text_now_ns(),
 		.program = MVM_VERSION,
 	};
@@ -246,9 +263,13 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 	struct mvm_vm *vm;
 	int r = mvm_spec_check(spec, err);
 
+	if (r == 0 && given)
+		r = sized_copy(&options, sizeof(options), OPTIONS_LEAST, given, 0, "struct mvm_start_options", err);
 	r = r < 0 ? r : copy_receipt(spec, &receipt, err);
 	if (r < 0)
 		return r;
+	message.rows = options.rows;
+	message.cols = options.cols;
 	(void)snprintf(message.again, sizeof(message.again), "%s", again);
 	message.began_ns = options.began_ns ? options.began_ns : message.start_ns;
 	r = start_new(spec, &vm, &message, &attached, err);
@@ -315,33 +336,33 @@ int mvm_fd(const struct mvm_vm *vm)
 	return vm->session;
 }
 
-int mvm_next(struct mvm_vm *vm, struct mvm_event *ret_event)
+int mvm_next(struct mvm_vm *vm, const struct mvm_event **ret_event)
 {
-	struct mvm_event event = { .text = vm->msg.text };
+	struct mvm_event *event = &vm->event;
 
 	for (;;) {
 		int r = session_receive(vm->session, &vm->msg);
 
 		if (r <= 0)
 			return r;
-		event.level = MVM_LOG_ERROR;
+		*event = (struct mvm_event){ .level = MVM_LOG_ERROR, .text = vm->msg.text };
 		text_harmless(vm->msg.text);
 		switch (vm->msg.type) {
 		case SESSION_STARTED:
-			event.type = MVM_EVENT_STARTED;
-			event.level = MVM_LOG_INFO;
+			event->type = MVM_EVENT_STARTED;
+			event->level = MVM_LOG_INFO;
 			break;
 		case SESSION_LOG:
-			event.type = MVM_EVENT_LOG;
-			event.level = (enum mvm_log_level)(vm->msg.code & 3);
+			event->type = MVM_EVENT_LOG;
+			event->level = (enum mvm_log_level)(vm->msg.code & 3);
 			break;
 		case SESSION_ASK_BUSY:
-			event.type = MVM_EVENT_ASK_BUSY;
+			event->type = MVM_EVENT_ASK_BUSY;
 			break;
 		case SESSION_ENDED:
-			event.type = MVM_EVENT_ENDED;
-			event.status = vm->msg.code;
-			event.verdict = verdict_name(vm->msg.kind);
+			event->type = MVM_EVENT_ENDED;
+			event->status = vm->msg.code;
+			event->verdict = verdict_name(vm->msg.kind);
 			break;
 		default:
 			continue; /* a newer supervisor cannot be there: the versions were compared */
@@ -378,20 +399,26 @@ int mvm_answer_busy(struct mvm_vm *vm, bool busy)
 
 void mvm_release(struct mvm_vm *vm)
 {
-	if (vm && vm->msg.type == SESSION_STARTED)
-		vm->supervisor = 0; /* whose child it is may die before it: then it is pid 1's */
+	if (vm && vm->msg.type == SESSION_STARTED) {
+		/* Should the caller live on, it is for it to reap; should it not, for pid 1. */
+		cleanup_fd(&vm->supervisor);
+		vm->supervisor = -1;
+	}
 	mvm_free(vm);
 }
 
 void mvm_free(struct mvm_vm *vm)
 {
+	siginfo_t info;
+
 	if (!vm)
 		return;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		cleanup_fd(&vm->streams[i]);
 	cleanup_fd(&vm->session);
-	if (vm->supervisor > 0)
-		while (waitpid(vm->supervisor, NULL, 0) < 0 && errno == EINTR)
+	if (vm->supervisor >= 0)
+		while (waitid(P_PIDFD, (id_t)vm->supervisor, &info, WEXITED) < 0 && errno == EINTR)
 			;
+	cleanup_fd(&vm->supervisor);
 	free(vm);
 }

@@ -7,7 +7,7 @@
 #ifndef LIB_START_H
 #define LIB_START_H
 
-#include <sys/types.h>
+#include <stdbool.h>
 
 #include "lib/session.h"
 #include "mvm/mvm.h"
@@ -15,8 +15,10 @@
 struct mvm_vm {
 	int session;
 	int streams[MVM_STREAMS];
-	pid_t supervisor; /* 0: not a child of ours */
+	int supervisor; /* pidfd, whose number stays its even when the caller waits for any child; -1: no child of ours */
+	bool quiet; /* the caller has no stderr */
 	struct session_msg msg; /* the last one received: an event's text lives here */
+	struct mvm_event event;
 };
 
 /* What is sent with the first message: ours to close once it is sent. */

@@ -232,11 +232,18 @@ static int reach(const struct target *target, int *ret_fd, struct mvm_error *err
 	return r;
 }
 
+static int check_end(const struct mvm_end *end, struct mvm_error *err)
+{
+	return end && end->size != sizeof(*end) ? error_set(err, EINVAL, "struct mvm_end: not set by MVM_END") : 0;
+}
+
 int mvm_wait(const char *id, struct mvm_end *ret_end, struct mvm_error *err)
 {
 	struct target target = { .folder = -1 };
-	int r = find(id, true, &target, err), fd = -1;
+	int r = check_end(ret_end, err), fd = -1;
 
+	if (r == 0)
+		r = find(id, true, &target, err);
 	if (r == 0)
 		r = reach(&target, &fd, err);
 	if (r > 0)
@@ -272,8 +279,10 @@ int mvm_end(const char *id, uint64_t grace_ns, struct mvm_end *ret_end, struct m
 {
 	const struct attach_stop stop = { .grace_ns = grace_ns };
 	struct target target = { .folder = -1 };
-	int r = find(id, true, &target, err);
+	int r = check_end(ret_end, err);
 
+	if (r == 0)
+		r = find(id, true, &target, err);
 	if (r == 0)
 		r = finish(&target, ATTACH_STOP, &stop, sizeof(stop), ret_end, err);
 	cleanup_fd(&target.folder);
@@ -331,18 +340,22 @@ int mvm_resume(const char *id, struct mvm_error *err)
 	return ask(id, ATTACH_RESUME, &answer, err);
 }
 
-_Static_assert(sizeof(struct mvm_stats) == sizeof(struct attach_stats), "the same fields, in the same order");
+_Static_assert(sizeof(struct mvm_stats) == offsetof(struct mvm_stats, wall_ns) + sizeof(struct attach_stats),
+	       "the same fields, in the same order");
 
 int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err)
 {
 	struct attach_msg answer = { 0 };
-	int r = ask(id, ATTACH_STATS, &answer, err);
+	int r = 0;
 
+	if (ret_stats->size != sizeof(*ret_stats))
+		r = error_set(err, EINVAL, "struct mvm_stats: not set by MVM_STATS");
+	r = r < 0 ? r : ask(id, ATTACH_STATS, &answer, err);
 	if (r < 0)
 		return r;
-	if (answer.hdr.len != sizeof(*ret_stats))
+	if (answer.hdr.len != sizeof(struct attach_stats))
 		return error_set(err, EPROTO, "%.63s: its supervisor's answer cannot be read", id);
-	memcpy(ret_stats, answer.payload, sizeof(*ret_stats));
+	memcpy(&ret_stats->wall_ns, answer.payload, sizeof(struct attach_stats));
 	return 0;
 }
 
