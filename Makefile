@@ -233,6 +233,8 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX
 	ln -sfn $(LIBMVM) $(DESTDIR)$(PREFIX)/lib/libmvm.so
 	install -m 644 $(B)/lib/libmvm.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
 	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1/
+	for verb in logs wait start stop kill rm pause resume stats top; do \
+		ln -sf mvm-ps.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm-$$verb.1; done
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
 dist: ## a source archive of HEAD

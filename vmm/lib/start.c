@@ -46,9 +46,10 @@ static int make_paths_absolute(struct mvm_spec *spec, struct mvm_error *err)
 {
 	_cleanup_free_ char *folder = getcwd(NULL, 0);
 	const struct spec_key *key;
-	int r = folder ? 0
-		       : error_set(err, errno, "the current folder has no name: %s: go to another", strerror(errno));
+	int r = 0;
 
+	if (!folder)
+		return error_set(err, errno, "the current folder has no name: %s: go to another", strerror(errno));
 	for (size_t i = 0; r == 0 && (key = spec_key_at(i)); i++)
 		if (key->type == SPEC_PATH)
 			r = make_absolute((char **)(void *)((char *)spec + key->offset), folder, err);
