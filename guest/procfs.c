@@ -117,7 +117,7 @@ size_t procfs_line(const struct procfs_texts *texts, char line[PROCFS_LINE_MAX])
 	int n;
 
 	/* The container's pid 1 is the agent's, not the workload's. The name in brackets may hold brackets, too. */
-	if (pid < 2 || !name || !behind || behind < name || behind[1] != ' ' || !behind[2])
+	if (pid < 2 || !name || !behind || behind < name || behind[1] != ' ' || behind[2] < 'A' || behind[2] > 'z')
 		return 0;
 	s = skip_words(behind + 2, 11); /* of proc(5)'s fields: from the 3rd, state, to the 14th, utime */
 	ticks = strtoull(s, NULL, 10) + strtoull(skip_words(s, 1), NULL, 10);
