@@ -261,7 +261,7 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 	};
 	struct attached attached = { 0 };
 	_cleanup_fd_ int receipt = -1;
-	struct mvm_vm *vm;
+	struct mvm_vm *vm = NULL;
 	int r = mvm_spec_check(spec, err);
 
 	if (r == 0 && given)
