@@ -198,6 +198,8 @@ static void test_limits(void **state)
 	assert_int_equal(limits.blk_iops, 0);
 	assert_int_equal(mvm_limits_set(&limits, "blk-bps", "1", &err), -EINVAL);
 	assert_int_equal(limits.blk_bps, 10 << 20);
+	assert_int_equal(mvm_limits_set(&limits, "io-max", "rbps=1m", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--io-max: cannot be changed while a VM runs"));
 	assert_int_equal(mvm_limits_set(&limits, "memory", "1g", &err), -EINVAL);
 	assert_non_null(strstr(err.text, "--blk-iops and --blk-bps can"));
 }

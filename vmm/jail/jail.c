@@ -98,6 +98,7 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 		.memory = config->mem_bytes + config->mem_bytes / 128 + VSOCK_POOL + CGROUP_CONSTANT,
 		.pids = jail->threads + 2,
 		.cpu_percent = jail->options.cpu_percent,
+		.io = jail->options.io,
 	};
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	struct mvm_error why;
@@ -113,6 +114,12 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 	}
 	if (r == 0)
 		return 0;
+	/* What was asked for by name is not left out because a layer may be. */
+	if (io_max_any(&limits.io.max))
+		return error_set(err, EPERM,
+				 "--io-max: %s: have it delegated (mvm doctor says how), or use --blk-bps and "
+				 "--blk-iops, which bound each disk inside the VMM",
+				 why.text);
 	if (jail->options.cpu_percent)
 		return error_set(err, EPERM, "--cpus: %s", why.text);
 	return lacks(jail, JAIL_LAYER_CGROUP, why.text,

@@ -12,6 +12,7 @@
 
 #include <sys/socket.h>
 
+#include "jail/io_max.h"
 #include "mvm/mvm.h"
 #include "mvm/vmm_config.h"
 
@@ -62,6 +63,7 @@ struct mvm_spec {
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
 	uint64_t pids_max; /* in the guest; 0: no limit */
 	uint64_t blk_iops, blk_bps; /* of each disk; 0: no limit */
+	struct io_max io_max; /* of the devices below all disks together */
 	uint64_t console_rate; /* bytes a second; 0: the VMM's own */
 	uint64_t log_max; /* bytes; 0: OUTPUT_LOG_DEFAULT */
 	bool rw, interactive, tty, detach, remove;
@@ -81,6 +83,7 @@ enum spec_type {
 	SPEC_LAYERS, /* uint64_t: enum jail_layer */
 	SPEC_PERCENT, /* uint64_t: hundredths; written as a decimal number */
 	SPEC_PORT,
+	SPEC_IO_MAX, /* struct io_max */
 };
 
 struct spec_key {

@@ -194,6 +194,7 @@ static const struct spec_key keys[] = {
 	{ { "disk", 0, true, "FILE[,ro][,id=NAME]", "a further disk, /dev/vdb and so on" }, SPEC_DISK, 0, NULL },
 	{ { "blk-iops", 0, false, "N", "most operations a second of each disk (0: no limit)" }, SPEC_NUMBER, FIELD(blk_iops), check_iops },
 	{ { "blk-bps", 0, false, "SIZE", "most bytes a second of each disk (0: no limit)" }, SPEC_SIZE, FIELD(blk_bps), check_bps },
+	{ { "io-max", 0, false, "KEY=N[,KEY=N]", "most a second on each block device below the disks: rbps, wbps, riops, wiops" }, SPEC_IO_MAX, FIELD(io_max), NULL },
 	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },
@@ -495,6 +496,8 @@ int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, str
 		return set_disk(spec, value, err);
 	case SPEC_PORT:
 		return spec_port_add(spec, value, NULL, err);
+	case SPEC_IO_MAX:
+		return io_max_parse(LABEL(key), value, field, err);
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;
@@ -528,6 +531,8 @@ bool mvm_spec_has(const struct mvm_spec *spec, const char *name)
 		return spec->ndisks != 0;
 	case SPEC_PORT:
 		return spec->nports != 0;
+	case SPEC_IO_MAX:
+		return io_max_any(field);
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;

@@ -274,7 +274,7 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 	(void)snprintf(message.again, sizeof(message.again), "%s", again);
 	message.began_ns = options.began_ns ? options.began_ns : message.start_ns;
 	r = start_new(spec, &vm, &message, &attached, err);
-	if (r < 0)
+	if (r < 0 || !vm)
 		return r;
 	if (receipt >= 0) {
 		attached.fds[attached.n++] = take_fd(&receipt);

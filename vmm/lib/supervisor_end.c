@@ -24,6 +24,7 @@ void supervisor_kill(struct supervisor *s)
 	s->facts.killed_by_us = true;
 	if (syscall(SYS_pidfd_send_signal, s->vmm_pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		supervisor_log(s, MVM_LOG_ERROR, "mvm-vmm: cannot be killed: %s", strerror(errno));
+	cgroup_lift_io(&s->jail.cgroup, &s->jail.options.io); /* after the signal: the guest gains nothing by it */
 }
 
 void supervisor_vmm_broke(struct supervisor *s, const char *how)
