@@ -210,9 +210,9 @@ test_io_max_holds_up_no_end() {
 
 # As cpu: on for the VM's group when it was asked for, and not before.
 test_io_controller_only_when_asked() {
-	local own=/sys/fs/cgroup/mvm-test-$$
 	[ -e /sys/fs/cgroup/cgroup.controllers ] || { echo "SKIP needs cgroup v2"; return; }
 	loop_devices || return 0
+	own=/sys/fs/cgroup/mvm-test-$$
 	mkdir "$own" "$own/self"
 	trap 'rmdir "$own/self" "$own"; drop_loops' EXIT
 	grep -qw io "$own/cgroup.controllers" || { echo "SKIP io is not enabled at the root"; return; }
@@ -260,6 +260,6 @@ test_io_max_without_the_controller() {
 	mkdir "$own/self"
 	# shellcheck disable=SC2016 # expanded by that shell
 	refused --io-max "controller io" "--blk-bps" "mvm doctor" -- sh -c 'echo $$ >"$0/self/cgroup.procs"; exec "$@"' "$own" \
-		unshare -C -m sh -c 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"' sh \
+		unshare -C -m sh -c 'umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"' sh \
 		"$mvm" run --rootfs a/small.ext4 -m 96M --allow-missing=cgroup,landlock-net --io-max rbps=1m -- true
 }
