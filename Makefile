@@ -190,14 +190,15 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 	$(Q)tests/bench/run
 
 # ---- installing ------------------------------------------------------------------------------------
-install: all kernel ## into DESTDIR/PREFIX
+install: all kernel ## into DESTDIR/PREFIX, and the AppArmor profile into DESTDIR/etc/apparmor.d; loads nothing
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/mvm $(DESTDIR)$(PREFIX)/share/man/man1 \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
+	install -m 644 tools/apparmor/mvm-vmm $(DESTDIR)/etc/apparmor.d/
 dist: ## a source archive of HEAD
 	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz
 clean: ## forget the builds; kernel and images stay
