@@ -45,7 +45,7 @@ static const struct fake_file files[] = {
 	{ VMM "limits", LIMITS("0") },
 	{ VMM "cgroup", "0::/mvm.slice/mvm-" ID "\n" },
 	{ VMM "oom_score_adj", "500\n" },
-	{ VMM "attr/current", "mvm-vmm (enforce)\n" },
+	{ VMM "attr/apparmor/current", "mvm-vmm (enforce)\n" },
 	{ VMM "task/500/status", THREAD("mvm-vmm", "2", "2") },
 	{ VMM "task/501/status", THREAD("vcpu0", "2", "2") },
 	{ VMM "task/502/status", THREAD("vda-0", "2", "2") },
@@ -222,8 +222,12 @@ static void test_one_file_is_otherwise(void **state)
 		  "cgroup", "io 7:0 rbps=1 wbps=max riops=max wiops=2; 8:0 rbps=3 wbps=max riops=max wiops=4",
 		  MVM_LAYER_OK },
 		{ VMM "oom_score_adj", "0\n", "oom-score", "0", MVM_LAYER_WEAK },
-		{ VMM "attr/current", "unconfined\n", "apparmor", "unconfined", MVM_LAYER_MISSING },
-		{ VMM "attr/current", NULL, "apparmor", "no label", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "unconfined\n", "lsm", "unconfined", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "mvm-vmm (complain)\n", "lsm", "complain", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "mvm-vmm2 (enforce)\n", "lsm", "not mvm's own", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "\033[2J (enforce)\n", "lsm", "not mvm's own", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "", "lsm", "no label", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", NULL, "lsm", "no label", MVM_LAYER_MISSING },
 		{ VMM "root/file", "x", "root-folder", "1 entries", MVM_LAYER_MISSING },
 		{ VMM "task/502/status", NULL, "seccomp", "1 vCPUs, 0 threads", MVM_LAYER_OK },
 		{ VMM "task/502/status", THREAD("vda-0", "2", "1"), "seccomp", "thread 502", MVM_LAYER_MISSING },
@@ -304,6 +308,20 @@ static void test_allowed_to_be_missing(void **state)
 	only("landlock-net", MVM_LAYER_MISSING, "allowed");
 	assert_true(find("landlock-net")->allowed);
 	assert_false(find("landlock")->allowed);
+	in.recorded.landlock_net = true;
+	in.recorded.missing = 0;
+	fake_host_put(VMM "attr/apparmor/current", "mvm-vmm//&unconfined (enforce)\n");
+	only("lsm", MVM_LAYER_OK, "mvm-vmm//&unconfined");
+	in.recorded.missing = JAIL_LAYER_LSM;
+	fake_host_put(VMM "attr/apparmor/current", "unconfined\n");
+	only("lsm", MVM_LAYER_MISSING, "allowed");
+	assert_true(find("lsm")->allowed);
+	/* confined with its caller, or by another module */
+	fake_host_put(VMM "attr/apparmor/current", "docker-default (enforce)\n");
+	only("lsm", MVM_LAYER_WEAK, "docker-default");
+	fake_host_put(VMM "attr/apparmor/current", NULL);
+	fake_host_put(VMM "attr/current", "system_u:system_r:svirt_t:s0");
+	only("lsm", MVM_LAYER_WEAK, "svirt_t");
 }
 
 static void test_an_ordinary_users(void **state)

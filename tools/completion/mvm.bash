@@ -53,6 +53,7 @@ _mvm() {
 		compopt -o nospace 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
 		;;
+	--allow-missing) mapfile -t COMPREPLY < <(compgen -W "cgroup landlock landlock-net lsm" -- "$cur") ;;
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info debug" -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "$(mvm run --help 2>/dev/null | grep -o -- '--[a-z-]*' | sort -u) --" -- "$cur") ;;
 	esac

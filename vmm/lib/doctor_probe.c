@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "host_arch.h"
+#include "jail/lsm.h"
 #include "lib/doctor.h"
 #include "lib/state_dir.h"
 #include "lib/text.h"
@@ -134,6 +135,7 @@ static void probe_kernel(struct doctor_host *host)
 		(int)syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
 	if (host->landlock_abi < 0)
 		host->landlock_abi = -errno;
+	host->lsm_profile = lsm_profile();
 	/* Of this process (pid 0) and its thread (type 0, PIDTYPE_PID). */
 	host->core_sched = prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, 0UL, 0UL, &cookie) < 0 ? -errno : 0;
 	host->random = getrandom(&byte, sizeof(byte), GRND_NONBLOCK) == (ssize_t)sizeof(byte) ? 0 : -errno;

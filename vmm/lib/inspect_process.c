@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "jail/landlock.h"
+#include "jail/lsm.h"
 #include "lib/inspect.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -341,19 +342,27 @@ void inspect_core_scheduling(struct inspect *in, struct inspect_row *row)
 					      : "no cookie");
 }
 
-void inspect_apparmor(struct inspect *in, struct inspect_row *row)
+/* A label as "profile (mode)"; of other security modules, whatever they show there. */
+void inspect_lsm(struct inspect *in, struct inspect_row *row)
 {
 	char label[256];
-	ssize_t n = inspect_read(in, label, sizeof(label), "/proc/%d/attr/current", in->vmm);
+	ssize_t n = inspect_read(in, label, sizeof(label), "/proc/%d/attr/apparmor/current", in->vmm);
 
+	if (n == -ENOENT || n == -EINVAL) /* AppArmor is off, or not built in */
+		n = inspect_read(in, label, sizeof(label), "/proc/%d/attr/current", in->vmm);
 	label[strcspn(label, "\n")] = '\0';
 	text_harmless(label);
-	inspect_add(in->read, "apparmor", n > 0 && *label ? json_object_new_string(label) : NULL);
+	inspect_add(in->read, "lsm", n > 0 && *label ? json_object_new_string(label) : NULL);
 	if (n == -EACCES || n == -EPERM)
 		inspect_failed(row, (int)n);
 	else if (n <= 0 || !*label)
 		inspect_found(row, MVM_LAYER_MISSING, "no label: no AppArmor here");
+	else if (lsm_holds(label))
+		inspect_found(row, MVM_LAYER_OK, "AppArmor: %s", label);
+	else if (strstr(label, "unconfined") || strstr(label, "(complain)"))
+		inspect_found(row, MVM_LAYER_MISSING, "%.100s: nothing is forbidden", label);
+	else if (in->recorded.missing & JAIL_LAYER_LSM)
+		inspect_found(row, MVM_LAYER_WEAK, "%.100s: what confines its caller, not mvm's own profile", label);
 	else
-		inspect_found(row, strncmp(label, "unconfined", 10) ? MVM_LAYER_OK : MVM_LAYER_MISSING, "%.100s",
-			      label);
+		inspect_found(row, MVM_LAYER_MISSING, "%.100s: not mvm's own profile", label);
 }

@@ -219,7 +219,7 @@ static const struct spec_key keys[] = {
 	{ { "console", 0, false, "FILE", "append what the guest kernel prints to a file" }, SPEC_PATH, FIELD(console), check_not_empty },
 	{ { "console-rate", 0, false, "SIZE", "most bytes a second that reach that file; the rest is dropped (4m)" }, SPEC_SIZE, FIELD(console_rate), check_console_rate },
 	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
-	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net" }, SPEC_LAYERS, FIELD(may_lack), NULL },
+	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net, lsm" }, SPEC_LAYERS, FIELD(may_lack), NULL },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
 };
 /* clang-format on */
