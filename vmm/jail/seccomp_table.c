@@ -105,7 +105,7 @@ static const struct jail_rule rules[] = {
 	IOCTL(KVM_IOEVENTFD, ON_START, 0, "queue kicks"),
 	IOCTL(KVM_GET_VCPU_MMAP_SIZE, ON_START, 0, "run pages"),
 	IOCTL(KVM_CREATE_VCPU, ON_START, 0, "vCPUs"),
-#define X(request, why) IOCTL(request, ON_START, 0, why),
+#define X(request, why) { SYS_ioctl, ON_START, 0, { EQ32(1, request) }, "ioctl " #request, why }, /* IOCTL() would name the value */
 	ARCH_JAIL_IOCTLS(X)
 #undef X
 	IOCTL(KVM_GET_REGS, ON_IO, 0, "the registers of a guest that crashed"),

@@ -34,6 +34,16 @@ test_a_limited_disk_holds_up_nothing_else() {
 	equal "$out" alive
 }
 
+# Linux resets its devices as it powers off, whatever they are at: a vCPU waits for the disk's threads, and they for no token.
+test_a_limited_disk_holds_up_no_power_off() {
+	truncate -s 64M disk.img
+	expect 125 run -c 2 --disk disk.img,ro --blk-bps 64k --receipt receipt.json -- sh -c '
+		dd if=/dev/vdb of=/dev/null bs=1M &
+		until [ "$(awk "{ print \$9 }" /sys/block/vdb/stat)" -gt 0 ]; do :; done
+		echo 1 >/proc/sys/kernel/sysrq; echo o >/proc/sysrq-trigger; sleep 60'
+	equal "$(jq -r .verdict receipt.json)" guest-poweroff
+}
+
 # A limit that is lifted while a read waits for it lets the read go on: 200 MiB at 64k a second would take an hour.
 test_update() {
 	local pid sup id=
