@@ -86,9 +86,10 @@ static void on_timer(struct loop_source *source, uint32_t events)
 		return;
 	}
 	if (vm->vsock)
-		lost = virtio_vsock_give_up(vm->vsock, PROTO_PORT_STREAM);
+		lost = virtio_vsock_give_up(vm->vsock, PROTO_PORT_STREAM, PROTO_PORT_STREAM + 2);
 	if (lost)
-		log_warn("the VM is over, and %llu bytes of it were not read by --allow-port's other ends: given up",
+		log_warn("the VM is over, and %llu bytes for --allow-port's other ends and further commands' readers "
+			 "were not read: given up",
 			 (unsigned long long)lost);
 }
 

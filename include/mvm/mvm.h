@@ -183,7 +183,10 @@ struct mvm_end {
 /* struct mvm_end end = MVM_END; */
 #define MVM_END                                                                                                        \
 	{                                                                                                              \
-		.size = sizeof(struct mvm_end)                                                                         \
+		sizeof(struct mvm_end), 0, 0,                                                                          \
+		{                                                                                                      \
+			0                                                                                              \
+		}                                                                                                      \
 	}
 
 /* Waits for its end, for ever. -ESRCH: no such VM (of one without a name nothing is left at its end). */
@@ -224,7 +227,7 @@ struct mvm_stats {
 /* struct mvm_stats stats = MVM_STATS; */
 #define MVM_STATS                                                                                                      \
 	{                                                                                                              \
-		.size = sizeof(struct mvm_stats)                                                                       \
+		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                           \
 	}
 
 int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err);

@@ -100,7 +100,7 @@ static void test_form(void **state)
 	line_is(text, 2, "stderr F ");
 	line_is(text, 3, "stdout F two");
 	line_is(text, 4, "mvm F a word of ours");
-	line_is(text, 5, "stdout P end");
+	line_is(text, 5, "stdout F end");
 	free(text);
 	/* The next run of a VM with a name goes on in it. */
 	assert_int_equal(output_log_open(&log, at, 0), 0);

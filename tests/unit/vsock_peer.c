@@ -370,19 +370,19 @@ uint64_t peer_pending(struct peer *p)
 
 struct give_up {
 	struct peer *p;
-	uint32_t port;
+	uint32_t first, last;
 };
 
 static void do_give_up(void *arg)
 {
 	struct give_up *give_up = arg;
 
-	(void)virtio_vsock_give_up(give_up->p->drv.dev, give_up->port);
+	(void)virtio_vsock_give_up(give_up->p->drv.dev, give_up->first, give_up->last);
 }
 
-void peer_give_up(struct peer *p, uint32_t port)
+void peer_give_up(struct peer *p, uint32_t first, uint32_t last)
 {
-	struct give_up give_up = { .p = p, .port = port };
+	struct give_up give_up = { .p = p, .first = first, .last = last };
 
 	fake_on_io(&p->drv, do_give_up, &give_up);
 }

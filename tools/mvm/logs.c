@@ -44,6 +44,22 @@ static bool wanted(const struct choice *choice, const struct mvm_log_line *line)
 	return strcmp(line->time, choice->since) >= 0;
 }
 
+/* On a terminal a guest's text moves no cursor and changes no setting: control bytes, and C1's in UTF-8, are shown as '?'. */
+static void put(FILE *to, const char *text, size_t len)
+{
+	if (!isatty(fileno(to))) {
+		(void)fwrite(text, 1, len, to);
+		return;
+	}
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+		bool c1 = c == 0xc2 && i + 1 < len && (unsigned char)text[i + 1] < 0xa0;
+
+		(void)fputc((c < 0x20 && c != '\t') || c == 0x7f || c1 ? '?' : c, to);
+		i += c1;
+	}
+}
+
 /* stdout to stdout, the rest to stderr; a partial line's text without an end, and nothing put before it. */
 static bool show(const struct choice *choice, const struct mvm_log_line *line, bool begun[2])
 {
@@ -54,7 +70,7 @@ static bool show(const struct choice *choice, const struct mvm_log_line *line, b
 		(void)fprintf(to, "%s ", line->time);
 	if (own)
 		(void)fprintf(to, "mvm: ");
-	(void)fwrite(line->text, 1, line->len, to);
+	put(to, line->text, line->len);
 	if (!line->partial)
 		(void)fputc('\n', to);
 	if (!own)

@@ -38,12 +38,14 @@ static int leave(struct mvm_vm *vm)
 {
 	int status = CLI_STATUS_FAILED, r = 0;
 	const struct mvm_event *event;
+	bool told = false;
 
 	while (r >= 0) {
 		struct pollfd ready = { .fd = mvm_fd(vm), .events = POLLIN };
 
 		(void)poll(&ready, 1, -1);
 		while ((r = mvm_next(vm, &event)) > 0) {
+			told |= event->type != MVM_EVENT_LOG;
 			if (event->type == MVM_EVENT_STARTED) {
 				status = printf("%s\n", event->text) > 0 && fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
 				r = -EPIPE; /* the rest is in its log */
@@ -59,6 +61,8 @@ static int leave(struct mvm_vm *vm)
 			}
 		}
 	}
+	if (!told)
+		cli_say("the supervisor died: the VM was ended with it");
 	mvm_release(vm);
 	return status;
 }

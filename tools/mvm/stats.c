@@ -1,4 +1,5 @@
 /* mvm stats: what VMs use; mvm top: what runs in one. */
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,8 +90,13 @@ static int round_of(const struct words *words, bool json, int *ret_status)
 	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
 		struct mvm_stats stats = MVM_STATS;
 
-		if (!wanted(vm, words) || mvm_get_stats(vm->id, &stats, &err) < 0)
-			continue; /* one that ended meanwhile is no error */
+		if (!wanted(vm, words))
+			continue;
+		if (mvm_get_stats(vm->id, &stats, &err) < 0) {
+			if (err.code != ESRCH && err.code != ENOENT && err.code != ECONNREFUSED && err.code != EPIPE)
+				*ret_status = cli_fail(&err); /* the others ended meanwhile */
+			continue;
+		}
 		n++;
 		if (json)
 			(void)json_object_array_add(array, to_json(vm->id, vm->name, &stats));

@@ -33,10 +33,11 @@ static int check(const struct mvm_spec *spec, struct mvm_error *err)
 	return 0;
 }
 
-int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *options,
-	     struct mvm_vm **ret_vm, struct mvm_error *err)
+int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *given, struct mvm_vm **ret_vm,
+	     struct mvm_error *err)
 {
-	struct attach_exec exec = { .rows = options ? options->rows : 0, .cols = options ? options->cols : 0 };
+	struct mvm_start_options options = MVM_START_OPTIONS;
+	struct attach_exec exec = { 0 };
 	char parent[PATH_MAX], found[MVM_ID_LEN + 1];
 	struct session_start start = { 0 };
 	struct attached attached = { 0 };
@@ -46,12 +47,13 @@ int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start
 	struct mvm_error why;
 	int r = check(spec, err);
 
+	r = r < 0 ? r : start_options(given, &options, err);
 	r = r < 0 ? r : state_dir_parent(parent, err);
 	r = r < 0 ? r : state_dir_find(parent, id, false, found, &folder, err);
 	r = r < 0 ? r : start_new(spec, &vm, &start, &attached, err);
 	if (r < 0)
 		return r;
-	exec.fds = start.fds;
+	exec = (struct attach_exec){ .fds = start.fds, .rows = options.rows, .cols = options.cols };
 	r = attach_open(folder, &fd, &why);
 	if (r == 0) {
 		r = attach_send_with(fd, ATTACH_EXEC, &exec, sizeof(exec), attached.fds, attached.n);

@@ -21,6 +21,8 @@ struct mvm_log {
 	int folder, fd, watch; /* fd: the file being read; watch: inotify, -1 until something is waited for */
 	ino_t inode;
 	bool old; /* fd is the older file */
+	bool last_look; /* the VM has ended, or the file was left by its writer: read to its end once more */
+	bool over; /* the VM had ended when it was last looked for more */
 	size_t pos, len;
 	char buffer[BUFFER];
 	struct mvm_log_line line;
@@ -85,15 +87,28 @@ void mvm_log_free(struct mvm_log *log)
 	free(log);
 }
 
-/* The newer file, when the one being read is no longer that. */
+/*
+ * The file after the one being read, once that is left by its writer: read to its end once more first, as something
+ * may have come between its end and its new name. Two rotations at once leave one to be read on the way.
+ */
 static bool next_file(struct mvm_log *log)
 {
 	struct stat st;
+	int r;
 
 	if (!log->old &&
 	    (fstatat(log->folder, OUTPUT_LOG_FILE, &st, AT_SYMLINK_NOFOLLOW) < 0 || st.st_ino == log->inode))
 		return false;
-	return open_file(log, OUTPUT_LOG_FILE, false) == 0;
+	if (!log->last_look) {
+		log->last_look = true;
+		return true;
+	}
+	log->last_look = false;
+	if (!log->old && fstatat(log->folder, OUTPUT_LOG_OLD, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_ino != log->inode)
+		r = open_file(log, OUTPUT_LOG_OLD, true);
+	else
+		r = open_file(log, OUTPUT_LOG_FILE, false);
+	return r == 0;
 }
 
 /* "TIME STREAM TAG TEXT". A line of another form is not ours: skipped. */
@@ -156,7 +171,6 @@ int mvm_log_wait(struct mvm_log *log)
 	char events[4096], path[32];
 	struct pollfd ready;
 	bool alive = state_dir_alive(log->folder);
-	struct stat st;
 
 	if (log->watch < 0) {
 		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", log->folder);
@@ -165,10 +179,14 @@ int mvm_log_wait(struct mvm_log *log)
 			cleanup_fd(&log->watch);
 			log->watch = -1; /* no more watches for this user: looked at every second then */
 		}
-		return alive; /* what came before the watch stands in the file */
+		return 1; /* what came before the watch stands in the file */
 	}
+	/* What it wrote last stands there now: one more round, for all of it. */
+	if (!alive && log->over)
+		return 0;
+	log->over = !alive;
 	if (!alive)
-		return lseek(log->fd, 0, SEEK_CUR) < (fstat(log->fd, &st) == 0 ? st.st_size : 0);
+		return 1;
 	ready = (struct pollfd){ .fd = log->watch, .events = POLLIN };
 	if (poll(&ready, 1, ALIVE_MS) > 0)
 		while (read(log->watch, events, sizeof(events)) > 0)

@@ -69,6 +69,7 @@ static void flush(struct output_log *log)
 	log->nbatch = 0;
 	if (!len)
 		return;
+	log->written += len; /* or tried: a full disk makes no faster reader */
 	if (log->fd < 0 && open_file(log, 0) < 0) {
 		log->dropped += len;
 		log->telling = 0;
@@ -79,7 +80,6 @@ static void flush(struct output_log *log)
 	while (n < 0 && errno == EINTR);
 	if (n == (ssize_t)len) {
 		log->size += len;
-		log->written += len;
 		log->dropped -= log->telling;
 		log->telling = 0;
 		return;
@@ -177,7 +177,7 @@ void output_log_say(struct output_log *log, const char *text)
 void output_log_finish(struct output_log *log, enum output_stream stream)
 {
 	if (log->lines[stream].len)
-		put_line(log, stream, 'P', log->lines[stream].text, log->lines[stream].len);
+		put_line(log, stream, 'F', log->lines[stream].text, log->lines[stream].len);
 	log->lines[stream].len = 0;
 	flush(log);
 }

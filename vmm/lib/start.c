@@ -28,6 +28,12 @@ extern char **environ;
 #define OPTIONS_LEAST 24U
 _Static_assert(offsetof(struct mvm_start_options, supervisor) + sizeof(char *) == OPTIONS_LEAST, "ABI");
 
+int start_options(const struct mvm_start_options *given, struct mvm_start_options *options, struct mvm_error *err)
+{
+	return given ? sized_copy(options, sizeof(*options), OPTIONS_LEAST, given, 0, "struct mvm_start_options", err)
+		     : 0;
+}
+
 static int make_absolute(char **path, const char *folder, struct mvm_error *err)
 {
 	char *all;
@@ -88,7 +94,7 @@ static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mv
 
 static int write_spec(const struct mvm_spec *spec, int *ret_fd, struct mvm_error *err)
 {
-	_cleanup_fd_ int fd = memfd_create("mvm-spec", MFD_CLOEXEC);
+	_cleanup_fd_ int fd = memfd_create("mvm-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	_cleanup_free_ char *json = NULL;
 	size_t len, at = 0;
 	int r = resolved_json(spec, &json, err);
@@ -106,6 +112,8 @@ static int write_spec(const struct mvm_spec *spec, int *ret_fd, struct mvm_error
 			return error_set(err, n ? errno : EIO, "spec: cannot be written: %s", strerror(errno));
 		at += (size_t)n;
 	}
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return error_set(err, errno, "spec: cannot be sealed: %s", strerror(errno));
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
@@ -264,8 +272,8 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 	struct mvm_vm *vm = NULL;
 	int r = mvm_spec_check(spec, err);
 
-	if (r == 0 && given)
-		r = sized_copy(&options, sizeof(options), OPTIONS_LEAST, given, 0, "struct mvm_start_options", err);
+	if (r == 0)
+		r = start_options(given, &options, err);
 	r = r < 0 ? r : copy_receipt(spec, &receipt, err);
 	if (r < 0)
 		return r;
@@ -311,8 +319,6 @@ int mvm_start_again(const char *id, const struct mvm_start_options *options, str
 	r = state_dir_find(parent, id, true, found, &folder, err);
 	if (r < 0)
 		return r;
-	if (state_dir_alive(folder))
-		return error_set(err, EBUSY, "%s: runs already", found);
 	r = state_dir_read(folder, INSPECT_SPEC_FILE, SPEC_JSON_MAX, &json);
 	if (r < 0)
 		return error_set(err, -r, "%s/%s/" INSPECT_SPEC_FILE ": cannot be read: %s: mvm rm %s", parent, found,
@@ -351,6 +357,7 @@ int mvm_next(struct mvm_vm *vm, const struct mvm_event **ret_event)
 		switch (vm->msg.type) {
 		case SESSION_STARTED:
 			event->type = MVM_EVENT_STARTED;
+			vm->started = true;
 			event->level = MVM_LOG_INFO;
 			break;
 		case SESSION_LOG:
@@ -400,7 +407,7 @@ int mvm_answer_busy(struct mvm_vm *vm, bool busy)
 
 void mvm_release(struct mvm_vm *vm)
 {
-	if (vm && vm->msg.type == SESSION_STARTED) {
+	if (vm && vm->started) {
 		/* Should the caller live on, it is for it to reap; should it not, for pid 1. */
 		cleanup_fd(&vm->supervisor);
 		vm->supervisor = -1;

@@ -17,6 +17,7 @@ struct mvm_vm {
 	int streams[MVM_STREAMS];
 	int supervisor; /* pidfd, whose number stays its even when the caller waits for any child; -1: no child of ours */
 	bool quiet; /* the caller has no stderr */
+	bool started; /* SESSION_STARTED came */
 	struct session_msg msg; /* the last one received: an event's text lives here */
 	struct mvm_event event;
 };
@@ -32,5 +33,8 @@ void attached_close(struct attached *attached);
 /* The caller's object, without a session yet; the spec and the streams' other ends are attached, start->fds tells which. */
 int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct session_start *start,
 	      struct attached *attached, struct mvm_error *err);
+
+/* The caller's, which may be NULL or of another version, over the defaults. */
+int start_options(const struct mvm_start_options *given, struct mvm_start_options *options, struct mvm_error *err);
 
 #endif

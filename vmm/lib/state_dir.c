@@ -197,6 +197,8 @@ int state_dir_create(const char *parent, const char *name, struct state_dir *ret
 
 	if (r < 0)
 		return r;
+	if (name)
+		(void)state_dir_reclaim(parent, ""); /* a crash's may hold it */
 	/* Names are compared, and taken, by one at a time. */
 	while ((r = flock(dir.parent_fd, name ? LOCK_EX : LOCK_SH)) < 0 && errno == EINTR)
 		;
@@ -334,9 +336,10 @@ static int mark_ended(const struct state_dir *dir)
 	if (r < 0)
 		return r == -ENOENT ? r
 				    : 0; /* it died before it could say what it was; or it is damaged, and says so */
-	if (record.state == RECORD_ENDED) {
+	if (record.state == RECORD_ENDED || record.remove) {
+		r = record.remove ? -ENOENT : 0; /* --rm: nothing stays */
 		record_free(&record);
-		return 0;
+		return r;
 	}
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	record.state = RECORD_ENDED;
@@ -406,7 +409,7 @@ int state_dir_reclaim(const char *parent, const char *but)
 /* Whether the run in the folder lives: somebody holds its lock. Ours is not even tried. */
 bool state_dir_alive(int folder_fd)
 {
-	_cleanup_fd_ int fd = openat(folder_fd, "lock", O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_fd_ int fd = openat(folder_fd, "lock", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 
 	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;

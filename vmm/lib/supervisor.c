@@ -57,6 +57,9 @@ int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *e
 	char *map;
 	int r;
 
+	/* What its writer could cut off while it is mapped here would end us. */
+	if (fcntl(fd, F_GET_SEALS) < 0 || !(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK))
+		return error_set(err, EINVAL, "spec: not sealed");
 	if (fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > SPEC_JSON_MAX)
 		return error_set(err, EINVAL, "spec: not readable");
 	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);

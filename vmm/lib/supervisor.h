@@ -52,6 +52,7 @@ struct supervisor {
 	pid_t vmm_pid;
 	uint64_t vmm_start; /* when it began, ticks since the host's boot: with its pid it names it for ever */
 	int attach_listener; /* others of the same user's, see attach.h */
+	uint64_t attach_retry_ns; /* not looked at before then */
 	struct {
 		int fd;
 		/* WAITS: for the VM's end; RUNS: a command in it; TOP, STATS: for the agent's answer */
@@ -71,6 +72,7 @@ struct supervisor {
 
 	enum supervisor_phase phase;
 	bool paused; /* the VMM's process is stopped */
+	bool started_told; /* the caller knows that the command runs */
 	uint64_t run_deadline, boot_deadline, stop_deadline, phase_deadline; /* ns, UINT64_MAX: none */
 	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */
 	bool waiting_for_output; /* PHASE_STOP after a regular end: its length is the reader's affair */
@@ -138,6 +140,7 @@ void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict
 /* supervisor_stats.c: what the VM uses and runs, paused and resumed. */
 int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *ret_text, size_t size);
 void supervisor_on_numbers(struct supervisor *s, const struct agent_event *event); /* TOPPED, STATTED */
+void supervisor_numbers_late(struct supervisor *s, unsigned client);
 int supervisor_pause(struct supervisor *s, bool pause, char *ret_text, size_t size);
 
 /* supervisor_exec.c: further commands. The descriptors of a request stay the caller's to close, but for those taken. */

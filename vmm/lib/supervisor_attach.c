@@ -10,7 +10,9 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define STOP_MOST_NS 86400000000000ULL /* a day */
+#define ATTACH_RETRY_NS 1000000000ULL
+#define ATTACH_SPARE    8U /* clients that neither wait nor run commands always have room */
+#define STOP_MOST_NS    86400000000000ULL /* a day */
 
 void supervisor_attach_init(struct supervisor *s)
 {
@@ -52,6 +54,15 @@ void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict
 }
 
 /* ---- requests: 0 or -errno, with the text of the answer ---- */
+
+static unsigned free_slots(const struct supervisor *s)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		n += s->clients[i].fd < 0;
+	return n;
+}
 
 static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_text, size_t size)
 {
@@ -145,6 +156,11 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 	char text[256] = "";
 	int fd = s->clients[i].fd, r = -ENOTSUP;
 
+	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_EXEC) && free_slots(s) < ATTACH_SPARE) {
+		(void)snprintf(text, sizeof(text), "as many wait for this VM, or run commands in it, as may");
+		(void)attach_send(fd, ATTACH_ANSWER, EBUSY, text, strlen(text));
+		return;
+	}
 	if (msg->hdr.type == ATTACH_WAIT) {
 		s->clients[i].kind = CLIENT_WAITS;
 		s->clients[i].deadline_ns = UINT64_MAX;
@@ -211,7 +227,9 @@ static int free_slot(const struct supervisor *s)
 
 void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 + ATTACH_CLIENTS_MAX])
 {
-	fds[0] = (struct pollfd){ .fd = free_slot(s) < 0 ? -1 : s->attach_listener, .events = POLLIN };
+	bool open = free_slot(s) >= 0 && (!s->attach_retry_ns || text_now_ns() >= s->attach_retry_ns);
+
+	fds[0] = (struct pollfd){ .fd = open ? s->attach_listener : -1, .events = POLLIN };
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		fds[1 + i] = (struct pollfd){ .fd = s->clients[i].fd, .events = POLLIN };
 }
@@ -223,8 +241,10 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
 		if (s->clients[i].fd >= 0 && s->clients[i].fd == fds[1 + i].fd && fds[1 + i].revents)
 			on_client(s, i, now);
-		if (s->clients[i].fd >= 0 && now >= s->clients[i].deadline_ns)
+		if (s->clients[i].fd >= 0 && now >= s->clients[i].deadline_ns) {
+			supervisor_numbers_late(s, i);
 			supervisor_drop_client(s, i);
+		}
 	}
 	slot = free_slot(s);
 	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
@@ -235,16 +255,15 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 		s->clients[slot].kind = CLIENT_ASKS;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
 	} else if (r < 0) {
-		/* EMFILE and its like would come again at once: no one else is let in, rather than spinning. */
-		supervisor_log(s, MVM_LOG_WARNING, "control socket: closed: %s", strerror(-r));
-		(void)close(s->attach_listener);
-		s->attach_listener = -1;
+		/* EMFILE and its like would come again at once. */
+		supervisor_log(s, MVM_LOG_WARNING, "control socket: %s: tried again in a second", strerror(-r));
+		s->attach_retry_ns = now + ATTACH_RETRY_NS;
 	}
 }
 
 uint64_t supervisor_attach_deadline(const struct supervisor *s)
 {
-	uint64_t first = UINT64_MAX;
+	uint64_t first = s->attach_retry_ns > text_now_ns() ? s->attach_retry_ns : UINT64_MAX;
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		if (s->clients[i].fd >= 0 && s->clients[i].deadline_ns < first)

@@ -53,6 +53,8 @@ void supervisor_stop(struct supervisor *s)
 	if (s->phase >= PHASE_STOP)
 		return;
 	go_on(s);
+	cgroup_lift_io(&s->jail.cgroup,
+		       &s->jail.options.io); /* a request that waits for its turn would hold the end up */
 	s->phase = PHASE_STOP;
 	s->stages[STAGE_STOPPED] = text_now_ns();
 	s->phase_deadline = s->stages[STAGE_STOPPED] + STOP_GRACE_NS;

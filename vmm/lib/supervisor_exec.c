@@ -62,7 +62,9 @@ static int launch(struct supervisor *s, const struct mvm_spec *spec, const struc
 		return r;
 	exec.env = env;
 	r = agent_session_exec(&s->agent, session, &exec);
-	return r < 0 ? r : agent_session_flush(&s->agent);
+	if (r == 0)
+		r = agent_session_flush(&s->agent);
+	return r < 0 ? r : 0; /* 1: the rest goes when there is room */
 }
 
 static const char *why_not(const struct supervisor *s, int r)

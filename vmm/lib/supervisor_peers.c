@@ -1,6 +1,7 @@
 /* What the caller, the VMM and the agent say, and what follows. */
 #include <errno.h>
 #include <link.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #define GONE_GRACE_NS    (2 * NS_PER_S) /* after a time-out or the operator's word: sync, then the end */
 #define SYNC_GRACE_NS    (10 * NS_PER_S)
 #define SYNC_RW_GRACE_NS (120 * NS_PER_S) /* an image that is written to: a slow disk may have much to sync */
+#define STARTED_MS       2000
 #define LOG_BATCH        4096U /* bytes */
 
 /* ---- the caller ---- */
@@ -79,7 +81,7 @@ void supervisor_on_session(struct supervisor *s)
 	if (r < 0) {
 		(void)close(s->session);
 		s->session = -1;
-		if (s->log && s->stages[STAGE_STARTED])
+		if (s->log && s->started_told)
 			return; /* it was told that the VM runs, and left it to itself */
 		supervisor_operator_ends(s, "the command that the run belongs to has gone", false);
 		return;
@@ -282,6 +284,18 @@ static void drop_start_up_text(void)
 	(void)dl_iterate_phdr(drop_segment, NULL);
 }
 
+/* A detached VM's caller waits for this word alone, and may be behind with the lines before it. */
+static bool tell_started(struct supervisor *s)
+{
+	struct pollfd room = { .fd = s->session, .events = POLLOUT };
+	int r = session_send(s->session, SESSION_STARTED, 0, 0, s->state.id);
+
+	if (r == -EAGAIN && s->log && poll(&room, 1, STARTED_MS) > 0)
+		r = session_send(s->session, SESSION_STARTED, 0, 0, s->state.id);
+	s->started_told = r == 0;
+	return r != -EAGAIN;
+}
+
 static void on_started(struct supervisor *s, const struct agent_event *event)
 {
 	s->stages[STAGE_STARTED] = text_now_ns();
@@ -289,10 +303,10 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	if (s->phase == PHASE_BOOT)
 		s->phase = PHASE_RUN;
 	s->boot_deadline = UINT64_MAX;
-	if (s->session >= 0 && session_send(s->session, SESSION_STARTED, 0, 0, s->state.id) == -EAGAIN)
+	if (s->session >= 0 && !tell_started(s))
 		s->logs_lost++;
 	supervisor_write_record(s);
-	if (s->log)
+	if (s->log && s->started_told)
 		supervisor_detach(s);
 	drop_start_up_text();
 }

@@ -61,7 +61,12 @@ int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *
 	}
 	r = top ? agent_session_top(&s->agent, client) : agent_session_stat(&s->agent, client);
 	if (r == 0)
-		r = agent_session_flush(&s->agent);
+		r = agent_session_flush(&s->agent) < 0 ? -EPIPE : 0;
+	/* A guest that does not answer hides nothing of what the host knows. */
+	if (r < 0 && !top) {
+		send_stats(s, client, NULL);
+		return 1;
+	}
 	if (r == -EALREADY || r == -EAGAIN) {
 		(void)snprintf(ret_text, size, "the guest is being asked already, or does not answer: try again");
 		return -EBUSY;
@@ -88,6 +93,17 @@ void supervisor_on_numbers(struct supervisor *s, const struct agent_event *event
 		s->clients[i].kind = CLIENT_ASKS;
 		return;
 	}
+}
+
+/* The guest did not answer in time. */
+void supervisor_numbers_late(struct supervisor *s, unsigned client)
+{
+	static const char text[] = "the guest does not answer";
+
+	if (s->clients[client].kind == CLIENT_STATS)
+		send_stats(s, client, NULL);
+	else if (s->clients[client].kind == CLIENT_TOP)
+		(void)attach_send(s->clients[client].fd, ATTACH_ANSWER, ETIMEDOUT, text, strlen(text));
 }
 
 /*

@@ -234,7 +234,7 @@ static int reach(const struct target *target, int *ret_fd, struct mvm_error *err
 
 static int check_end(const struct mvm_end *end, struct mvm_error *err)
 {
-	return end && end->size != sizeof(*end) ? error_set(err, EINVAL, "struct mvm_end: not set by MVM_END") : 0;
+	return end && end->size < sizeof(*end) ? error_set(err, EINVAL, "struct mvm_end: not set by MVM_END") : 0;
 }
 
 int mvm_wait(const char *id, struct mvm_end *ret_end, struct mvm_error *err)
@@ -348,7 +348,7 @@ int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error 
 	struct attach_msg answer = { 0 };
 	int r = 0;
 
-	if (ret_stats->size != sizeof(*ret_stats))
+	if (ret_stats->size < sizeof(*ret_stats))
 		r = error_set(err, EINVAL, "struct mvm_stats: not set by MVM_STATS");
 	r = r < 0 ? r : ask(id, ATTACH_STATS, &answer, err);
 	if (r < 0)
@@ -366,9 +366,15 @@ int mvm_top(const char *id, char **ret_text, struct mvm_error *err)
 
 	if (r < 0)
 		return r;
-	for (char *c = (char *)answer.payload; *c; c++)
-		if ((*c < 0x20 && *c != '\t' && *c != '\n') || *c == 0x7f)
-			*c = '?';
+	for (char *at = (char *)answer.payload; *at;) {
+		size_t len = strcspn(at, "\t\n");
+		char end = at[len];
+
+		at[len] = '\0';
+		text_harmless(at);
+		at[len] = end;
+		at += len + (end != '\0');
+	}
 	*ret_text = strdup((char *)answer.payload);
 	return *ret_text ? 0 : error_set(err, ENOMEM, "out of memory");
 }
