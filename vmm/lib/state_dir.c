@@ -322,7 +322,7 @@ static void reclaim_cgroups(int folder_fd)
 /* A VM with a name whose supervisor died: 1 when there was something to put right. */
 static int mark_ended(const struct state_dir *dir)
 {
-	static char verdict[] = "vmm-fault", cause[] = "its supervisor died, and the VM with it";
+	char verdict[] = "vmm-fault", cause[] = "its supervisor died, and the VM with it";
 	struct record record = { 0 };
 	_cleanup_free_ char *text = NULL;
 	struct timespec now;

@@ -30,12 +30,10 @@ struct mvm_list {
 	bool ended;
 };
 
-static char *harmless(char *text)
+static const char *harmless(char *text)
 {
-	static char none[] = "";
-
 	if (!text)
-		return none;
+		return "";
 	text_harmless(text);
 	return text;
 }
