@@ -166,7 +166,7 @@ test_every_field_is_that_of_proc() {
 test_whose_it_is() {
 	start_vm $(lacking)
 	refused "no such VM" "$id" -- "$mvm" inspect ffffffffffff
-	refused "hex digits" -- "$mvm" inspect ../../etc
+	refused "no such VM" -- "$mvm" inspect ../../etc
 	refused "which VM" -- "$mvm" inspect
 	refused "one VM" -- "$mvm" inspect "$id" "$id"
 	refused "--frob" -- "$mvm" inspect "$id" --frob
