@@ -308,7 +308,7 @@ test_update() {
 	expect 0 "$fakes/mvm" update --blk-iops 0 "${id:0:11}"
 	said "limits 1 0 0"
 	refused "no such VM" "$id" -- "$fakes/mvm" update ffffffffffff --blk-iops 1
-	refused "hex digits" -- "$fakes/mvm" update ../x --blk-iops 1
+	refused "no such VM" -- "$fakes/mvm" update ../x --blk-iops 1
 	refused "nothing to change" -- "$fakes/mvm" update "$id"
 	refused "which VM" -- "$fakes/mvm" update --blk-iops 1
 	refused "one VM" -- "$fakes/mvm" update "$id" "$id" --blk-iops 1
