@@ -40,6 +40,9 @@ endif
 ifeq ($(VARIANT),coverage)
 SANITIZE := --coverage
 endif
+ifeq ($(VARIANT),tsan)
+SANITIZE := -fsanitize=thread -fno-omit-frame-pointer
+endif
 ifdef SANITIZE
 CFLAGS_ALL := $(filter-out -D_FORTIFY_SOURCE=3,$(CFLAGS_ALL)) $(SANITIZE)
 STATIC := -pie
@@ -63,7 +66,8 @@ AGENT_SRC := $(wildcard guest/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 
 BINS := $(B)/mvm $(B)/mvm-supervisor $(B)/mvm-vmm
-all: $(BINS) $(B)/agent.cpio ## build every program
+LIBS := $(B)/lib/libmvm.a $(B)/lib/libmvm.so $(B)/lib/libmvm.pc
+all: $(BINS) $(B)/agent.cpio $(if $(SANITIZE),,$(LIBS)) ## build every program and libmvm
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D); [ $(V) = 1 ] || echo "  CC    $<"
@@ -73,6 +77,30 @@ $(B)/libvmm.a: $(call obj,$(VMM_SRC))
 	$(Q)rm -f $@; ar rcs $@ $^
 $(B)/libmvm.a: $(call obj,$(LIB_SRC))
 	$(Q)rm -f $@; ar rcs $@ $^
+
+# libmvm for other programs: beside what mvm.h declares, nothing of it can be seen, nor what only the supervisor uses.
+$(call obj,$(LIB_SRC)): CFLAGS_ALL += -fPIC -fvisibility=hidden
+$(call obj,$(LIB_SRC)): $(B)/prefix
+LIBMVM := libmvm.so.0
+LIBMVM_NEEDS := json-c libmd
+$(B)/lib/libmvm.o: $(call obj,$(LIB_SRC))
+	@mkdir -p $(@D)
+	$(Q)ld -r --gc-sections --gc-keep-exported -o $@ $^; objcopy --localize-hidden --strip-unneeded $@
+$(B)/lib/libmvm.a: $(B)/lib/libmvm.o
+	$(Q)rm -f $@; ar rcs $@ $^
+$(B)/lib/$(LIBMVM): $(B)/lib/libmvm.o vmm/lib/libmvm.map
+	@[ $(V) = 1 ] || echo "  LD    $@"
+	$(Q)$(CC) $(filter-out -fPIE,$(CFLAGS_ALL)) -shared $(LDHARDEN) $(LDFLAGS) -Wl,-z,defs,--as-needed,-soname,$(LIBMVM) \
+		-Wl,--version-script,vmm/lib/libmvm.map -o $@ $< $(LDLIBS_LIB)
+$(B)/lib/libmvm.so: $(B)/lib/$(LIBMVM)
+	$(Q)ln -sfn $(LIBMVM) $@
+$(B)/lib/libmvm.pc: vmm/lib/libmvm.pc.in include/mvm/version.h $(B)/prefix
+	@mkdir -p $(@D)
+	$(Q)sed 's|@PREFIX@|$(PREFIX)|; s|@REQUIRES@|$(LIBMVM_NEEDS)|; s|@VERSION@|'"$$(sed -n \
+		's/#define MVM_VERSION "\(.*\)"/\1/p' include/mvm/version.h)|" $< >$@
+# The library holds the prefix: what is to be installed elsewhere than the build before is made again.
+$(B)/prefix: FORCE
+	@mkdir -p $(@D); [ "$$(cat $@ 2>/dev/null)" = '$(PREFIX)' ] || echo '$(PREFIX)' >$@
 
 $(B)/mvm-vmm: $(call obj,vmm/main.c) $(B)/libvmm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"
@@ -125,6 +153,7 @@ UNITS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(wildcard tests/unit/test_*.c))
 $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(call obj,$(UNIT_HELPERS)) $(B)/libvmm.a $(B)/libmvm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ -lcmocka $(LDLIBS_VMM) $(LDLIBS_LIB)
+$(B)/tests/test_threads: | $(B)/mvm-supervisor
 units: $(UNITS)
 .SECONDARY:
 
@@ -183,6 +212,8 @@ check-long: setup ## soaks, long fuzzing, power cuts, applications
 	$(Q)tests/run long
 asan: ## module tests and an e2e smoke under ASan and UBSan
 	$(Q)tests/run asan
+tsan: ## libmvm used by eight threads, under TSan
+	$(Q)tests/run tsan
 fuzz: ## every fuzz target for FUZZ_SECONDS
 	$(Q)FUZZ_SECONDS=$(FUZZ_SECONDS) tests/run fuzz
 ubsan: asan ## the same run: both sanitizers are on
@@ -197,21 +228,30 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 	$(Q)tests/bench/run
 
 # ---- installing ------------------------------------------------------------------------------------
-install: all kernel ## into DESTDIR/PREFIX
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/mvm $(DESTDIR)$(PREFIX)/share/man/man1 \
-		$(DESTDIR)$(PREFIX)/share/bash-completion/completions
+install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile into DESTDIR/etc/apparmor.d; loads nothing
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
+		share/bash-completion/completions) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
+	install -m 644 include/mvm/mvm.h $(DESTDIR)$(PREFIX)/include/mvm/
+	install -m 644 $(B)/lib/libmvm.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 755 -s $(B)/lib/$(LIBMVM) $(DESTDIR)$(PREFIX)/lib/
+	ln -sfn $(LIBMVM) $(DESTDIR)$(PREFIX)/lib/libmvm.so
+	install -m 644 $(B)/lib/libmvm.pc $(DESTDIR)$(PREFIX)/lib/pkgconfig/
 	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1/
+	for verb in logs wait start stop kill rm pause resume stats top; do \
+		ln -sf mvm-ps.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm-$$verb.1; done
+	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
+	install -m 644 tools/apparmor/mvm-vmm $(DESTDIR)/etc/apparmor.d/
 dist: ## a source archive of HEAD
 	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz
 clean: ## forget the builds; kernel and images stay
-	rm -rf build/release build/asan build/hooks build/fuzz build/clang build/coverage build/hostile build/tests build/musl-kernel-headers
+	rm -rf build/release build/asan build/hooks build/fuzz build/clang build/coverage build/tsan build/hostile build/tests build/musl-kernel-headers
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
 .PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-hostile \
-	check-kvm check-readme check-long hostile asan ubsan fuzz lint coverage bench install dist clean help
+	check-kvm check-readme check-long hostile asan ubsan tsan fuzz lint coverage bench install dist clean help FORCE

@@ -10,8 +10,12 @@
 #include "mount.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
+#include "procfs.h"
 
 #define LINGER_MS  5000
+#define CUT_NS     2000000000ULL /* for the output of further sessions, once the container is gone */
+#define OUT_MAX    (128U << 10) /* bytes that wait for a host that does not read: no request is taken meanwhile */
+#define OUT_KEPT   4096U /* bytes of the outgoing buffer that are kept */
 #define EVENTS_MAX 16
 #define INPUT_MAX  (sizeof(struct proto_hdr) + PROTO_PAYLOAD_MAX)
 
@@ -23,12 +27,22 @@ static uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec;
 }
 
+/* The end of everything that runs. What it kills did not fall to the OOM killer. */
+static void take_down(struct agent *a)
+{
+	a->ending = true;
+	a->boot.killed |= session_running(&a->boot);
+	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++)
+		if (a->more[i])
+			a->more[i]->killed |= session_running(a->more[i]);
+	container_kill(&a->container);
+}
+
 static void host_gone(struct agent *a)
 {
 	cleanup_fd(&a->control);
 	a->control = -1;
-	a->ending = true;
-	container_kill(&a->container);
+	take_down(a);
 }
 
 /* Sends what the socket takes; the rest goes when it is writable again (edge-triggered). */
@@ -45,8 +59,19 @@ static void flush(struct agent *a)
 		}
 		a->out_sent += (size_t)n;
 	}
-	if (a->out_sent == a->out.len)
-		a->out.len = a->out_sent = 0;
+	if (a->out_sent < a->out.len)
+		return;
+	a->out.len = a->out_sent = 0;
+	if (a->out.cap > OUT_KEPT) { /* a list of processes is larger than all else */
+		free(a->out.data);
+		a->out = (struct proto_out){ .failed = a->out.failed };
+	}
+}
+
+/* A host that asks and does not read the answers gets no more of them: its own messages stay in its socket. */
+static bool is_choked(const struct agent *a)
+{
+	return a->out.len - a->out_sent > OUT_MAX;
 }
 
 static void put_frame(struct agent *a, enum proto_type type, const void *p, size_t len, const char *text)
@@ -96,9 +121,11 @@ static void on_setup(struct agent *a, struct proto_in in)
 
 static struct session *find_session(struct agent *a, uint32_t id)
 {
-	for (int i = 0; i < AGENT_SESSIONS; i++)
-		if (a->sessions[i].id == id)
-			return &a->sessions[i];
+	if (!id || a->boot.id == id)
+		return id ? &a->boot : NULL;
+	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++)
+		if (a->more[i] && a->more[i]->id == id)
+			return a->more[i];
 	return NULL;
 }
 
@@ -113,37 +140,72 @@ static void say_failed(struct agent *a, uint32_t id, const struct failure *f)
 	put_frame(a, PROTO_FAILED, &wire, sizeof(wire), f->text);
 }
 
-/* The first session is the container's reason to be: without it there is nothing to wait for. */
-static void boot_session_over(struct agent *a)
+static void say_started(struct agent *a, const struct session *s)
 {
-	a->ending = true;
-	container_kill(&a->container);
-}
-
-static void start_session(struct agent *a, const struct exec_request *req)
-{
-	struct session *s = find_session(a, req->session) ? NULL : find_session(a, 0);
-	struct proto_started wire;
-	struct failure f;
-
-	if (!s || a->ending) {
-		(void)fail(&f, EBUSY, "session %u", req->session);
-		say_failed(a, req->session, &f);
-		return;
-	}
-	if (session_start(s, req, &a->container, a->epoll, a->hostname, &f) < 0) {
-		session_close(s);
-		say_failed(a, req->session, &f);
-		boot_session_over(a);
-		return;
-	}
-	wire = (struct proto_started){
-		.session = le32_of(req->session),
+	struct proto_started wire = {
+		.session = le32_of(s->id),
 		.pid = le32_of((uint32_t)s->pid),
 		.boot_ns = le64_of(a->boot_ns),
 		.started_ns = le64_of(now_ns()),
 	};
 	put_frame(a, PROTO_STARTED, &wire, sizeof(wire), NULL);
+}
+
+static void start_boot(struct agent *a, const struct exec_request *req)
+{
+	struct failure f;
+
+	if (session_start(&a->boot, req, &a->container, a->hostname, &f) < 0) {
+		session_close(&a->boot);
+		say_failed(a, req->session, &f);
+		take_down(a); /* the container's reason to be: without it there is nothing to wait for */
+		return;
+	}
+	say_started(a, &a->boot);
+}
+
+static void start_further(struct agent *a, const struct exec_request *req)
+{
+	struct session *s = NULL;
+	struct failure f;
+	unsigned slot = 0;
+
+	while (slot < PROTO_SESSIONS_MAX && a->more[slot])
+		slot++;
+	if (slot == PROTO_SESSIONS_MAX)
+		(void)fail_as(&f, PROTO_FAIL_REFUSED, EBUSY, "too many commands: %u run already", PROTO_SESSIONS_MAX);
+	else if (!(s = malloc(sizeof(*s))))
+		(void)fail(&f, ENOMEM, "session");
+	if (!s) {
+		say_failed(a, req->session, &f);
+		return;
+	}
+	session_init(s, a->epoll);
+	if (session_start(s, req, &a->container, a->hostname, &f) < 0) {
+		session_close(s);
+		free(s); /* no event of this turn is its: it was not there when they were fetched */
+		say_failed(a, req->session, &f);
+		return;
+	}
+	a->more[slot] = s;
+	a->nmore++;
+	say_started(a, s);
+}
+
+static void start_session(struct agent *a, const struct exec_request *req)
+{
+	struct failure f;
+
+	if (a->ending) {
+		(void)fail_as(&f, PROTO_FAIL_REFUSED, ESHUTDOWN, "the VM is ending");
+		say_failed(a, req->session, &f);
+	} else if (find_session(a, req->session) || (!a->boot.id && req->session != PROTO_SESSION_BOOT)) {
+		agent_fail(a, "EXEC message names a session that is in use, or one before the first");
+	} else if (!a->boot.id) {
+		start_boot(a, req);
+	} else {
+		start_further(a, req);
+	}
 }
 
 static void on_exec(struct agent *a, struct proto_in in)
@@ -170,7 +232,7 @@ static void on_signal(struct agent *a, struct proto_in in)
 		agent_fail(a, "SIGNAL message is malformed");
 		return;
 	}
-	s = id ? find_session(a, id) : NULL; /* one that has just ended is no error */
+	s = find_session(a, id); /* one that has just ended is no error */
 	if (s)
 		session_signal(s, signo);
 }
@@ -185,9 +247,55 @@ static void on_resize(struct agent *a, struct proto_in in)
 		agent_fail(a, "RESIZE message is malformed");
 		return;
 	}
-	s = id ? find_session(a, id) : NULL;
+	s = find_session(a, id);
 	if (s)
 		session_resize(s, rows, cols);
+}
+
+/* Mounted when first asked for: most VMs never are. */
+static int open_proc(struct agent *a)
+{
+	if (a->proc < 0) {
+		a->proc = procfs_open();
+		if (a->proc < 0)
+			console_line("agent: proc: %s", strerror(-a->proc));
+	}
+	return a->proc;
+}
+
+static void on_top(struct agent *a, uint32_t request)
+{
+	struct proto_topped wire = { .request = le32_of(request) };
+	_cleanup_free_ char *text = malloc(PROTO_TOP_MAX);
+
+	if (text)
+		procfs_list(open_proc(a), text, PROTO_TOP_MAX);
+	put_frame(a, PROTO_TOPPED, &wire, sizeof(wire), text ? text : "...\n");
+}
+
+static void on_stat(struct agent *a, uint32_t request)
+{
+	struct proto_statted wire = { .request = le32_of(request) };
+	uint64_t pids = container_number(&a->container, "pids.current", "");
+
+	procfs_stat(open_proc(a), &wire);
+	mount_scratch_use(&wire);
+	wire.pids = le64_of(pids && !container_gone(&a->container) ? pids - 1 : pids);
+	wire.memory = le64_of(container_number(&a->container, "memory.current", ""));
+	wire.cpu_us = le64_of(container_number(&a->container, "cpu.stat", "usage_usec "));
+	put_frame(a, PROTO_STATTED, &wire, sizeof(wire), NULL);
+}
+
+static void on_query(struct agent *a, uint16_t type, struct proto_in in)
+{
+	uint32_t request;
+
+	if (request_query(in, &request) < 0)
+		agent_fail(a, "TOP or STAT message is malformed");
+	else if (type == PROTO_TOP)
+		on_top(a, request);
+	else
+		on_stat(a, request);
 }
 
 static void on_hello(struct agent *a, struct proto_in in)
@@ -224,15 +332,18 @@ static void dispatch(struct agent *a, uint16_t type, struct proto_in in)
 		on_resize(a, in);
 		break;
 	case PROTO_SHUTDOWN:
-		a->ending = true;
-		container_kill(&a->container);
+		take_down(a);
+		break;
+	case PROTO_TOP:
+	case PROTO_STAT:
+		on_query(a, type, in);
 		break;
 	default:
 		agent_fail(a, "message of an unknown type");
 	}
 }
 
-/* Handles every whole frame in the buffer and keeps the rest; false when the input is no frame. */
+/* Handles every whole frame in the buffer, as far as answers have room, and keeps the rest; false: no frame. */
 static bool consume(struct agent *a)
 {
 	size_t done = 0;
@@ -240,7 +351,7 @@ static bool consume(struct agent *a)
 	uint16_t type;
 	long n = 0;
 
-	while (!a->over) {
+	while (!a->over && !is_choked(a)) {
 		n = proto_next(a->in + done, a->in_len - done, PROTO_PAYLOAD_MAX, &type, &in);
 		if (n <= 0)
 			break;
@@ -270,11 +381,29 @@ static bool grow_input(struct agent *a)
 	return true;
 }
 
+/* An EXEC can be megabytes, which nobody needs any longer. */
+static void shrink_input(struct agent *a)
+{
+	if (a->in_len || a->in == a->first)
+		return;
+	free(a->in);
+	a->in = a->first;
+	a->in_cap = sizeof(a->first);
+}
+
 static void read_control(struct agent *a)
 {
 	while (a->control >= 0 && !a->over) {
 		ssize_t n;
 
+		/* First what an earlier turn left behind when answers had no room. */
+		if (!consume(a)) {
+			agent_fail(a, "the host's bytes are no message");
+			return;
+		}
+		if (a->over || is_choked(a))
+			return;
+		shrink_input(a);
 		if (!grow_input(a)) {
 			agent_fail(a, "no memory for the host's message");
 			return;
@@ -287,8 +416,6 @@ static void read_control(struct agent *a)
 			return;
 		}
 		a->in_len += (size_t)n;
-		if (!consume(a))
-			agent_fail(a, "the host's bytes are no message");
 	}
 }
 
@@ -332,8 +459,13 @@ int agent_init(struct agent *a, uint64_t boot_ns, struct failure *f)
 	a->in = a->first;
 	a->in_cap = sizeof(a->first);
 	container_zero(&a->container);
-	for (int i = 0; i < AGENT_SESSIONS; i++)
-		session_zero(&a->sessions[i]);
+	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++)
+		a->more[i] = NULL;
+	a->nmore = 0;
+	a->cut_ns = 0;
+	a->proc = -1;
+	a->boot.id = 0;
+	a->boot.pidfd = -1;
 	say_hello(a);
 	a->control = dial(PROTO_PORT);
 	if (a->control < 0)
@@ -341,21 +473,64 @@ int agent_init(struct agent *a, uint64_t boot_ns, struct failure *f)
 	a->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (a->epoll < 0)
 		return fail(f, errno, "epoll");
+	session_init(&a->boot, a->epoll);
 	r = watch_add(a->epoll, a->control, EPOLLIN | EPOLLOUT, &a->control_watch);
 	return r < 0 ? fail(f, -r, "epoll") : 0;
+}
+
+static void end_further(struct agent *a, struct session **slot)
+{
+	if (a->control >= 0)
+		session_report(*slot, &a->container, &a->out);
+	session_close(*slot);
+	free(*slot);
+	*slot = NULL;
+	a->nmore--;
+}
+
+/*
+ * Further sessions whose command has ended and whose output is sent. When the container is gone theirs are the
+ * last words that anybody waits for: who does not read them must not keep the VM from its end.
+ */
+static void end_sessions(struct agent *a)
+{
+	bool cut = false;
+
+	if (!a->nmore)
+		return;
+	if (a->ending && container_gone(&a->container)) {
+		if (!a->cut_ns)
+			a->cut_ns = now_ns() + CUT_NS;
+		cut = a->control < 0 || now_ns() >= a->cut_ns;
+	}
+	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++)
+		if (a->more[i] && !session_running(a->more[i]) && (cut || session_drained(a->more[i])))
+			end_further(a, &a->more[i]);
+	flush(a);
+}
+
+/* Milliseconds until step() has something to do that no event tells of; -1: none. */
+static int patience(const struct agent *a)
+{
+	uint64_t now = a->nmore && a->cut_ns ? now_ns() : 0;
+
+	if (!now)
+		return -1;
+	return now >= a->cut_ns ? 0 : (int)((a->cut_ns - now) / 1000000) + 1;
 }
 
 /* Looks whether something has come to its end, and does what follows from that. */
 static void step(struct agent *a)
 {
-	struct session *boot = &a->sessions[0];
+	struct session *boot = &a->boot;
 	int r;
 
 	if (a->over)
 		return;
 	if (boot->id && !session_running(boot) && !a->ending)
-		boot_session_over(a);
-	if (!a->ending || !container_gone(&a->container) || session_running(boot))
+		take_down(a);
+	end_sessions(a);
+	if (a->nmore || !a->ending || !container_gone(&a->container) || session_running(boot))
 		return;
 	if (boot->id && a->control >= 0) {
 		if (!session_drained(boot))
@@ -377,16 +552,17 @@ void agent_run(struct agent *a)
 	bool again = false;
 
 	while (!a->over) {
-		int n = epoll_wait(a->epoll, events, EVENTS_MAX, again ? 0 : -1);
+		int n = epoll_wait(a->epoll, events, EVENTS_MAX, again ? 0 : patience(a));
 
 		for (int i = 0; i < n; i++) {
 			struct watch *w = events[i].data.ptr;
 
 			w->ready(w, events[i].events);
 		}
-		again = false;
-		for (int i = 0; i < AGENT_SESSIONS; i++)
-			again |= session_pump(&a->sessions[i]);
+		again = session_pump(&a->boot);
+		for (unsigned i = 0; a->nmore && i < PROTO_SESSIONS_MAX; i++)
+			if (a->more[i])
+				again |= session_pump(a->more[i]);
 		step(a);
 	}
 }

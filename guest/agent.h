@@ -5,7 +5,8 @@
  *          with BYE (or ERROR). One thread, one epoll instance, no timer while a workload runs.
  * Trust:   every byte from the host is checked by proto.c and request.c; out of order means ERROR.
  * Ownership: struct agent owns the control socket, the container and the sessions; it lives on
- *          main's stack and is never freed: after it comes the power-off.
+ *          main's stack and is never freed: after it comes the power-off. Sessions beside the boot
+ *          session are on the heap for as long as they are open.
  * Returns: see each.
  */
 #ifndef MVM_GUEST_AGENT_H
@@ -14,7 +15,6 @@
 #include "container.h"
 #include "session.h"
 
-#define AGENT_SESSIONS    1 /* the boot session; `exec` will want more */
 #define AGENT_INPUT_FIRST 16384U /* bytes of input that need no allocation */
 
 struct agent {
@@ -31,7 +31,11 @@ struct agent {
 	char device[REQUEST_NAME_MAX + 1];
 	char hostname[REQUEST_HOSTNAME_MAX + 1];
 	struct container container;
-	struct session sessions[AGENT_SESSIONS];
+	struct session boot;
+	struct session *more[PROTO_SESSIONS_MAX]; /* NULL: free */
+	unsigned nmore;
+	uint64_t cut_ns; /* when output of `more` that nobody reads is given up; 0: the container is there */
+	int proc; /* procfs_open(), -1: nobody has asked */
 	struct proto_out out;
 	size_t out_sent;
 	uint8_t *in; /* first[], or a larger one from the heap */

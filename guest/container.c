@@ -15,6 +15,7 @@
 #include "container.h"
 #include "mount.h"
 #include "mvm/cleanup.h"
+#include "procfs.h"
 
 /* openat() throughout: musl's open() sets close-on-exec a second time, by a call of its own. */
 #define CGROUP_ROOT "/cgroup"
@@ -187,20 +188,32 @@ static void cgroup_read(const struct container *c, const char *name, char *buf, 
 /* The number after `key` at the start of a line ("" = the text's own start); 0 when there is none. */
 static uint64_t cgroup_value(const char *text, const char *key)
 {
-	size_t len = strlen(key);
+	const char *at = procfs_field(text, key);
 
-	for (const char *line = text; line; line = strchr(line, '\n')) {
-		line += *line == '\n';
-		if (strncmp(line, key, len) == 0)
-			return strtoull(line + len, NULL, 10);
-	}
-	return 0;
+	return at ? strtoull(at, NULL, 10) : 0;
+}
+
+uint64_t container_number(const struct container *c, const char *file, const char *key)
+{
+	char text[1024];
+
+	if (c->cgroup_fd < 0)
+		return 0;
+	cgroup_read(c, file, text, sizeof(text));
+	return cgroup_value(text, key);
+}
+
+static uint64_t microseconds(struct timeval t)
+{
+	return (uint64_t)t.tv_sec * 1000000U + (uint64_t)t.tv_usec;
 }
 
 void container_account(const struct container *c, struct container_usage *usage)
 {
 	char text[1024];
 
+	usage->user_us += microseconds(c->usage.ru_utime);
+	usage->sys_us += microseconds(c->usage.ru_stime);
 	if (c->cgroup_fd < 0)
 		return;
 	cgroup_read(c, "cpu.stat", text, sizeof(text));
@@ -208,8 +221,26 @@ void container_account(const struct container *c, struct container_usage *usage)
 		usage->user_us = cgroup_value(text, "user_usec ");
 		usage->sys_us = cgroup_value(text, "system_usec ");
 	}
-	cgroup_read(c, "memory.peak", text, sizeof(text));
-	usage->peak_bytes = cgroup_value(text, "");
-	cgroup_read(c, "memory.events", text, sizeof(text));
-	usage->oom_killed = cgroup_value(text, "oom_kill ") > 0;
+	usage->peak_bytes = container_number(c, "memory.peak", "");
+}
+
+bool container_take_oom(struct container *c, uint64_t before)
+{
+	uint64_t kills = container_number(c, "memory.events", "oom_kill ");
+
+	if (kills <= before || kills <= c->oom_told)
+		return false;
+	c->oom_told++;
+	return true;
+}
+
+int container_leaf(const struct container *c)
+{
+	static const char name[] = "mvm-exec";
+	int fd;
+
+	if (mkdirat(c->cgroup_fd, name, 0755) < 0 && errno != EEXIST)
+		return -errno;
+	fd = openat(c->cgroup_fd, name, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+	return fd < 0 ? -errno : fd;
 }

@@ -31,12 +31,12 @@ struct container {
 	int cgroup_fd; /* O_PATH, -1: the kernel has no cgroup v2 */
 	bool rw;
 	bool dying;
+	uint64_t oom_told; /* kills of the OOM killer that explained a session's end */
 	struct rusage usage; /* of init and of the orphans it inherited; valid once reaped */
 };
 
 struct container_usage {
 	uint64_t user_us, sys_us, peak_bytes;
-	bool oom_killed;
 };
 
 void container_zero(struct container *c);
@@ -51,7 +51,16 @@ int container_ready(struct container *c, struct failure *f);
 /* Kills all that runs inside. The end is reported by the watch: container_gone() becomes true. */
 void container_kill(struct container *c);
 bool container_gone(const struct container *c);
-/* Adds what the cgroup knows to what rusage() said; call after the end. */
+/* Adds init's times to what rusage() said of the command, or takes the cgroup's instead; call after the end. */
 void container_account(const struct container *c, struct container_usage *usage);
+/* The number behind `key` in a file of the cgroup ("": behind nothing); 0 where there is none. */
+uint64_t container_number(const struct container *c, const char *file, const char *key);
+/* Whether the OOM killer struck inside since its count was `before`, and nobody was told of it; now somebody is. */
+bool container_take_oom(struct container *c, uint64_t before);
+/*
+ * A cgroup for further commands below the container's own, for when the workload has divided that one: the kernel
+ * then lets no process into it any more. A descriptor that the caller owns, or -errno.
+ */
+int container_leaf(const struct container *c);
 
 #endif

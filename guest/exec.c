@@ -191,7 +191,7 @@ static int run_child(void *arg)
 int exec_launch(const struct exec_launch *launch, pid_t *ret_pid, int *ret_pidfd, struct failure *f)
 {
 	_Alignas(16) char stack[CHILD_STACK];
-	_cleanup_fd_ int pidfd = -1;
+	_cleanup_fd_ int pidfd = -1, leaf = -1;
 	struct child child = { .launch = launch, .f = f };
 	bool cgroup = launch->container->cgroup_fd >= 0;
 	struct clone_args args = {
@@ -208,6 +208,13 @@ int exec_launch(const struct exec_launch *launch, pid_t *ret_pid, int *ret_pidfd
 		return fail_as(f, PROTO_FAIL_NOT_FOUND, ENOENT, "no command given, and the image names none");
 	f->error = 0;
 	pid = clone3_vfork(&args, run_child, &child);
+	/* A cgroup that hands controllers down holds no processes; the workload may have made it one. */
+	if (cgroup && (pid == -EBUSY || pid == -EOPNOTSUPP)) {
+		leaf = container_leaf(launch->container);
+		args.cgroup = (unsigned)leaf;
+		if (leaf >= 0)
+			pid = clone3_vfork(&args, run_child, &child);
+	}
 	if (pid < 0)
 		return fail(f, (int)-pid, "clone");
 	if (f->error) {

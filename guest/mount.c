@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <linux/mount.h>
@@ -182,6 +183,16 @@ int mount_enter(bool rw, bool cgroup, struct failure *f)
 			return r;
 	}
 	return 0;
+}
+
+void mount_scratch_use(struct proto_statted *wire)
+{
+	struct statfs st;
+
+	if (statfs("/scratch", &st) < 0)
+		return;
+	wire->scratch_size = le64_of((uint64_t)st.f_blocks * (uint64_t)st.f_bsize);
+	wire->scratch_used = le64_of((uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize);
 }
 
 int mount_settle(const char *device, bool rw)

@@ -23,6 +23,9 @@ int mount_root(const struct setup_request *setup, struct failure *f);
 /* In the workload's namespace, as the first process of its pid namespace: makes /root the root and fills it. */
 int mount_enter(bool rw, bool cgroup, struct failure *f);
 
+/* Fills in the scratch's two numbers. */
+void mount_scratch_use(struct proto_statted *wire);
+
 /*
  * After the workload's namespace is gone: writes back what is left. `device` is the root's.
  * -EBUSY: the root was mounted read-write and something still holds it (synced, but not clean).

@@ -73,6 +73,8 @@ int request_exec(struct proto_in in, struct exec_request *ret)
 	if (!roomy)
 		return -ENOMEM;
 	envp = NULL;
+	/* The spare ones too: the child looks names up while it fills them. */
+	memset(roomy + req.envc, 0, (1 + REQUEST_ENV_SPARE) * sizeof(*roomy));
 	req.argv = take_ptr(&argv);
 	req.envp = roomy;
 	*ret = req;
@@ -110,5 +112,15 @@ int request_resize(struct proto_in in, uint32_t *ret_session, uint16_t *ret_rows
 	*ret_session = le32_get(wire.session);
 	*ret_rows = le16_get(wire.rows);
 	*ret_cols = le16_get(wire.cols);
+	return 0;
+}
+
+int request_query(struct proto_in in, uint32_t *ret_request)
+{
+	struct proto_query wire;
+
+	if (proto_get(&in, &wire, sizeof(wire)) < 0)
+		return -EPROTO;
+	*ret_request = le32_get(wire.request);
 	return 0;
 }

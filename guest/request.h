@@ -1,7 +1,7 @@
 /*
  * The host's messages, decoded.
  *
- * Purpose: SETUP and EXEC payloads become structs whose every field is checked.
+ * Purpose: payloads become structs whose every field is checked.
  * Trust:   the bytes are the host's, and hostile all the same; names that become paths hold no
  *          slash, numbers are in range.
  * Ownership: strings point into the payload, which must outlive the request; request_exec_free()
@@ -34,7 +34,7 @@ struct exec_request {
 	const char *cwd, *user;
 	uint32_t argc, envc;
 	char **argv; /* NULL-terminated */
-	char **envp; /* NULL-terminated, with room for REQUEST_ENV_SPARE more */
+	char **envp; /* NULL-terminated, with room for REQUEST_ENV_SPARE more, all NULL */
 };
 
 int request_setup(struct proto_in in, struct setup_request *ret);
@@ -42,5 +42,6 @@ int request_exec(struct proto_in in, struct exec_request *ret);
 void request_exec_free(struct exec_request *req);
 int request_signal(struct proto_in in, uint32_t *ret_session, int *ret_signo);
 int request_resize(struct proto_in in, uint32_t *ret_session, uint16_t *ret_rows, uint16_t *ret_cols);
+int request_query(struct proto_in in, uint32_t *ret_request); /* TOP and STAT */
 
 #endif

@@ -12,22 +12,17 @@
 
 #define ROUNDS     16 /* splices or reads per call: one busy stream does not starve the others */
 #define SPLICE_MAX (1U << 20)
+#define TTY_REST   (128U << 10) /* bytes; more than a terminal holds: 64 KiB on their way and a line buffer of 4 */
 
-void stream_zero(struct stream *s)
+void stream_init(struct stream *s, int epoll)
 {
-	*s = (struct stream){ .sock = -1, .local = -1 };
-}
-
-static void close_fd(int *fd)
-{
-	cleanup_fd(fd);
-	*fd = -1;
+	*s = (struct stream){ .epoll = epoll, .sock = -1, .local = -1 };
 }
 
 void stream_close(struct stream *s)
 {
-	close_fd(&s->sock);
-	close_fd(&s->local);
+	watch_close(s->epoll, &s->sock);
+	watch_close(s->epoll, &s->local);
 	free(s->to_host);
 	free(s->to_guest);
 	s->to_host = s->to_guest = NULL;
@@ -36,22 +31,22 @@ void stream_close(struct stream *s)
 
 bool stream_drained(const struct stream *s)
 {
-	return s->kind == STREAM_NONE || s->kind == STREAM_IN || s->local < 0;
+	return s->kind == STREAM_NONE || (s->kind == STREAM_IN && !s->last) || s->local < 0;
 }
 
 /* The workload's end is over: the host reads what is on its way, then end-of-file. */
 static void finish_to_host(struct stream *s)
 {
-	close_fd(&s->local);
+	watch_close(s->epoll, &s->local);
 	if (s->sock >= 0 && shutdown(s->sock, SHUT_WR) < 0)
-		close_fd(&s->sock); /* gone already */
+		watch_close(s->epoll, &s->sock); /* gone already */
 }
 
 /* Either end of a splice is gone for good. */
 static void break_stream(struct stream *s)
 {
-	close_fd(&s->local);
-	close_fd(&s->sock);
+	watch_close(s->epoll, &s->local);
+	watch_close(s->epoll, &s->sock);
 }
 
 static void pump_splice(struct stream *s)
@@ -59,9 +54,14 @@ static void pump_splice(struct stream *s)
 	bool in = s->kind == STREAM_IN;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		ssize_t n = splice(in ? s->sock : s->local, NULL, in ? s->local : s->sock, NULL, SPLICE_MAX,
-				   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+		size_t most = s->last && s->left < SPLICE_MAX ? s->left : SPLICE_MAX;
+		ssize_t n = 0; /* nothing left is as good as end-of-file */
 
+		if (most)
+			n = splice(in ? s->sock : s->local, NULL, in ? s->local : s->sock, NULL, most,
+				   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+		if (n > 0 && s->last)
+			s->left -= (uint32_t)n;
 		if (n > 0)
 			continue;
 		if (n < 0 && errno == EAGAIN)
@@ -113,13 +113,29 @@ static void type_eof(struct stream *s)
 		return; /* its input is full: nobody reads it */
 }
 
+/*
+ * Whether all is sent that was written before stream_finish(): a terminal that says EAGAIN has brought up what was
+ * on its way to it (n_tty(4) flushes first). The count bounds what others go on to write.
+ */
+static bool tty_is_done(struct stream *s, enum move out)
+{
+	const struct stream_buffer *b = s->to_host;
+
+	if (!s->last || b->begin != b->end)
+		return false;
+	if (out == MOVE_WAIT)
+		return true;
+	s->left -= s->left < b->end ? s->left : b->end;
+	return !s->left;
+}
+
 static void pump_tty(struct stream *s)
 {
 	enum move out = MOVE_WAIT, in = MOVE_WAIT;
 
 	for (int i = 0; i < ROUNDS; i++) {
 		out = move_buffered(s->local, s->sock, s->to_host);
-		if (out == MOVE_END) {
+		if (out == MOVE_END || tty_is_done(s, out)) {
 			finish_to_host(s);
 			return;
 		}
@@ -127,7 +143,7 @@ static void pump_tty(struct stream *s)
 			break_stream(s); /* closing the master hangs the session up */
 			return;
 		}
-		in = s->host_ended ? MOVE_WAIT : move_buffered(s->sock, s->local, s->to_guest);
+		in = s->host_ended || s->last ? MOVE_WAIT : move_buffered(s->sock, s->local, s->to_guest);
 		if (in == MOVE_END)
 			type_eof(s);
 		if (out == MOVE_WAIT && in != MOVE_MORE)
@@ -143,8 +159,22 @@ void stream_pump(struct stream *s)
 		return;
 	if (s->kind == STREAM_TTY)
 		pump_tty(s);
+	else if (s->kind == STREAM_IN && s->last)
+		break_stream(s);
 	else
 		pump_splice(s);
+}
+
+void stream_finish(struct stream *s)
+{
+	int held = 0;
+
+	s->last = true;
+	if (s->kind == STREAM_TTY)
+		s->left = TTY_REST;
+	else if (s->local >= 0 && ioctl(s->local, FIONREAD, &held) == 0)
+		s->left = (uint32_t)held;
+	stream_pump(s);
 }
 
 static void sock_ready(struct watch *w, uint32_t events)
@@ -179,47 +209,35 @@ static void local_ready(struct watch *w, uint32_t events)
 	stream_pump(s);
 }
 
-static int open_sock(struct stream *s, int epoll, uint32_t port)
+int stream_dial(struct stream *s, uint32_t port)
 {
-	s->sock_watch.ready = sock_ready;
-	s->local_watch.ready = local_ready;
-	s->sock = dial(port);
-	if (s->sock < 0) {
-		int r = s->sock;
+	int r = dial(port);
 
-		s->sock = -1;
-		return r;
-	}
-	return watch_add(epoll, s->sock, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &s->sock_watch);
-}
-
-int stream_open_pipe(struct stream *s, int epoll, enum stream_kind kind, uint32_t port, int *ret_child)
-{
-	bool in = kind == STREAM_IN;
-	int ends[2], r;
-
-	if (port == 0) {
-		*ret_child = -1;
-		return 0;
-	}
-	r = open_sock(s, epoll, port);
 	if (r < 0)
 		return r;
+	s->sock = r;
+	s->sock_watch.ready = sock_ready;
+	return watch_add(s->epoll, s->sock, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &s->sock_watch);
+}
+
+int stream_pipe(struct stream *s, enum stream_kind kind, int *ret_child)
+{
+	bool in = kind == STREAM_IN;
+	int ends[2];
+
 	s->kind = kind;
 	if (pipe2(ends, O_CLOEXEC) < 0)
 		return -errno;
 	s->local = ends[in ? 1 : 0];
 	*ret_child = ends[in ? 0 : 1];
-	return watch_add(epoll, s->local, in ? EPOLLOUT : EPOLLIN, &s->local_watch);
+	s->local_watch.ready = local_ready;
+	return watch_add(s->epoll, s->local, in ? EPOLLOUT : EPOLLIN, &s->local_watch);
 }
 
-int stream_open_tty(struct stream *s, int epoll, uint32_t port, uint16_t rows, uint16_t cols, int *ret_number)
+int stream_tty(struct stream *s, uint16_t rows, uint16_t cols, int *ret_number)
 {
 	int unlocked = 0, r;
 
-	r = open_sock(s, epoll, port);
-	if (r < 0)
-		return r;
 	s->kind = STREAM_TTY;
 	s->to_host = calloc(1, sizeof(*s->to_host));
 	s->to_guest = calloc(1, sizeof(*s->to_guest));
@@ -233,7 +251,8 @@ int stream_open_tty(struct stream *s, int epoll, uint32_t port, uint16_t rows, u
 	r = stream_resize(s, rows, cols);
 	if (r < 0)
 		return r;
-	return watch_add(epoll, s->local, EPOLLIN | EPOLLOUT, &s->local_watch);
+	s->local_watch.ready = local_ready;
+	return watch_add(s->epoll, s->local, EPOLLIN | EPOLLOUT, &s->local_watch);
 }
 
 int stream_resize(struct stream *s, uint16_t rows, uint16_t cols)

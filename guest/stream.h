@@ -35,23 +35,33 @@ struct stream_buffer {
 struct stream {
 	struct watch sock_watch, local_watch;
 	enum stream_kind kind;
+	int epoll;
 	int sock; /* to the host */
 	int local; /* our end of the pipe, or the terminal's master */
 	bool connected; /* the host has accepted */
 	bool again; /* has more to do than one call may */
 	bool host_ended; /* the host sends no more (terminal) */
+	bool last; /* stream_finish(): only `left` bytes more go to the host */
+	uint32_t left;
 	struct stream_buffer *to_host, *to_guest; /* of a terminal */
 };
 
-void stream_zero(struct stream *s);
-/* Dials `port` and makes the pipe; *ret_child is the workload's end. */
-int stream_open_pipe(struct stream *s, int epoll, enum stream_kind kind, uint32_t port, int *ret_child);
-/* Dials `port` and makes a terminal of that size; *ret_number is N of /dev/pts/N. */
-int stream_open_tty(struct stream *s, int epoll, uint32_t port, uint16_t rows, uint16_t cols, int *ret_number);
+void stream_init(struct stream *s, int epoll);
+/* A stream is a way to the host and a pipe or a terminal here; they are made in any order. */
+int stream_dial(struct stream *s, uint32_t port);
+/* *ret_child is the workload's end. */
+int stream_pipe(struct stream *s, enum stream_kind kind, int *ret_child);
+/* *ret_number is N of /dev/pts/N. */
+int stream_tty(struct stream *s, uint16_t rows, uint16_t cols, int *ret_number);
 int stream_resize(struct stream *s, uint16_t rows, uint16_t cols);
 /* Moves what can be moved now. */
 void stream_pump(struct stream *s);
-/* Nothing that the workload wrote is left to send. */
+/*
+ * The command has ended: what it has written is sent, then the stream is closed, whoever else holds its other
+ * end. Input is closed at once.
+ */
+void stream_finish(struct stream *s);
+/* Nothing that the workload wrote is left to send; behind stream_finish(): the stream is over. */
 bool stream_drained(const struct stream *s);
 void stream_close(struct stream *s);
 

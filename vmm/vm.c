@@ -15,12 +15,15 @@
 #include "dev/serial.h"
 #include "jail/self.h"
 #include "log.h"
+#include "mvm/proto.h"
 #include "vcpu.h"
 #include "virtio/devices.h"
 
 #define TAIL_LINES    24U
 #define PANIC_SECONDS 1 /* from pvpanic's word to the end, unless the guest resets before */
-#define QUEUE_NOTIFY  0x50U /* virtio 1.2 §4.2.2 */
+#define CHANNEL_SECONDS                                                                                                \
+	2 /* from the end to when channels' readers (--allow-port) must have read; streams' may take longer */
+#define QUEUE_NOTIFY 0x50U /* virtio 1.2 §4.2.2 */
 
 static const char *const end_names[] = {
 	[VM_END_NONE] = "running",
@@ -62,12 +65,41 @@ static void stop_vcpus(struct vm *vm)
 		vm->explained = vcpu_explain(&vm->vcpus[i]);
 }
 
+/* Seconds from now; 0: never. Also takes back an expiry that was not seen yet. */
+static bool set_timer(struct vm *vm, time_t seconds)
+{
+	const struct itimerspec after = { .it_value.tv_sec = seconds };
+
+	return timerfd_settime(vm->timer.fd, 0, &after, NULL) == 0;
+}
+
+/* One timer for two moments that follow each other: a panic's grace, and that of channels at the end. */
+static void on_timer(struct loop_source *source, uint32_t events)
+{
+	struct vm *vm = source->arg;
+	uint64_t lost = 0;
+
+	(void)events;
+	(void)set_timer(vm, 0);
+	if (atomic_load(&vm->end) == VM_END_NONE) {
+		vm_end(vm, VM_END_PANIC, 0);
+		return;
+	}
+	if (vm->vsock)
+		lost = virtio_vsock_give_up(vm->vsock, PROTO_PORT_STREAM, PROTO_PORT_STREAM + 2);
+	if (lost)
+		log_warn("the VM is over, and %llu bytes for --allow-port's other ends and further commands' readers "
+			 "were not read: given up",
+			 (unsigned long long)lost);
+}
+
 /* The guest stops first: from here on what is pending can only become less. */
 static void on_end(void *arg)
 {
 	struct vm *vm = arg;
 
 	stop_vcpus(vm);
+	set_timer(vm, CHANNEL_SECONDS);
 	loop_set_after(vm->loop, quit_when_delivered, vm);
 }
 
@@ -85,21 +117,11 @@ void vm_end(struct vm *vm, enum vm_end reason, uint64_t arg)
 			vm); /* never full: each device, the console and the panic have one post waiting */
 }
 
-static void on_panic_timer(struct loop_source *source, uint32_t events)
-{
-	struct vm *vm = source->arg;
-
-	(void)events;
-	loop_remove(vm->loop, source); /* it has fired for good, and stays readable */
-	vm_end(vm, VM_END_PANIC, 0);
-}
-
 static void arm_panic_timer(void *arg)
 {
-	const struct itimerspec after = { .it_value.tv_sec = PANIC_SECONDS };
 	struct vm *vm = arg;
 
-	if (timerfd_settime(vm->panic_timer.fd, 0, &after, NULL) < 0)
+	if (!set_timer(vm, PANIC_SECONDS))
 		vm_end(vm, VM_END_PANIC, 0);
 }
 
@@ -110,15 +132,15 @@ void vm_panicked(struct vm *vm)
 		vm_end(vm, VM_END_PANIC, 0);
 }
 
-static int make_panic_timer(struct vm *vm)
+static int make_timer(struct vm *vm)
 {
-	vm->panic_timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (vm->panic_timer.fd < 0)
+	vm->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (vm->timer.fd < 0)
 		return -errno;
-	vm->panic_timer.events = EPOLLIN;
-	vm->panic_timer.on_event = on_panic_timer;
-	vm->panic_timer.arg = vm;
-	return loop_add(vm->loop, &vm->panic_timer);
+	vm->timer.events = EPOLLIN;
+	vm->timer.on_event = on_timer;
+	vm->timer.arg = vm;
+	return loop_add(vm->loop, &vm->timer);
 }
 
 /* Binds a device to the next slot: transport, bus range, and one ioeventfd for each queue. */
@@ -208,7 +230,7 @@ static int make_system_devices(struct vm *vm)
 	if (!err)
 		err = bus_add(&vm->bus, arch_poweroff_base, ARCH_DEVICE_SIZE, &poweroff_bus_ops, vm);
 	if (!err)
-		err = make_panic_timer(vm);
+		err = make_timer(vm);
 	if (!err)
 		err = bus_add(&vm->bus, arch_panic_base, ARCH_DEVICE_SIZE, &pvpanic_bus_ops, vm);
 	return err;
@@ -298,7 +320,7 @@ int vm_new(const struct vmm_config *config, struct vm **ret_vm)
 	vm->config = config;
 	vm->kvm_fd = config->kvm_fd;
 	vm->vm_fd = -1;
-	vm->panic_timer.fd = -1;
+	vm->timer.fd = -1;
 	(void)pthread_mutex_init(&vm->gate, NULL);
 	err = loop_new(&vm->loop);
 	if (!err)
@@ -331,9 +353,9 @@ void vm_free(struct vm *vm)
 	serial_free(vm->serial);
 	arch_vm_fini(vm);
 	control_free(vm->control);
-	if (vm->panic_timer.fd >= 0) {
-		loop_remove(vm->loop, &vm->panic_timer);
-		(void)close(vm->panic_timer.fd);
+	if (vm->timer.fd >= 0) {
+		loop_remove(vm->loop, &vm->timer);
+		(void)close(vm->timer.fd);
 	}
 	loop_free(vm->loop);
 	guestmem_free(vm->mem);

@@ -48,7 +48,7 @@ struct vm {
 	bool explained; /* the fault behind `end` was logged; I/O thread */
 
 	atomic_bool panicked; /* pvpanic told; the console is still being written */
-	struct loop_source panic_timer;
+	struct loop_source timer; /* a panic's grace, and at the end that of channels */
 
 	struct control *control;
 };

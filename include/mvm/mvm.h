@@ -9,6 +9,11 @@
  * Thread:  any; an object belongs to one thread at a time. No global state.
  * Returns: 0 or -errno unless said otherwise; outputs are written on success only. `err` may be
  *          NULL; when given it holds, on failure, one line: the object, the reason, the remedy.
+ * ABI:     within libmvm.so.0 nothing is taken away. What the library hands out as pointers to const
+ *          may grow at the end; enums may gain values, which a caller passes over. What a caller
+ *          allocates begins with `size`, set by its initialiser (MVM_START_OPTIONS, MVM_LIMITS_KEEP):
+ *          -EINVAL without it, -E2BIG when a library older than the header would pass a field over.
+ *          struct mvm_error alone stays as it is for ever.
  */
 #ifndef MVM_MVM_H
 #define MVM_MVM_H
@@ -17,13 +22,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default) /* all else in the library is hidden */
+
 #define MVM_ERROR_TEXT_MAX 1024
 #define MVM_ID_LEN         12 /* hex digits */
 
 struct mvm_error {
-	int code; /* errno */
+	int code; /* errno, positive; what the call returned is -code */
 	char text[MVM_ERROR_TEXT_MAX];
 };
+
+/* A time as options have it: seconds, or a number with ms, s, m, h or d. -EINVAL, -ERANGE. */
+int mvm_parse_time(const char *text, uint64_t *ret_ns);
+
+/* The library's version, "0.1.0": of what is loaded, not of this header. Static. */
+const char *mvm_version(void);
 
 /* ---- what is to run ---- */
 
@@ -71,7 +87,8 @@ enum mvm_stream { MVM_STDIN, MVM_STDOUT, MVM_STDERR, MVM_STREAMS };
 enum mvm_log_level { MVM_LOG_ERROR, MVM_LOG_WARNING, MVM_LOG_INFO, MVM_LOG_DEBUG };
 
 enum mvm_event_type {
-	MVM_EVENT_STARTED = 1, /* the workload's execve succeeded */
+	MVM_EVENT_STARTED =
+		1, /* the workload's execve succeeded; text: the VM's id. Of a detached VM the last event. */
 	MVM_EVENT_LOG, /* level, text */
 	MVM_EVENT_ASK_BUSY, /* the VM is over but for output: call mvm_answer_busy() */
 	MVM_EVENT_ENDED, /* verdict, status, text (the cause); the last event */
@@ -82,19 +99,27 @@ struct mvm_event {
 	enum mvm_log_level level;
 	int status; /* exit status that mvm's table gives the verdict */
 	const char *verdict; /* static */
-	const char *text; /* valid until the next call */
+	const char *text;
 };
 
-/* Where and when the caller's own story began; all zero is fine. */
+/* Where and when the caller's own story began. */
 struct mvm_start_options {
-	uint64_t began_ns; /* CLOCK_MONOTONIC: the zero of the receipt's times; 0: now */
+	uint32_t size; /* of this struct: MVM_START_OPTIONS sets it */
 	uint16_t rows, cols; /* of the terminal, with the option tty */
+	uint64_t began_ns; /* CLOCK_MONOTONIC: the zero of the receipt's times; 0: now */
 	const char *supervisor; /* path of mvm-supervisor; NULL: found beside the program or installed */
 };
+
+/* struct mvm_start_options options = MVM_START_OPTIONS; */
+#define MVM_START_OPTIONS                                                                                              \
+	{                                                                                                              \
+		sizeof(struct mvm_start_options), 0, 0, 0, NULL                                                        \
+	}
 
 /*
  * Starts a VM under a supervisor of its own and returns at once; a VM that cannot be started
  * reports so by MVM_EVENT_ENDED with the verdict "refused". When the caller dies the VM is ended.
+ * NULL for options is MVM_START_OPTIONS. The supervisor is a child process: SIGCHLD comes when it ends.
  */
 int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
 	      struct mvm_error *err);
@@ -108,8 +133,11 @@ int mvm_take_stream(struct mvm_vm *vm, enum mvm_stream stream);
 
 int mvm_fd(const struct mvm_vm *vm); /* readable: call mvm_next() until it returns 0 */
 
-/* 1 and an event, 0 when there is none now, -EPIPE when the supervisor died without a result. */
-int mvm_next(struct mvm_vm *vm, struct mvm_event *ret_event);
+/*
+ * 1 and an event, 0 when there is none now, -EPIPE when the supervisor died without a result. The event
+ * belongs to the VM and is valid until the next call.
+ */
+int mvm_next(struct mvm_vm *vm, const struct mvm_event **ret_event);
 
 int mvm_signal(struct mvm_vm *vm, int signo); /* to the workload */
 int mvm_resize(struct mvm_vm *vm, uint16_t rows, uint16_t cols);
@@ -120,16 +148,140 @@ int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still wa
 /* Ends the VM if it is still there, and waits for its supervisor's end. */
 void mvm_free(struct mvm_vm *vm);
 
+/* Lets go of a detached VM that has started: it runs on. Of one that has ended it waits for the supervisor's end. */
+void mvm_release(struct mvm_vm *vm);
+
+/* ---- VMs that somebody started: each by its name, its id, or the beginning of either ---- */
+
+/* What a VM's record says. Strings belong to the list, harmless on a terminal. */
+struct mvm_vm_entry {
+	const char *id, *name; /* name: "" without one */
+	const char *rootfs, *command;
+	const char *state; /* "booting", "running", "paused", "ended"; "unknown": its record cannot be read */
+	bool detached;
+	int supervisor, vmm; /* processes; 0 once it has ended */
+	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; 0: not yet */
+	const char *verdict, *cause; /* "" until it has ended */
+	int status;
+};
+
+struct mvm_list;
+
+/* The caller's VMs, those that began last first. `ended`: with those that have a name and have ended. */
+int mvm_list_new(bool ended, struct mvm_list **ret_list, struct mvm_error *err);
+void mvm_list_free(struct mvm_list *list);
+const struct mvm_vm_entry *mvm_list_at(const struct mvm_list *list, size_t index); /* NULL past the last */
+
+/* How a VM ended, as in its receipt. */
+struct mvm_end {
+	uint32_t size; /* of this struct: MVM_END sets it */
+	const char *verdict; /* static */
+	int status;
+	char cause[MVM_ERROR_TEXT_MAX];
+};
+
+/* struct mvm_end end = MVM_END; */
+#define MVM_END                                                                                                        \
+	{                                                                                                              \
+		sizeof(struct mvm_end), 0, 0,                                                                          \
+		{                                                                                                      \
+			0                                                                                              \
+		}                                                                                                      \
+	}
+
+/* Waits for its end, for ever. -ESRCH: no such VM (of one without a name nothing is left at its end). */
+int mvm_wait(const char *id, struct mvm_end *ret_end, struct mvm_error *err);
+
+/*
+ * Ends it: SIGTERM for its command, `grace_ns` later SIGKILL, then the file systems are synced. Returns when it
+ * has ended, verdict `operator`. 0 also when it had ended already. ret_end may be NULL.
+ */
+int mvm_end(const char *id, uint64_t grace_ns, struct mvm_end *ret_end, struct mvm_error *err);
+
+/* A signal for its command; SIGKILL ends the VM at once, and is waited for. */
+int mvm_send_signal(const char *id, int signo, struct mvm_error *err);
+
+/*
+ * A further command in a VM that runs: of the spec its command, environment, workdir, user, interactive and tty. As
+ * mvm_start(): streams, mvm_next(), mvm_signal() and mvm_resize() are the command's, MVM_EVENT_ENDED its end; mvm_stop()
+ * and mvm_kill() kill it, mvm_free() and the caller's own end, too.
+ */
+int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *options,
+	     struct mvm_vm **ret_vm, struct mvm_error *err);
+
+/* Stops a VM's time until it is resumed. -EALREADY: as it is. */
+int mvm_pause(const char *id, struct mvm_error *err);
+int mvm_resume(const char *id, struct mvm_error *err);
+
+/* What a VM uses: the host's numbers; from guest_memory_total on the guest's word. 0: not to be told (now). */
+struct mvm_stats {
+	uint32_t size; /* of this struct: MVM_STATS sets it */
+	uint32_t reserved; /* 0 */
+	uint64_t wall_ns, cpu_ns; /* since its process began */
+	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
+	uint64_t guest_memory_total, guest_memory_available; /* bytes */
+	uint64_t guest_pids, guest_cpu_us; /* of the workload */
+	uint64_t scratch_size, scratch_used; /* bytes */
+};
+
+/* struct mvm_stats stats = MVM_STATS; */
+#define MVM_STATS                                                                                                      \
+	{                                                                                                              \
+		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                           \
+	}
+
+int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err);
+
+/*
+ * The processes in a VM, the guest's word: lines "pid\tuid\tstate\trss_kib\tcpu_ms\tcommand", "..." at the end when
+ * not all had room; free() it.
+ */
+int mvm_top(const char *id, char **ret_text, struct mvm_error *err);
+
+/* Forgets a VM with a name. -EBUSY while it lives, unless `force`: then it is killed first. */
+int mvm_remove(const char *id, bool force, struct mvm_error *err);
+
+/* Starts one that has ended again, detached; as mvm_start(). */
+int mvm_start_again(const char *id, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
+		    struct mvm_error *err);
+
+/* ---- what a detached VM's command printed ---- */
+
+struct mvm_log;
+
+struct mvm_log_line {
+	const char *time; /* RFC 3339, UTC, nanoseconds */
+	const char *stream; /* "stdout", "stderr", "mvm" */
+	bool partial; /* it goes on in the next line of that stream */
+	const char *text; /* as it was written: not harmless on a terminal */
+	size_t len;
+};
+
+int mvm_log_open(const char *id, struct mvm_log **ret_log, struct mvm_error *err);
+void mvm_log_free(struct mvm_log *log);
+
+/* 1 and a line, valid until the next call; 0 when there is none now. */
+int mvm_log_next(struct mvm_log *log, const struct mvm_log_line **ret_line);
+
+/* Waits for more. 1 there may be, 0 there will be none: the VM has ended. */
+int mvm_log_wait(struct mvm_log *log);
+
 /* ---- a run that somebody else started ---- */
 
 #define MVM_KEEP UINT64_MAX
 
 /* What can be changed while a VM runs; MVM_KEEP: stays as it is. Of each of its disks; 0: no limit. */
 struct mvm_limits {
+	uint32_t size; /* of this struct: MVM_LIMITS_KEEP sets it */
+	uint32_t reserved; /* 0 */
 	uint64_t blk_iops, blk_bps;
 };
 
-#define MVM_LIMITS_KEEP ((struct mvm_limits){ MVM_KEEP, MVM_KEEP })
+/* struct mvm_limits limits = MVM_LIMITS_KEEP; */
+#define MVM_LIMITS_KEEP                                                                                                \
+	{                                                                                                              \
+		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP                                                       \
+	}
 
 /* Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). */
 int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *value, struct mvm_error *err);
@@ -143,7 +295,7 @@ int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error
 /* What is told of a VM that lives. */
 struct mvm_vm_info {
 	const char *id, *folder; /* of its state */
-	const char *state; /* "booting", "running", "ending" */
+	const char *state; /* "booting", "running", "paused", "ending" */
 	const char *spec; /* the JSON that makes it again; what was changed meanwhile is in it */
 	int supervisor, vmm; /* processes */
 	uint64_t began_ns; /* CLOCK_REALTIME */
@@ -220,7 +372,7 @@ struct mvm_doctor;
 
 /*
  * Looks at what the host offers to the calling user: KVM, CPU, kernel, cgroups, limits, mvm's own parts.
- * Changes nothing; forks a child that ends at once. Takes milliseconds. -ENOMEM only: what cannot be
+ * Changes nothing; a child process ends at once. Takes milliseconds. -ENOMEM only: what cannot be
  * read is a check's finding.
  */
 int mvm_doctor_new(struct mvm_doctor **ret_doctor, struct mvm_error *err);
@@ -231,5 +383,10 @@ const struct mvm_check *mvm_doctor_check(const struct mvm_doctor *doctor, size_t
 
 /* "ok", "warning", "problem", "not checked". */
 const char *mvm_check_state_name(enum mvm_check_state state);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -9,9 +9,24 @@
  *          proto_next() and the proto_get_*() readers (guest/proto.c, linked into both ends) are
  *          the only code that parses.
  * Layout:  little-endian, packed by construction, strings NUL-terminated inside the payload.
- * Order:   host: HELLO SETUP EXEC, then SIGNAL/RESIZE/SHUTDOWN at any time.
- *          agent: HELLO, then STARTED or FAILED, EXITED (after the session's output streams were
- *          sent to their end), at last BYE when every file system is synced and unmounted.
+ * Order:   host: HELLO SETUP EXEC(1), then SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has
+ *          STARTED any number of EXEC/TOP/STAT.
+ *          agent: HELLO, then for each EXEC either FAILED or STARTED and EXITED, for each TOP and STAT
+ *          its answer; session 1's EXITED or FAILED after every other session's; at last BYE when every
+ *          file system is synced and unmounted. Behind BYE or ERROR nothing is answered any more.
+ *
+ * Session 1 is the boot session: its command's end is the container's end, and EXITED comes when its
+ * output streams were sent to their end, whoever held them.
+ * Every other session is one more command in the same container, at most PROTO_SESSIONS_MAX at once:
+ *   - A failure to start it is FAILED for that session alone, as is one too many (EBUSY) or one that
+ *     comes when the VM is ending (ESHUTDOWN). None of its ports has been dialled then. An EXEC with an
+ *     id that is in use, or before session 1's, is the host's error: ERROR.
+ *   - When its command ends, what its output streams hold at that moment is sent and the streams are
+ *     closed, though background children may hold their other ends; those live on in the container.
+ *     EXITED follows, when every port has been dialled or refused.
+ *   - When the container ends it is killed; its EXITED comes before session 1's. A host that does not
+ *     read a stream of such a session delays the end by two seconds at most, and loses the rest of it.
+ *   - Behind FAILED or EXITED its id is free again.
  */
 #ifndef MVM_PROTO_H
 #define MVM_PROTO_H
@@ -22,14 +37,17 @@
 
 #include "mvm/endian.h"
 
-#define PROTO_MAGIC       0x414d564dU /* "MVMA" */
-#define PROTO_VERSION     2U
-#define PROTO_PORT        1U /* host port of the control session */
-#define PROTO_PORT_STREAM 0x40000000U /* first host port granted to a stream */
-#define PROTO_PAYLOAD_MAX (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
-#define PROTO_REPLY_MAX   (64U << 10) /* bytes; bound on what an agent may send */
-#define PROTO_STRINGS_MAX 32768U /* argv or env entries */
-#define PROTO_PORT_NONE   0U /* this stream is /dev/null */
+#define PROTO_MAGIC        0x414d564dU /* "MVMA" */
+#define PROTO_VERSION      3U
+#define PROTO_PORT         1U /* host port of the control session */
+#define PROTO_PORT_STREAM  0x40000000U /* first host port granted to a stream */
+#define PROTO_PAYLOAD_MAX  (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
+#define PROTO_REPLY_MAX    (64U << 10) /* bytes; bound on what an agent may send */
+#define PROTO_STRINGS_MAX  32768U /* argv or env entries */
+#define PROTO_PORT_NONE    0U /* this stream is /dev/null */
+#define PROTO_SESSION_BOOT 1U
+#define PROTO_SESSIONS_MAX 64U /* at once, beside the boot session */
+#define PROTO_TOP_MAX      (48U << 10) /* bytes of TOPPED's text with its NUL */
 
 enum proto_type {
 	PROTO_HELLO = 1,
@@ -39,12 +57,16 @@ enum proto_type {
 	PROTO_SIGNAL = 4,
 	PROTO_RESIZE = 5,
 	PROTO_SHUTDOWN = 6, /* kill every session, sync, unmount, BYE */
+	PROTO_TOP = 7, /* struct proto_query */
+	PROTO_STAT = 8, /* struct proto_query */
 	/* agent -> host */
 	PROTO_STARTED = 32,
 	PROTO_FAILED = 33,
 	PROTO_EXITED = 34,
 	PROTO_BYE = 35,
 	PROTO_ERROR = 36, /* the agent cannot go on; text says why; the VM will be ended */
+	PROTO_TOPPED = 37,
+	PROTO_STATTED = 38,
 };
 
 struct proto_hdr {
@@ -76,7 +98,7 @@ enum proto_exec_flags {
 };
 
 struct proto_exec {
-	struct le32 session; /* chosen by the host, not 0 */
+	struct le32 session; /* chosen by the host: PROTO_SESSION_BOOT first; then not 0 and not in use */
 	struct le32 flags;
 	struct le32 stdin_port;
 	struct le32 stdout_port;
@@ -123,7 +145,12 @@ struct proto_failed {
 enum proto_exit_kind {
 	PROTO_EXIT_STATUS = 1, /* value = exit status 0..255 */
 	PROTO_EXIT_SIGNAL = 2, /* value = signal */
-	PROTO_EXIT_OOM = 3, /* value = signal; the guest's OOM killer chose a process of the workload */
+	/*
+	 * value = signal; the guest's OOM killer chose a process of the workload. The kernel counts its
+	 * kills by container, so this is as good as certain for one command that died of a SIGKILL that
+	 * the host did not ask for, and a guess when several died at the same time.
+	 */
+	PROTO_EXIT_OOM = 3,
 };
 
 struct proto_exited {
@@ -131,9 +158,42 @@ struct proto_exited {
 	struct le32 kind;
 	struct le32 value;
 	struct le32 zero;
-	struct le64 user_us; /* CPU used by the session's processes */
-	struct le64 sys_us;
-	struct le64 peak_bytes; /* of the session's cgroup; 0 unknown */
+	struct le64 user_us; /* CPU: of the whole container for the boot session, else of the command and of */
+	struct le64 sys_us; /* the children that it waited for */
+	struct le64 peak_bytes; /* of the container's memory, for the boot session; 0 unknown */
+};
+
+struct proto_query {
+	struct le32 request; /* chosen by the host, comes back in the answer */
+	struct le32 zero;
+};
+
+/*
+ * The workload's processes, in order of their pids, by what the kernel says; the container's own pid 1 is
+ * not listed. Each is a line "pid\tuid\tstate\trss_kib\tcpu_ms\tcommand line\n": pid as inside the
+ * container, state a letter as in ps(1), the command line's first KiB with blanks for its NULs and '?' for
+ * control bytes, or its name in brackets where it has none. Last comes "...\n" when not all had room.
+ */
+struct proto_topped {
+	struct le32 request;
+	struct le32 zero;
+	/* followed by a string, at most PROTO_TOP_MAX with its NUL; no control byte in it but \t and \n */
+};
+
+/* Of the guest as its kernel says it; 0 where that says nothing. */
+struct proto_statted {
+	struct le32 request;
+	struct le32 zero;
+	struct le64 memory_total; /* bytes that the guest kernel manages */
+	struct le64 memory_available; /* bytes that a program could have without swapping */
+	struct le64 cpu_idle; /* of all CPUs since the boot, in 1/100 s: idle and waiting for disks */
+	struct le64 cpu_total; /* the same, everything */
+	struct le64 scratch_size; /* bytes */
+	struct le64 scratch_used;
+	/* of the container: */
+	struct le64 pids; /* processes and threads, its pid 1 not counted */
+	struct le64 memory; /* bytes, page cache included */
+	struct le64 cpu_us; /* since its start */
 };
 
 _Static_assert(sizeof(struct proto_hdr) == 8, "wire");
@@ -145,6 +205,10 @@ _Static_assert(sizeof(struct proto_resize) == 8, "wire");
 _Static_assert(sizeof(struct proto_started) == 24, "wire");
 _Static_assert(sizeof(struct proto_failed) == 16, "wire");
 _Static_assert(sizeof(struct proto_exited) == 40, "wire");
+_Static_assert(sizeof(struct proto_query) == 8, "wire");
+_Static_assert(sizeof(struct proto_topped) == 8, "wire");
+_Static_assert(sizeof(struct proto_statted) == 80, "wire");
+_Static_assert(sizeof(struct proto_topped) + PROTO_TOP_MAX <= PROTO_REPLY_MAX, "a list of processes is a reply");
 
 /* A growing outgoing frame. Zero-initialise; free(data) when done. `failed` is sticky (ENOMEM, too long). */
 struct proto_out {

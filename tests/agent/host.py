@@ -14,12 +14,12 @@ import struct
 import tempfile
 import time
 
-HELLO, SETUP, EXEC, SIGNAL, RESIZE, SHUTDOWN = range(1, 7)
-STARTED, FAILED, EXITED, BYE, ERROR = range(32, 37)
-NAMES = {1: "HELLO", 32: "STARTED", 33: "FAILED", 34: "EXITED", 35: "BYE", 36: "ERROR"}
+HELLO, SETUP, EXEC, SIGNAL, RESIZE, SHUTDOWN, TOP, STAT = range(1, 9)
+STARTED, FAILED, EXITED, BYE, ERROR, TOPPED, STATTED = range(32, 39)
+NAMES = {1: "HELLO", 32: "STARTED", 33: "FAILED", 34: "EXITED", 35: "BYE", 36: "ERROR", 37: "TOPPED", 38: "STATTED"}
 NOT_FOUND, NOT_EXECUTABLE, REFUSED = 1, 2, 3
 STATUS, SIGNALLED, OOM = 1, 2, 3
-MAGIC, VERSION = 0x414D564D, 2
+MAGIC, VERSION = 0x414D564D, 3
 STREAM = 0x40000000
 PATIENCE = 60  # seconds until a test that waits is called hung
 
@@ -50,7 +50,7 @@ def setup(device, fstype, hostname="guest", rw=False, scratch=0, pids=0):
     return frame(SETUP, struct.pack("<IIQ", int(rw), pids, scratch) + text(device, fstype, hostname))
 
 
-def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=7):
+def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=1):
     rows, cols = tty or (0, 0)
     head = struct.pack("<IIIIIHHII", session, int(tty is not None), *ports, rows, cols, len(argv), len(env))
     return frame(EXEC, head + text(cwd, user, *argv, *env))

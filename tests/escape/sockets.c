@@ -131,15 +131,15 @@ long try_link_up(void)
 long try_families(void)
 {
 	static const int families[] = { AF_KEY, AF_CAN, AF_TIPC };
-	long last = -EAFNOSUPPORT;
+	long best = -EAFNOSUPPORT;
 
 	for (unsigned i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
 		long fd = RAW(SYS_socket, families[i], SOCK_RAW, families[i] == AF_KEY ? 2 : 1);
 
-		if (fd >= 0)
-			last = fd;
+		if (fd >= 0 || (best < 0 && fd != -EAFNOSUPPORT))
+			best = fd;
 	}
-	return last;
+	return best;
 }
 
 /* A descriptor for the supervisor, with a message that it expects. */

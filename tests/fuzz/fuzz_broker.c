@@ -113,11 +113,32 @@ static void judge(const struct agent_event *event)
 		abort();
 }
 
+/* What the host asks for meanwhile, in turn; counts the answers that it may get for it. */
+static unsigned ask_agent(struct agent_session *agent, unsigned step)
+{
+	static const char *const argv[] = { "true", NULL };
+	struct agent_exec exec = { .argv = argv, .ports = { PROTO_PORT_STREAM } };
+	unsigned answers = 0;
+
+	for (uint32_t id = 2; id < 5; id++)
+		if (agent_session_exec(agent, id, &exec) == 0)
+			answers += 2;
+	answers += agent_session_top(agent, step % 3) == 0;
+	answers += agent_session_stat(agent, step % 3) == 0;
+	(void)agent_session_signal(agent, step % 6, 15);
+	(void)agent_session_resize(agent, step % 6, 1, 2);
+	if (step % 2)
+		(void)agent_session_flush(agent);
+	if (agent->out.len > PROTO_PAYLOAD_MAX || agent->out.failed)
+		abort();
+	return answers;
+}
+
 static void fuzz_agent(const uint8_t *data, size_t size)
 {
 	struct agent_session agent;
 	struct agent_event event;
-	unsigned events = 0;
+	unsigned events = 0, allowed = 6;
 	int pair[2], r = 0;
 
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
@@ -134,11 +155,12 @@ static void fuzz_agent(const uint8_t *data, size_t size)
 		if (agent_session_fill(&agent) < 0)
 			abort(); /* its buffer must have room as long as every whole frame was taken */
 		while ((r = agent_session_next(&agent, &event)) > 0) {
-			if (++events > 6)
-				abort(); /* each answer is accepted once */
+			if (++events > allowed)
+				abort(); /* each answer is accepted once, and only for what was asked */
 			if (event.text && strlen(event.text) > PROTO_REPLY_MAX)
 				abort();
 			judge(&event);
+			allowed += ask_agent(&agent, events);
 		}
 	}
 	agent_session_close(&agent);

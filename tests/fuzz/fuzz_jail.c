@@ -1,14 +1,16 @@
 /*
- * What is said to the jail and around it: jail papers, requests on a VM's control socket, layers by name. Whatever is accepted
- * lies inside its bounds.
+ * What is said to the jail and around it: jail papers, requests on a VM's control socket, layers by name, limits of I/O. Whatever
+ * is accepted lies inside its bounds.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "jail/io_max.h"
 #include "jail/layers.h"
 #include "jail/self.h"
 #include "lib/attach.h"
+#include "mvm/vmm_config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -44,6 +46,25 @@ static void try_request(const uint8_t *data, size_t size)
 		abort();
 }
 
+/* What was read is written so that it is read again. */
+static void try_io_max(const char *text)
+{
+	struct io_max io = { 0 }, again = { 0 };
+	char written[IO_MAX_TEXT];
+
+	if (io_max_parse("fuzz", text, &io, NULL) < 0) {
+		if (io_max_any(&io))
+			abort();
+		return;
+	}
+	if (io_max_parse("fuzz", io_max_text(&io, ',', written), &again, NULL) < 0 ||
+	    memcmp(&io, &again, sizeof(io)) != 0)
+		abort();
+	for (unsigned i = 0; i < IO_MAX_KEYS; i++)
+		if (io.most[i] > (i < IO_MAX_RIOPS ? VMM_BPS_MAX : VMM_IOPS_MAX))
+			abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char text[65];
@@ -53,7 +74,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	try_request(data, size);
 	memset(text, 0, sizeof(text));
 	memcpy(text, data, size < sizeof(text) - 1 ? size : sizeof(text) - 1);
-	if (jail_layers_parse("fuzz", text, &layers, NULL) == 0 && (layers == 0 || layers > 7))
+	if (jail_layers_parse("fuzz", text, &layers, NULL) == 0 && (layers == 0 || layers >= JAIL_LAYER_LSM << 1))
 		abort();
+	try_io_max(text);
 	return 0;
 }

@@ -1,12 +1,14 @@
 /*
- * The agent's readers of what others wrote: the host's frames, and the image's passwd and group.
+ * The agent's readers of what others wrote: the host's frames, the image's passwd and group, and what processes
+ * call themselves.
  *
- * The first byte chooses: frames, or a user specification with two files (separated by 0xff).
+ * The first byte chooses: frames, or a user specification with two files, or four texts of a proc (separated by 0xff).
  */
 #include <stdlib.h>
 #include <string.h>
 
 /* The agent is no library: its sources are compiled in here, beside the failure.c of this file. */
+#include "procfs.c" // NOLINT(bugprone-suspicious-include)
 #include "request.c" // NOLINT(bugprone-suspicious-include)
 #include "user.c" // NOLINT(bugprone-suspicious-include)
 
@@ -86,6 +88,10 @@ static void read_frame(uint16_t type, struct proto_in in)
 	case PROTO_RESIZE:
 		(void)request_resize(in, &session, &rows, &cols);
 		break;
+	case PROTO_TOP:
+	case PROTO_STAT:
+		(void)request_query(in, &session);
+		break;
 	default:
 		break;
 	}
@@ -149,15 +155,58 @@ static void fuzz_user(const uint8_t *data, size_t len)
 	free(group);
 }
 
+static void fuzz_proc(const uint8_t *data, size_t len)
+{
+	struct slice rest = { (const char *)data, len }, part[4];
+	struct procfs_texts texts;
+	char line[PROCFS_LINE_MAX], command[PROCFS_COMMAND_MAX + 1];
+	char *text[3];
+	unsigned tabs = 0;
+	size_t n;
+
+	for (int i = 0; i < 4; i++)
+		part[i] = cut(rest, '\xff', &rest);
+	for (int i = 0; i < 3; i++)
+		text[i] = exact(part[i], true);
+	texts = (struct procfs_texts){
+		.status_uid = text[0],
+		.status_nspid = text[1],
+		.stat = text[2],
+		.command = command,
+		.command_len = part[3].len < PROCFS_COMMAND_MAX ? part[3].len : PROCFS_COMMAND_MAX,
+	};
+	if (texts.command_len)
+		memcpy(command, part[3].s, texts.command_len);
+	n = procfs_line(&texts, line);
+	if (n && (n >= sizeof(line) || line[n] || strlen(line) != n || line[n - 1] != '\n'))
+		abort();
+	for (size_t i = 0; i + 1 < n; i++)
+		if (line[i] == '\t')
+			tabs++;
+		else if ((unsigned char)line[i] < ' ' || line[i] == '\177')
+			abort();
+	if (n && tabs != 5)
+		abort();
+	for (int i = 0; i < 3; i++)
+		free(text[i]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	if (!len)
 		return 0;
-	if (*data & 1)
-		fuzz_user(data + 1, len - 1);
-	else
+	switch (*data % 3) {
+	case 0:
 		fuzz_frames(data + 1, len - 1);
+		break;
+	case 1:
+		fuzz_user(data + 1, len - 1);
+		break;
+	default:
+		fuzz_proc(data + 1, len - 1);
+		break;
+	}
 	return 0;
 }

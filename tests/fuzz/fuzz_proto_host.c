@@ -23,8 +23,10 @@ static void read_payload(struct proto_in whole)
 		sizeof(struct proto_started),
 		sizeof(struct proto_failed),
 		sizeof(struct proto_exited),
+		sizeof(struct proto_topped),
+		sizeof(struct proto_statted),
 	};
-	uint8_t wire[64];
+	uint8_t wire[96];
 	const char *version = NULL;
 	struct proto_in in;
 	char **strs = NULL;

@@ -418,6 +418,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 13:
 			turn_loop(&w);
 			(void)virtio_vsock_pending(w.dev);
+			(void)virtio_vsock_give_up(w.dev, 2, 3);
 			break;
 		case 14:
 			reset(&w);

@@ -280,7 +280,7 @@ static void test_agent_greeting(void **state)
 	request.spec = spec;
 	peer_open(&peer);
 	assert_int_equal(agent_session_greet(&peer.agent, &request), 0);
-	assert_int_equal(agent_session_signal(&peer.agent, 15), 0);
+	assert_int_equal(agent_session_signal(&peer.agent, AGENT_SESSION_ID, 15), 0);
 	assert_int_equal(agent_session_flush(&peer.agent), 0);
 	len = read(peer.fd, bytes, sizeof(bytes));
 	assert_true(len > 0);
@@ -332,14 +332,14 @@ static void test_agent_that_does_not_read(void **state)
 
 	(void)state;
 	peer_open(&peer);
-	while (n < 100000 && agent_session_signal(&peer.agent, 1) == 0) {
+	while (n < 100000 && agent_session_signal(&peer.agent, AGENT_SESSION_ID, 1) == 0) {
 		n++;
 		if (agent_session_flush(&peer.agent) < 0)
 			break;
 	}
-	assert_in_range(n, AGENT_SIGNALS_MAX, 99999); /* at last it is full, and no memory was spent beyond the bound */
-	assert_in_range(peer.agent.out.len, 1, AGENT_SIGNALS_MAX * 16);
-	assert_int_equal(agent_session_resize(&peer.agent, 1, 1), -EAGAIN);
+	assert_in_range(n, AGENT_QUEUE_MAX, 99999); /* at last it is full, and no memory was spent beyond the bound */
+	assert_in_range(peer.agent.out.len, 1, AGENT_QUEUE_MAX * 16);
+	assert_int_equal(agent_session_resize(&peer.agent, AGENT_SESSION_ID, 1, 1), -EAGAIN);
 	assert_int_equal(agent_session_shutdown(&peer.agent), 0); /* one word always has room */
 	while (read(peer.fd, &byte, 1) == 1)
 		if (agent_session_flush(&peer.agent) == 0)
@@ -348,13 +348,376 @@ static void test_agent_that_does_not_read(void **state)
 	peer_close(&peer);
 }
 
+/* ---- further commands ---- */
+
+static const char *const true_argv[] = { "true", NULL };
+static const struct agent_exec plain = { .argv = true_argv };
+
+/* A peer whose boot session runs; what the host said so far is read and forgotten. */
+static void peer_boot(struct peer *peer)
+{
+	struct proto_started started = { .session = ours };
+	struct agent_event event;
+
+	peer_open(peer);
+	peer_says_hello(peer);
+	assert_int_equal(next(peer, &event), 1);
+	peer_sends(peer, PROTO_STARTED, &started, sizeof(started), NULL);
+	assert_int_equal(next(peer, &event), 1);
+	assert_int_equal(event.session, AGENT_SESSION_ID);
+}
+
+static void peer_answers(struct peer *peer, uint16_t type, uint32_t id)
+{
+	struct proto_started started = { .session = le32_of(id) };
+	struct proto_failed failed = { .session = le32_of(id), .reason = le32_of(PROTO_FAIL_NOT_FOUND) };
+	struct proto_exited exited = { .session = le32_of(id), .kind = le32_of(PROTO_EXIT_STATUS) };
+	struct proto_topped topped = { .request = le32_of(id) };
+	struct proto_statted statted = { .request = le32_of(id), .pids = le64_of(3) };
+
+	if (type == PROTO_STARTED)
+		peer_sends(peer, PROTO_STARTED, &started, sizeof(started), NULL);
+	else if (type == PROTO_FAILED)
+		peer_sends(peer, PROTO_FAILED, &failed, sizeof(failed), "why");
+	else if (type == PROTO_EXITED)
+		peer_sends(peer, PROTO_EXITED, &exited, sizeof(exited), NULL);
+	else if (type == PROTO_TOPPED)
+		peer_sends(peer, PROTO_TOPPED, &topped, sizeof(topped), "1\t0\tS\t4\t5\tsh\n");
+	else if (type == PROTO_STATTED)
+		peer_sends(peer, PROTO_STATTED, &statted, sizeof(statted), NULL);
+	else
+		peer_sends(peer, (enum proto_type)type, NULL, 0, type == PROTO_ERROR ? "why" : NULL);
+}
+
+static void answer(struct peer *peer, uint16_t type, uint32_t id)
+{
+	struct agent_event event;
+
+	peer_answers(peer, type, id);
+	assert_int_equal(next(peer, &event), 1);
+	assert_int_equal(event.type, type);
+	assert_int_equal(event.session, type == PROTO_TOPPED || type == PROTO_STATTED || type == PROTO_BYE ? 0 : id);
+}
+
+static void test_exec_lives(void **state)
+{
+	uint32_t ids[PROTO_SESSIONS_MAX];
+	struct peer peer;
+
+	(void)state;
+	peer_boot(&peer);
+	assert_int_equal(agent_session_exec(&peer.agent, 7, &plain), 0);
+	assert_int_equal(agent_session_exec(&peer.agent, UINT32_MAX, &plain), 0);
+	assert_int_equal(agent_session_exec(&peer.agent, 7, &plain), -EEXIST);
+	assert_int_equal(agent_session_open(&peer.agent, ids), 2);
+	answer(&peer, PROTO_STARTED, UINT32_MAX);
+	answer(&peer, PROTO_FAILED, 7);
+	assert_int_equal(agent_session_open(&peer.agent, ids), 1);
+	assert_int_equal(ids[0], UINT32_MAX);
+	assert_int_equal(agent_session_exec(&peer.agent, 7, &plain), 0); /* free again */
+	answer(&peer, PROTO_STARTED, 7);
+	answer(&peer, PROTO_EXITED, UINT32_MAX);
+	answer(&peer, PROTO_EXITED, 7);
+	assert_int_equal(agent_session_exec(&peer.agent, 7, &plain), 0);
+	answer(&peer, PROTO_EXITED, AGENT_SESSION_ID);
+	answer(&peer, PROTO_BYE, 0);
+	assert_int_equal(agent_session_open(&peer.agent, ids), 1); /* it crossed the end's way: never answered */
+	assert_int_equal(agent_session_exec(&peer.agent, 8, &plain), -ENOTCONN);
+	peer_close(&peer);
+}
+
+static void test_exec_refusals(void **state)
+{
+	static const char *const none[] = { NULL };
+	static char large[PROTO_PAYLOAD_MAX];
+	const char *const huge[] = { "a", large, NULL };
+	const char **many = calloc(PROTO_STRINGS_MAX + 2, sizeof(*many));
+	struct agent_exec exec = plain;
+	struct peer peer;
+
+	(void)state;
+	assert_non_null(many);
+	memset(large, 'x', sizeof(large) - 1);
+	peer_open(&peer);
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &plain), -ENOTCONN); /* before the boot session */
+	assert_int_equal(agent_session_top(&peer.agent, 1), -ENOTCONN);
+	peer_close(&peer);
+
+	peer_boot(&peer);
+	assert_int_equal(agent_session_exec(&peer.agent, 0, &plain), -EINVAL);
+	assert_int_equal(agent_session_exec(&peer.agent, AGENT_SESSION_ID, &plain), -EINVAL);
+	exec.tty = true;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -EINVAL); /* no port */
+	exec.ports[0] = exec.ports[1] = PROTO_PORT_STREAM;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -EINVAL);
+	exec = plain;
+	exec.argv = huge;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -E2BIG);
+	exec.argv = none;
+	exec.env = huge;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -E2BIG);
+	exec.env = NULL;
+	exec.cwd = large;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -E2BIG);
+	exec.cwd = NULL;
+	for (size_t i = 0; i <= PROTO_STRINGS_MAX; i++)
+		many[i] = "";
+	exec.argv = many;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -E2BIG);
+	assert_int_equal(peer.agent.out.len, 0); /* what was refused left nothing behind */
+	many[PROTO_STRINGS_MAX] = NULL;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), 0);
+	for (uint32_t id = 3; id < PROTO_SESSIONS_MAX + 2; id++)
+		assert_int_equal(agent_session_exec(&peer.agent, id, &plain), 0);
+	assert_int_equal(agent_session_exec(&peer.agent, 1000, &plain), -EBUSY);
+	assert_int_equal(agent_session_signal(&peer.agent, 2, 1), -EAGAIN); /* as many messages as may wait */
+	agent_session_close(&peer.agent);
+	assert_int_equal(agent_session_exec(&peer.agent, 1000, &plain), -ENOTCONN);
+	peer_close(&peer);
+	free(many);
+}
+
+static void test_exec_as_the_agent_reads_it(void **state)
+{
+	static const char *const argv[] = { "sh", "-c", "x", NULL }, *const env[] = { "A=b", NULL };
+	struct agent_exec exec = { .argv = argv,
+				   .env = env,
+				   .cwd = "/w",
+				   .user = "u:g",
+				   .tty = true,
+				   .rows = 3,
+				   .cols = 4,
+				   .ports = { 0x40000010 } };
+	uint8_t bytes[4096];
+	struct proto_exec wire;
+	struct proto_query query;
+	struct proto_signal sig;
+	struct proto_in in;
+	struct peer peer;
+	const char *s;
+	char **strs;
+	uint16_t type;
+	ssize_t len;
+	long at;
+
+	(void)state;
+	peer_boot(&peer);
+	assert_int_equal(agent_session_signal(&peer.agent, 9, 15), 0); /* not open: goes nowhere */
+	assert_int_equal(agent_session_exec(&peer.agent, 9, &exec), 0);
+	assert_int_equal(agent_session_signal(&peer.agent, 9, 15), 0);
+	assert_int_equal(agent_session_resize(&peer.agent, 0, 1, 1), 0);
+	assert_int_equal(agent_session_stat(&peer.agent, 77), 0);
+	assert_int_equal(agent_session_flush(&peer.agent), 0);
+	len = read(peer.fd, bytes, sizeof(bytes));
+	assert_true(len > 0);
+	at = proto_next(bytes, (size_t)len, PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_EXEC);
+	assert_int_equal(proto_get(&in, &wire, sizeof(wire)), 0);
+	assert_int_equal(le32_get(wire.session), 9);
+	assert_int_equal(le32_get(wire.flags), PROTO_EXEC_TTY);
+	assert_int_equal(le32_get(wire.stdin_port), 0x40000010);
+	assert_int_equal(le16_get(wire.cols), 4);
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_string_equal(s, "/w");
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_string_equal(s, "u:g");
+	assert_int_equal(proto_get_strs(&in, le32_get(wire.argc), &strs), 0);
+	assert_string_equal(strs[2], "x");
+	free(strs);
+	assert_int_equal(proto_get_strs(&in, le32_get(wire.envc), &strs), 0);
+	assert_string_equal(strs[0], "A=b");
+	free(strs);
+	assert_ptr_equal(in.pos, in.end);
+	at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_SIGNAL);
+	assert_int_equal(proto_get(&in, &sig, sizeof(sig)), 0);
+	assert_int_equal(le32_get(sig.session), 9);
+	at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_STAT);
+	assert_int_equal(proto_get(&in, &query, sizeof(query)), 0);
+	assert_int_equal(le32_get(query.request), 77);
+	assert_int_equal(at, len);
+	peer_close(&peer);
+}
+
+/* Sessions 2 and 3 are asked for; answers in order, the last of which must be refused. */
+static void test_exec_out_of_order(void **state)
+{
+	static const struct {
+		const char *name;
+		struct {
+			uint16_t type;
+			uint32_t id;
+		} answers[5];
+	} cases[] = {
+		{ "started, unknown", { { PROTO_STARTED, 4 } } },
+		{ "failed, unknown", { { PROTO_FAILED, 4 } } },
+		{ "exited, unknown", { { PROTO_EXITED, 4 } } },
+		{ "started, no session", { { PROTO_STARTED, 0 } } },
+		{ "failed, no session", { { PROTO_FAILED, 0 } } },
+		{ "exited, no session", { { PROTO_EXITED, 0 } } },
+		{ "started twice", { { PROTO_STARTED, 2 }, { PROTO_STARTED, 3 }, { PROTO_STARTED, 2 } } },
+		{ "boot started again", { { PROTO_STARTED, 1 } } },
+		{ "exited before started", { { PROTO_STARTED, 2 }, { PROTO_EXITED, 3 } } },
+		{ "failed after started", { { PROTO_STARTED, 2 }, { PROTO_FAILED, 2 } } },
+		{ "exited twice", { { PROTO_STARTED, 2 }, { PROTO_EXITED, 2 }, { PROTO_EXITED, 2 } } },
+		{ "failed twice", { { PROTO_FAILED, 2 }, { PROTO_FAILED, 2 } } },
+		{ "started after failed", { { PROTO_FAILED, 2 }, { PROTO_STARTED, 2 } } },
+		{ "started after the boot session", { { PROTO_EXITED, 1 }, { PROTO_STARTED, 2 } } },
+		{ "exited after the boot session", { { PROTO_STARTED, 2 }, { PROTO_EXITED, 1 }, { PROTO_EXITED, 2 } } },
+		{ "failed after bye", { { PROTO_BYE, 0 }, { PROTO_FAILED, 2 } } },
+		{ "topped unasked", { { PROTO_TOPPED, 0 } } },
+		{ "statted unasked", { { PROTO_STATTED, 0 } } },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct agent_event event;
+		struct peer peer;
+
+		peer_boot(&peer);
+		assert_int_equal(agent_session_exec(&peer.agent, 2, &plain), 0);
+		assert_int_equal(agent_session_exec(&peer.agent, 3, &plain), 0);
+		for (unsigned j = 0; cases[i].answers[j].type; j++) {
+			peer_answers(&peer, cases[i].answers[j].type, cases[i].answers[j].id);
+			if (next(&peer, &event) != (cases[i].answers[j + 1].type ? 1 : -EPROTO))
+				fail_msg("%s: answer %u", cases[i].name, j);
+		}
+		peer_close(&peer);
+	}
+}
+
+static void test_queries(void **state)
+{
+	struct proto_statted statted = { .request = le32_of(6), .memory = le64_of(1ULL << 40) };
+	struct agent_event event;
+	struct peer peer;
+
+	(void)state;
+	peer_boot(&peer);
+	assert_int_equal(agent_session_top(&peer.agent, 5), 0);
+	assert_int_equal(agent_session_top(&peer.agent, 6), -EALREADY);
+	assert_int_equal(agent_session_stat(&peer.agent, 6), 0);
+	assert_int_equal(agent_session_stat(&peer.agent, 6), -EALREADY);
+	peer_sends(&peer, PROTO_STATTED, &statted, sizeof(statted), NULL);
+	assert_int_equal(next(&peer, &event), 1);
+	assert_int_equal(event.request, 6);
+	assert_int_equal(le64_get(event.statted.memory), 1ULL << 40);
+	peer_answers(&peer, PROTO_TOPPED, 5);
+	assert_int_equal(next(&peer, &event), 1);
+	assert_int_equal(event.request, 5);
+	assert_string_equal(event.text, "1\t0\tS\t4\t5\tsh\n");
+	assert_int_equal(agent_session_top(&peer.agent, 0), 0); /* any number is one */
+	answer(&peer, PROTO_TOPPED, 0);
+	peer_answers(&peer, PROTO_TOPPED, 0);
+	assert_int_equal(next(&peer, &event), -EPROTO);
+	peer_close(&peer);
+
+	peer_boot(&peer);
+	assert_int_equal(agent_session_top(&peer.agent, 5), 0);
+	peer_answers(&peer, PROTO_TOPPED, 6); /* another question's */
+	assert_int_equal(next(&peer, &event), -EPROTO);
+	peer_close(&peer);
+
+	peer_boot(&peer);
+	assert_int_equal(agent_session_stat(&peer.agent, 5), 0);
+	peer_answers(&peer, PROTO_TOPPED, 5); /* of the other kind */
+	assert_int_equal(next(&peer, &event), -EPROTO);
+	peer_close(&peer);
+
+	peer_boot(&peer);
+	assert_int_equal(agent_session_stat(&peer.agent, 6), 0);
+	peer_sends(&peer, PROTO_STATTED, &statted, sizeof(statted) - 1, NULL);
+	assert_int_equal(next(&peer, &event), -EPROTO);
+	peer_close(&peer);
+}
+
+/* A list: how long it may be, and what may be in it. */
+static void test_top_texts(void **state)
+{
+	static char at_bound[PROTO_TOP_MAX], above[PROTO_TOP_MAX + 1];
+	static const struct {
+		const char *name, *text;
+		int want;
+	} cases[] = {
+		{ "empty", "", 1 },
+		{ "cut", "2\t0\tS\t1\t1\tx y?\xc3\xa4\n...\n", 1 },
+		{ "at the bound", at_bound, 1 },
+		{ "above it", above, -EPROTO },
+		{ "no string", NULL, -EPROTO },
+		{ "escape", "2\t\033[2J\n", -EPROTO },
+		{ "carriage return", "2\r\n", -EPROTO },
+		{ "delete", "2\177\n", -EPROTO },
+	};
+	struct proto_topped topped = { .request = le32_of(1) };
+
+	(void)state;
+	memset(at_bound, 'x', sizeof(at_bound) - 1);
+	memset(above, 'x', sizeof(above) - 1);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct agent_event event;
+		struct peer peer;
+		int r = 0;
+
+		peer_boot(&peer);
+		assert_int_equal(agent_session_top(&peer.agent, 1), 0);
+		peer_sends(&peer, PROTO_TOPPED, &topped, sizeof(topped), cases[i].text);
+		for (unsigned tries = 0; r == 0 && tries < 20; tries++)
+			r = next(&peer, &event);
+		if (r != cases[i].want)
+			fail_msg("%s: %d", cases[i].name, r);
+		peer_close(&peer);
+	}
+}
+
+/* Nothing is read at the other end: commands are refused when enough wait, and memory stays bounded. */
+static void test_exec_and_a_slow_agent(void **state)
+{
+	static char large[3U << 20];
+	const char *const argv[] = { "x", large, NULL };
+	struct agent_exec exec = { .argv = argv };
+	uint32_t ids[PROTO_SESSIONS_MAX];
+	struct peer peer;
+	char byte[4096];
+
+	(void)state;
+	memset(large, 'x', sizeof(large) - 1);
+	peer_boot(&peer);
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), 0);
+	assert_int_equal(agent_session_flush(&peer.agent), 1);
+	assert_int_equal(agent_session_exec(&peer.agent, 3, &exec), -EAGAIN);
+	assert_int_equal(agent_session_open(&peer.agent, ids), 1);
+	assert_int_equal(agent_session_exec(&peer.agent, 3, &plain), 0);
+	/* A reader that never quite catches up: what it has read does not stay in memory. */
+	for (unsigned round = 0; round < 2000; round++) {
+		if (read(peer.fd, byte, sizeof(byte)) < 0)
+			break;
+		peer.agent.queued = 0;
+		(void)agent_session_signal(&peer.agent, 2, 1);
+		assert_in_range(agent_session_flush(&peer.agent), 0, 1);
+		assert_in_range(peer.agent.out.len, 0, sizeof(large) + 65536);
+	}
+	peer_close(&peer);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_agent_in_order),      cmocka_unit_test(test_agent_byte_by_byte),
-		cmocka_unit_test(test_agent_largest_frame), cmocka_unit_test(test_agent_out_of_order),
-		cmocka_unit_test(test_agent_damaged),       cmocka_unit_test(test_agent_exit_kinds),
-		cmocka_unit_test(test_agent_greeting),      cmocka_unit_test(test_agent_that_does_not_read),
+		cmocka_unit_test(test_agent_in_order),
+		cmocka_unit_test(test_agent_byte_by_byte),
+		cmocka_unit_test(test_agent_largest_frame),
+		cmocka_unit_test(test_agent_out_of_order),
+		cmocka_unit_test(test_agent_damaged),
+		cmocka_unit_test(test_agent_exit_kinds),
+		cmocka_unit_test(test_agent_greeting),
+		cmocka_unit_test(test_agent_that_does_not_read),
+		cmocka_unit_test(test_exec_lives),
+		cmocka_unit_test(test_exec_refusals),
+		cmocka_unit_test(test_exec_as_the_agent_reads_it),
+		cmocka_unit_test(test_exec_out_of_order),
+		cmocka_unit_test(test_queries),
+		cmocka_unit_test(test_top_texts),
+		cmocka_unit_test(test_exec_and_a_slow_agent),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

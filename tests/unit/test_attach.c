@@ -198,8 +198,34 @@ static void test_limits(void **state)
 	assert_int_equal(limits.blk_iops, 0);
 	assert_int_equal(mvm_limits_set(&limits, "blk-bps", "1", &err), -EINVAL);
 	assert_int_equal(limits.blk_bps, 10 << 20);
+	assert_int_equal(mvm_limits_set(&limits, "io-max", "rbps=1m", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "--io-max: cannot be changed while a VM runs"));
 	assert_int_equal(mvm_limits_set(&limits, "memory", "1g", &err), -EINVAL);
 	assert_non_null(strstr(err.text, "--blk-iops and --blk-bps can"));
+}
+
+/* As callers that were compiled with other headers, or without the macro. */
+static void test_limits_of_other_versions(void **state)
+{
+	struct {
+		struct mvm_limits known;
+		uint64_t more;
+	} newer = { MVM_LIMITS_KEEP, MVM_KEEP };
+	struct mvm_limits none = { 0 }, huge = MVM_LIMITS_KEEP;
+	struct mvm_error err;
+
+	(void)state;
+	newer.known.size = sizeof(newer);
+	assert_int_equal(mvm_limits_set(&newer.known, "blk-bps", "10m", &err), 0);
+	assert_true(newer.known.blk_bps == 10 << 20 && newer.known.size == sizeof(newer));
+	newer.more = 1;
+	assert_int_equal(mvm_update("abc", &newer.known, &err), -E2BIG);
+	assert_non_null(strstr(err.text, mvm_version()));
+	assert_int_equal(mvm_limits_set(&none, "blk-bps", "10m", &err), -EINVAL);
+	assert_int_equal(none.blk_bps, 0);
+	assert_non_null(strstr(err.text, "macro"));
+	huge.size = UINT32_MAX;
+	assert_int_equal(mvm_update("abc", &huge, &err), -EINVAL);
 }
 
 int main(void)
@@ -208,6 +234,7 @@ int main(void)
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_calls),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_limits_of_other_versions),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -69,7 +69,7 @@ static void test_grants_are_bounded_and_closed(void **state)
 		assert_int_equal(broker_grant(&broker, i, fds[i]), 0);
 	}
 	fds[BROKER_GRANTS_MAX] = some_fd();
-	assert_int_equal(broker_grant(&broker, 99, fds[BROKER_GRANTS_MAX]), -ENOSPC);
+	assert_int_equal(broker_grant(&broker, 9999, fds[BROKER_GRANTS_MAX]), -ENOSPC);
 	assert_false(is_open(fds[BROKER_GRANTS_MAX]));
 	(void)close(dial(&broker, 0));
 	fds[BROKER_GRANTS_MAX + 1] = some_fd();

@@ -177,6 +177,21 @@ static void landlock_off(struct doctor_host *host)
 	host->landlock_abi = -EOPNOTSUPP;
 }
 
+static void profile_not_loaded(struct doctor_host *host)
+{
+	host->lsm_profile = -ENOENT;
+}
+
+static void profile_complains(struct doctor_host *host)
+{
+	host->lsm_profile = -EUCLEAN;
+}
+
+static void profile_forbidden(struct doctor_host *host)
+{
+	host->lsm_profile = -EACCES;
+}
+
 static void landlock_none(struct doctor_host *host)
 {
 	host->landlock_abi = -ENOSYS;

@@ -8,13 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "jail/io_max.h"
 #include "lib/cmdline.h"
 #include "lib/host.h"
 #include "lib/image.h"
+#include "lib/spec.h"
+#include "lib/vm_files.h"
 #include "mvm/vmm_config.h"
 
 static char folder[] = "/tmp/test_image.XXXXXX";
@@ -425,6 +429,76 @@ static void test_cgroup_memory(void **state)
 	assert_int_equal(host_check_cgroup_memory("cg", "no-such", 1ULL << 40, &err), 0);
 }
 
+/* A folder of sysfs with a disk, 8:0, two parts of it, 8:1 and 8:2, and another disk, 259:7. */
+static void make_sysfs(void)
+{
+	static const char *const folders[] = { "sys",
+					       "sys/dev",
+					       "sys/dev/block",
+					       "sys/devices",
+					       "sys/devices/sda",
+					       "sys/devices/sda/sda1",
+					       "sys/devices/sda/sda2",
+					       "sys/devices/nvme0n1" };
+
+	for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++)
+		assert_int_equal(mkdir(folders[i], 0700), 0);
+	write_file("sys/devices/sda/dev", "8:0\n", 4);
+	write_file("sys/devices/sda/sda1/partition", "1\n", 2);
+	write_file("sys/devices/sda/sda2/partition", "2\n", 2);
+	assert_int_equal(symlink("../../devices/sda", "sys/dev/block/8:0"), 0);
+	assert_int_equal(symlink("../../devices/sda/sda1", "sys/dev/block/8:1"), 0);
+	assert_int_equal(symlink("../../devices/sda/sda2", "sys/dev/block/8:2"), 0);
+	assert_int_equal(symlink("../../devices/nvme0n1", "sys/dev/block/259:7"), 0);
+}
+
+/* Whole disks, each once, in the order of the VM's disks; what is on none is named, with what helps. */
+static void test_devices(void **state)
+{
+	dev_t devices[VMM_DISKS_MAX], device = 77;
+	struct mvm_spec *spec;
+	struct vm_files files;
+	struct mvm_error err;
+	unsigned n = 0;
+
+	(void)state;
+	make_sysfs();
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "root.img", NULL), 0);
+	vm_files_init(&files);
+	files.rootfs.dev = makedev(8, 2);
+	for (unsigned i = 0; i < SPEC_USER_DISKS; i++) {
+		assert_int_equal(mvm_spec_set(spec, "disk", i ? "d.img" : "tmp/d.img", NULL), 0);
+		files.disks[i].dev = makedev(i % 2 ? 8 : 259, i % 2 ? i % 3 : 7);
+	}
+	files.ndisks = SPEC_USER_DISKS;
+	assert_int_equal(vm_files_devices(&files, spec, "sys", devices, &n, &err), 0);
+	assert_int_equal(n, 2);
+	assert_true(devices[0] == makedev(8, 0) && devices[1] == makedev(259, 7));
+	files.disks[0].dev = makedev(0, 36);
+	assert_int_equal(vm_files_devices(&files, spec, "sys", devices, &n, &err), -ENOTBLK);
+	assert_non_null(strstr(err.text, "--io-max: tmp/d.img: "));
+	assert_non_null(strstr(err.text, "put it on ext4 or XFS, or use --blk-bps"));
+	files.rootfs.dev = makedev(8, 9);
+	assert_int_equal(vm_files_devices(&files, spec, "sys", devices, &n, &err), -ENOENT);
+	assert_non_null(
+		strstr(err.text, "--io-max: root.img: its block device 8:9 is not to be found in sys/dev/block"));
+	assert_int_equal(n, 2);
+	/* What no kernel writes. */
+	write_file("sys/devices/sda/dev", "8\n", 2);
+	assert_int_equal(io_max_disk("sys", makedev(8, 1), &device), -EPROTO);
+	write_file("sys/devices/sda/dev", "8:x\n", 4);
+	assert_int_equal(io_max_disk("sys", makedev(8, 1), &device), -EPROTO);
+	write_file("sys/devices/sda/dev", "", 0);
+	assert_int_equal(io_max_disk("sys", makedev(8, 1), &device), -EPROTO);
+	assert_int_equal(unlink("sys/devices/sda/dev"), 0);
+	assert_int_equal(io_max_disk("sys", makedev(8, 1), &device), -ENOENT);
+	assert_int_equal(device, 77);
+	assert_int_equal(io_max_disk("sys", makedev(8, 0), &device), 0);
+	assert_int_equal(device, makedev(8, 0));
+	mvm_spec_free(spec);
+}
+
 static int enter_folder(void **state)
 {
 	(void)state;
@@ -448,7 +522,7 @@ int main(void)
 		cmocka_unit_test(test_kernels),        cmocka_unit_test(test_bzimage),
 		cmocka_unit_test(test_kernel_version), cmocka_unit_test(test_initrd),
 		cmocka_unit_test(test_cmdline),        cmocka_unit_test(test_host),
-		cmocka_unit_test(test_cgroup_memory),
+		cmocka_unit_test(test_cgroup_memory),  cmocka_unit_test(test_devices),
 	};
 
 	return cmocka_run_group_tests(tests, enter_folder, leave_folder);

@@ -45,7 +45,7 @@ static const struct fake_file files[] = {
 	{ VMM "limits", LIMITS("0") },
 	{ VMM "cgroup", "0::/mvm.slice/mvm-" ID "\n" },
 	{ VMM "oom_score_adj", "500\n" },
-	{ VMM "attr/current", "mvm-vmm (enforce)\n" },
+	{ VMM "attr/apparmor/current", "mvm-vmm (enforce)\n" },
 	{ VMM "task/500/status", THREAD("mvm-vmm", "2", "2") },
 	{ VMM "task/501/status", THREAD("vcpu0", "2", "2") },
 	{ VMM "task/502/status", THREAD("vda-0", "2", "2") },
@@ -217,9 +217,17 @@ static void test_one_file_is_otherwise(void **state)
 		{ GROUP "memory.swap.max", "max\n", "cgroup", "swap max", MVM_LAYER_MISSING },
 		{ GROUP "memory.swap.max", NULL, "cgroup", "without swap", MVM_LAYER_OK },
 		{ GROUP "pids.max", NULL, "cgroup", "pids", MVM_LAYER_MISSING },
+		{ GROUP "io.max", "", "cgroup", "io without a limit", MVM_LAYER_OK },
+		{ GROUP "io.max", "7:0 rbps=1 wbps=max riops=max wiops=2\n8:0 rbps=3 wbps=max riops=max wiops=4\n",
+		  "cgroup", "io 7:0 rbps=1 wbps=max riops=max wiops=2; 8:0 rbps=3 wbps=max riops=max wiops=4",
+		  MVM_LAYER_OK },
 		{ VMM "oom_score_adj", "0\n", "oom-score", "0", MVM_LAYER_WEAK },
-		{ VMM "attr/current", "unconfined\n", "apparmor", "unconfined", MVM_LAYER_MISSING },
-		{ VMM "attr/current", NULL, "apparmor", "no label", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "unconfined\n", "lsm", "unconfined", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "mvm-vmm (complain)\n", "lsm", "complain", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "mvm-vmm2 (enforce)\n", "lsm", "not mvm's own", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "\033[2J (enforce)\n", "lsm", "not mvm's own", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", "", "lsm", "no label", MVM_LAYER_MISSING },
+		{ VMM "attr/apparmor/current", NULL, "lsm", "no label", MVM_LAYER_MISSING },
 		{ VMM "root/file", "x", "root-folder", "1 entries", MVM_LAYER_MISSING },
 		{ VMM "task/502/status", NULL, "seccomp", "1 vCPUs, 0 threads", MVM_LAYER_OK },
 		{ VMM "task/502/status", THREAD("vda-0", "2", "1"), "seccomp", "thread 502", MVM_LAYER_MISSING },
@@ -300,6 +308,20 @@ static void test_allowed_to_be_missing(void **state)
 	only("landlock-net", MVM_LAYER_MISSING, "allowed");
 	assert_true(find("landlock-net")->allowed);
 	assert_false(find("landlock")->allowed);
+	in.recorded.landlock_net = true;
+	in.recorded.missing = 0;
+	fake_host_put(VMM "attr/apparmor/current", "mvm-vmm//&unconfined (enforce)\n");
+	only("lsm", MVM_LAYER_OK, "mvm-vmm//&unconfined");
+	in.recorded.missing = JAIL_LAYER_LSM;
+	fake_host_put(VMM "attr/apparmor/current", "unconfined\n");
+	only("lsm", MVM_LAYER_MISSING, "allowed");
+	assert_true(find("lsm")->allowed);
+	/* confined with its caller, or by another module */
+	fake_host_put(VMM "attr/apparmor/current", "docker-default (enforce)\n");
+	only("lsm", MVM_LAYER_WEAK, "docker-default");
+	fake_host_put(VMM "attr/apparmor/current", NULL);
+	fake_host_put(VMM "attr/current", "system_u:system_r:svirt_t:s0");
+	only("lsm", MVM_LAYER_WEAK, "svirt_t");
 }
 
 static void test_an_ordinary_users(void **state)
@@ -317,11 +339,36 @@ static void test_version_1(void **state)
 		      "12:pids:/a/mvm-" ID "\n3:memory:/a/mvm-" ID "\n4:cpu,cpuacct:/a/mvm-" ID "\n0::/x\n");
 	fake_host_put("/sys/fs/cgroup/memory/a/mvm-" ID "/memory.limit_in_bytes", "1000000\n");
 	fake_host_put("/sys/fs/cgroup/pids/a/mvm-" ID "/pids.max", "13\n");
-	only("cgroup", MVM_LAYER_WEAK, "memory 1000000, pids 13");
+	only("cgroup", MVM_LAYER_WEAK, "memory 1000000, pids 13, io without a limit");
+	fake_host_put(VMM "cgroup", "12:pids:/a/mvm-" ID "\n3:memory:/a/mvm-" ID "\n5:blkio:/b/mvm-" ID "\n0::/x\n");
+	fake_host_put("/sys/fs/cgroup/blkio/b/mvm-" ID "/blkio.throttle.read_bps_device", "7:0 5\n7:1 5\n");
+	fake_host_put("/sys/fs/cgroup/blkio/b/mvm-" ID "/blkio.throttle.write_iops_device", "7:0 6\n");
+	only("cgroup", MVM_LAYER_WEAK, "io rbps 7:0 5; rbps 7:1 5; wiops 7:0 6");
 	fake_host_put("/sys/fs/cgroup/memory/a/mvm-" ID "/memory.limit_in_bytes", "9223372036854771712\n");
 	only("cgroup", MVM_LAYER_MISSING, "memory 9223372036854771712");
 	fake_host_put(VMM "cgroup", "3:memory:/\n");
 	only("cgroup", MVM_LAYER_MISSING, "no group of its own");
+}
+
+/* As many devices as a VM can have disks on: all in the JSON, as many in the row as there is room for. */
+static void test_many_devices(void **state)
+{
+	char text[2048] = "";
+	json_object *cgroup, *list;
+
+	(void)state;
+	for (unsigned i = 0; i < VMM_DISKS_MAX; i++)
+		(void)snprintf(text + strlen(text), sizeof(text) - strlen(text),
+			       "259:%u rbps=1099511627776 wbps=1099511627776 riops=1000000000 wiops=1000000000\n", i);
+	fake_host_put(GROUP "io.max", text);
+	run();
+	assert_int_equal(find("cgroup")->state, MVM_LAYER_OK);
+	cgroup = json_object_object_get(in.read, "cgroup");
+	list = json_object_object_get(cgroup, "io.max");
+	assert_int_equal(json_object_array_length(list), VMM_DISKS_MAX);
+	assert_string_equal(json_object_get_string(json_object_array_get_idx(list, 15)),
+			    "259:15 rbps=1099511627776 wbps=1099511627776 riops=1000000000 wiops=1000000000");
+	assert_true(json_object_object_get_ex(cgroup, "cpu.max", &list));
 }
 
 static void test_core_scheduling(void **state)
@@ -412,6 +459,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_allowed_to_be_missing, make, clear),
 		cmocka_unit_test_setup_teardown(test_an_ordinary_users, make, clear),
 		cmocka_unit_test_setup_teardown(test_version_1, make, clear),
+		cmocka_unit_test_setup_teardown(test_many_devices, make, clear),
 		cmocka_unit_test_setup_teardown(test_core_scheduling, make, clear),
 		cmocka_unit_test_setup_teardown(test_gone, make, clear),
 		cmocka_unit_test(test_record),

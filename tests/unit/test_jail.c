@@ -11,12 +11,14 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "jail/ids.h"
 #include "jail/layers.h"
+#include "jail/lsm.h"
 #include "jail/scope.h"
 #include "jail/seccomp.h"
 #include "jail/seccomp_table.h"
@@ -122,9 +124,47 @@ static void test_layers(void **state)
 	assert_int_equal(layers, JAIL_LAYER_CGROUP);
 	assert_int_equal(jail_layers_parse("x", "landlock-net,cgroup,landlock", &layers, &err), 0);
 	assert_int_equal(layers, JAIL_LAYER_CGROUP | JAIL_LAYER_LANDLOCK | JAIL_LAYER_LANDLOCK_NET);
-	static const char *const bad[] = { "", ",", "cgroup,", "seccomp", "Cgroup", "cgroup landlock", "landlock-" };
+	assert_int_equal(jail_layers_parse("x", "lsm", &layers, &err), 0);
+	assert_int_equal(layers, JAIL_LAYER_LSM);
+	for (unsigned bit = 0; bit < 4; bit++) {
+		assert_int_equal(jail_layers_parse("x", jail_layer_name(bit), &layers, &err), 0);
+		assert_int_equal(layers, 1U << bit);
+	}
+	assert_null(jail_layer_name(4));
+	static const char *const bad[] = { "",          ",",        "cgroup,", "seccomp", "Cgroup", "cgroup landlock",
+					   "landlock-", "apparmor", "lsm,",    "ls" };
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(jail_layers_parse("x", bad[i], &layers, &err), -EINVAL);
+}
+
+static void test_labels(void **state)
+{
+	static const char *const good[] = { "mvm-vmm (enforce)", "mvm-vmm (enforce)\n",
+					    "unconfined//&mvm-vmm (enforce)\n", "a//&mvm-vmm//&b (enforce)\n" };
+	static const char *const bad[] = { "",
+					   "\n",
+					   "unconfined\n",
+					   "mvm-vmm\n",
+					   "mvm-vmm (complain)\n",
+					   "mvm-vmm//&a (mixed)\n",
+					   "mvm-vmm (unconfined)\n",
+					   "mvm-vmm2 (enforce)\n",
+					   "mvm-vm (enforce)\n",
+					   "a (enforce)\n",
+					   "//& (enforce)",
+					   "a//mvm-vmm (enforce)\n",
+					   " (enforce)mvm-vmm" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+		assert_true(lsm_holds(good[i]));
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (lsm_holds(bad[i]))
+			fail_msg("'%s' holds", bad[i]);
+	/* Whatever this host has; nothing of ours is changed by asking. */
+	for (unsigned i = 0; i < 2; i++)
+		assert_true(lsm_profile() <= 0);
+	assert_true(access("/proc/self", F_OK) == 0 && waitpid(-1, NULL, WNOHANG | (int)__WALL) == -1);
 }
 
 static void test_host_conf(void **state)
@@ -134,11 +174,18 @@ static void test_host_conf(void **state)
 		unsigned may_lack;
 		uint32_t first, count;
 	} cases[] = {
-		{ "", NULL, 0, IDS_FIRST, IDS_COUNT },
-		{ "# nothing\n\n  \t\n", NULL, 0, IDS_FIRST, IDS_COUNT },
+		{ "", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
+		{ "# nothing\n\n  \t\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
+		{ "allow-missing =\n", NULL, 0, IDS_FIRST, IDS_COUNT },
+		{ " allow-missing=", NULL, 0, IDS_FIRST, IDS_COUNT },
+		{ "allow-missing = \t # nothing\n", NULL, 0, IDS_FIRST, IDS_COUNT },
+		{ "allow-missing = cgroup\nallow-missing =\n", NULL, 0, IDS_FIRST, IDS_COUNT },
+		{ "allow-missing =\nallow-missing = lsm,cgroup\n", NULL, JAIL_LAYER_LSM | JAIL_LAYER_CGROUP, IDS_FIRST,
+		  IDS_COUNT },
+		{ "allow-missing = ,\n", "is no layer", 0, 0, 0 },
 		{ "allow-missing = cgroup, # why\n", "is no layer", 0, 0, 0 },
 		{ "allow-missing=landlock-net\nuid-range = 5000-5000\n", NULL, JAIL_LAYER_LANDLOCK_NET, 5000, 1 },
-		{ "  uid-range\t=\t2000-2999  # hundred\r\n", NULL, 0, 2000, 1000 },
+		{ "  uid-range\t=\t2000-2999  # hundred\r\n", NULL, JAIL_LAYER_LSM, 2000, 1000 },
 		{ "uid-range = 0-5\n", "uid-range", 0, 0, 0 },
 		{ "uid-range = 9-5\n", "uid-range", 0, 0, 0 },
 		{ "uid-range = 5000\n", "uid-range", 0, 0, 0 },
@@ -154,7 +201,7 @@ static void test_host_conf(void **state)
 	(void)state;
 	assert_true(fd >= 0);
 	assert_int_equal(host_conf_read("/nonexistent/mvm.conf", &conf, &err), 0);
-	assert_int_equal(conf.may_lack, 0);
+	assert_int_equal(conf.may_lack, JAIL_LAYERS_DEFAULT);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		int r;
 
@@ -260,8 +307,9 @@ static void test_scope_message(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),     cmocka_unit_test(test_papers), cmocka_unit_test(test_layers),
-		cmocka_unit_test(test_host_conf), cmocka_unit_test(test_uids),   cmocka_unit_test(test_scope_message),
+		cmocka_unit_test(test_table),         cmocka_unit_test(test_papers),    cmocka_unit_test(test_layers),
+		cmocka_unit_test(test_labels),        cmocka_unit_test(test_host_conf), cmocka_unit_test(test_uids),
+		cmocka_unit_test(test_scope_message),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -160,6 +160,31 @@ static void test_values(void **state)
 		{ "blk-bps", "4095", "no limit" },
 		{ "blk-bps", "1025g", "no limit" },
 		{ "blk-bps", "fast", "not a size" },
+		{ "io-max", "rbps=4k", NULL },
+		{ "io-max", "wiops=1,riops=1000000000,wbps=1024g,rbps=10M", NULL },
+		{ "io-max", "", "rbps, wbps, riops and wiops" },
+		{ "io-max", "bps=1m", "'bps' is no key" },
+		{ "io-max", "RBPS=1m", "'RBPS' is no key" },
+		{ "io-max", "rbps=1m,", "'' is no key" },
+		{ "io-max", ",rbps=1m", "'' is no key" },
+		{ "io-max", "rbps=1m wbps=1m", "not a size" },
+		{ "io-max", "=1m", "'' is no key" },
+		{ "io-max", "rbps", "needs a number: rbps=10m" },
+		{ "io-max", "wbps=1m,riops", "needs a number: riops=500" },
+		{ "io-max", "rbps=", "not a size" },
+		{ "io-max", "rbps=max", "not a size" },
+		{ "io-max", "rbps=-1", "not a size" },
+		{ "io-max", "rbps=0", "give 4k to 1024g" },
+		{ "io-max", "rbps=4095", "give 4k to 1024g" },
+		{ "io-max", "wbps=1025g", "give 4k to 1024g" },
+		{ "io-max", "wbps=99999999999999999999", "give 4k to 1024g" },
+		{ "io-max", "riops=0", "give 1 to 1000000000" },
+		{ "io-max", "wiops=1000000001", "give 1 to 1000000000" },
+		{ "io-max", "wiops=1k", "not a whole number" },
+		{ "io-max", "rbps=1m,wbps=1m,rbps=1m", "rbps: given twice" },
+		{ "io-max", "rbps=0000000000000000000000000000001m", "not a size" },
+		{ "io-max", "riops=000000000000000000000000000000000000000000000000000000001", NULL },
+		{ "io-max", "riops=0000000000000000000000000000000000000000000000000000000001", "too long" },
 		{ "allow-port", "5=unix:/run/x.sock", NULL },
 		{ "allow-port", "1073741823=tcp:[::1]:80", NULL },
 		{ "allow-port", "2=tcp:db.example:65535", NULL },
@@ -244,6 +269,29 @@ static void test_too_many_disks(void **state)
 	for (unsigned i = 0; i < SPEC_USER_DISKS; i++)
 		assert_int_equal(mvm_spec_set(spec, "disk", "a", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "disk", "a", NULL), -E2BIG);
+	mvm_spec_free(spec);
+}
+
+/* Given again it adds keys; what is refused leaves those that were there. */
+static void test_io_max(void **state)
+{
+	const struct io_max all = { .most = { VMM_BPS_MAX, VMM_BPS_MAX, VMM_IOPS_MAX, VMM_IOPS_MAX } };
+	struct mvm_spec *spec = new_spec();
+	char text[IO_MAX_TEXT];
+	struct mvm_error err;
+
+	(void)state;
+	assert_false(mvm_spec_has(spec, "io-max"));
+	assert_int_equal(mvm_spec_set(spec, "io-max", "rbps=1m", NULL), 0);
+	assert_true(mvm_spec_has(spec, "io-max"));
+	assert_int_equal(mvm_spec_set(spec, "io-max", "wiops=9,rbps=2m", &err), -EINVAL);
+	assert_string_equal(err.text, "--io-max: rbps: given twice: leave one out");
+	assert_string_equal(io_max_text(&spec->io_max, ' ', text), "rbps=1048576");
+	assert_int_equal(mvm_spec_set(spec, "io-max", "wiops=9", NULL), 0);
+	assert_string_equal(io_max_text(&spec->io_max, ' ', text), "rbps=1048576 wiops=9");
+	/* The longest there is has room. */
+	(void)io_max_text(&all, ',', text);
+	assert_string_equal(text, "rbps=1099511627776,wbps=1099511627776,riops=1000000000,wiops=1000000000");
 	mvm_spec_free(spec);
 }
 
@@ -403,6 +451,8 @@ static void test_json_round_trip(void **state)
 		{ "console-rate", "3k" },
 		{ "blk-iops", "7" },
 		{ "blk-bps", "5m" },
+		{ "io-max", "wiops=7,rbps=64k" },
+		{ "io-max", "wbps=5m" },
 		{ "allow-port", "5=tcp:name:80" },
 		{ "allow-port", "6=unix:/x \"y\"" },
 	};
@@ -427,6 +477,11 @@ static void test_json_round_trip(void **state)
 	assert_int_equal(back->nports, 2);
 	assert_int_equal(back->blk_iops, 7);
 	assert_int_equal(back->blk_bps, 5 << 20);
+	assert_int_equal(back->io_max.most[IO_MAX_RBPS], 64 << 10);
+	assert_int_equal(back->io_max.most[IO_MAX_WBPS], 5 << 20);
+	assert_int_equal(back->io_max.most[IO_MAX_RIOPS], 0);
+	assert_int_equal(back->io_max.most[IO_MAX_WIOPS], 7);
+	assert_non_null(strstr(json, "\"io-max\":\"rbps=65536,wbps=5242880,wiops=7\""));
 	assert_string_equal(back->ports[0].addresses, "10.0.0.1,::1");
 	assert_null(back->ports[1].addresses);
 	assert_string_equal(back->ports[1].target, "unix:/x \"y\"");
@@ -470,6 +525,9 @@ static void test_json_refused(void **state)
 		{ "{\"allow-port\":[{\"port\":5}]}", "allow and addresses" },
 		{ "{\"allow-port\":[{\"addresses\":\"::1\"}]}", "N=unix:PATH" },
 		{ "{\"rw\":\"maybe\"}", "true or false" },
+		{ "{\"io-max\":{\"rbps\":1}}", "plain value" },
+		{ "{\"io-max\":[\"rbps=1m\"]}", "plain value" },
+		{ "{\"io-max\":5}", "'5' is no key" },
 	};
 
 	(void)state;
@@ -546,6 +604,7 @@ int main(void)
 		cmocka_unit_test(test_env_file),       cmocka_unit_test(test_json_round_trip),
 		cmocka_unit_test(test_json_refused),   cmocka_unit_test(test_json_plain_forms),
 		cmocka_unit_test(test_harmless),       cmocka_unit_test(test_distance),
+		cmocka_unit_test(test_io_max),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "lib/record.h"
 #include "lib/state_dir.h"
 
 static char folder[] = "/tmp/test_state_dir.XXXXXX";
@@ -29,7 +30,7 @@ static struct state_dir created(void)
 	struct state_dir dir = STATE_DIR_NONE;
 	struct mvm_error err = { 0 };
 
-	if (state_dir_create(parent, &dir, &err) < 0)
+	if (state_dir_create(parent, NULL, &dir, &err) < 0)
 		fail_msg("%s", err.text);
 	return dir;
 }
@@ -60,7 +61,7 @@ static void test_two_at_once(void **state)
 
 	(void)state;
 	assert_string_not_equal(a.id, b.id);
-	assert_int_equal(state_dir_reclaim(&a), 0); /* b lives */
+	assert_int_equal(state_dir_reclaim(parent, a.id), 0); /* b lives */
 	assert_int_equal(access(in_parent(b.id), F_OK), 0);
 	state_dir_remove(&b);
 	state_dir_remove(&a);
@@ -82,14 +83,14 @@ static void test_reclaim(void **state)
 	assert_int_equal(symlink("/", in_parent("0123456789ab")), 0);
 	/* One that died between mkdir and its lock. */
 	assert_int_equal(mkdir(in_parent("00000000000a"), 0700), 0);
-	assert_int_equal(state_dir_reclaim(&live), 2);
+	assert_int_equal(state_dir_reclaim(parent, live.id), 2);
 	assert_int_equal(access(in_parent(id), F_OK), -1);
 	assert_int_equal(access(in_parent("00000000000a"), F_OK), -1);
 	assert_int_equal(access(in_parent(live.id), F_OK), 0);
 	assert_int_equal(unlink(in_parent("0123456789ab")), 0);
 	assert_int_equal(rmdir(in_parent("not-a-run")), 0);
 	assert_int_equal(rmdir(in_parent("0123456789ABCDEF")), 0);
-	assert_int_equal(state_dir_reclaim(&live), 0);
+	assert_int_equal(state_dir_reclaim(parent, live.id), 0);
 	state_dir_remove(&live);
 }
 
@@ -101,9 +102,9 @@ static void test_reclaim_waits_for_creators(void **state)
 	(void)state;
 	state_dir_close(&dead);
 	assert_int_equal(flock(fd, LOCK_SH), 0); /* somebody is creating a folder */
-	assert_int_equal(state_dir_reclaim(&live), 0);
+	assert_int_equal(state_dir_reclaim(parent, live.id), 0);
 	(void)close(fd);
-	assert_int_equal(state_dir_reclaim(&live), 1);
+	assert_int_equal(state_dir_reclaim(parent, live.id), 1);
 	state_dir_remove(&live);
 }
 
@@ -117,11 +118,93 @@ static void test_lock_dies_with_its_holder(void **state)
 	if (pid == 0) {
 		struct state_dir dir = STATE_DIR_NONE;
 
-		_exit(state_dir_create(parent, &dir, NULL) < 0);
+		_exit(state_dir_create(parent, NULL, &dir, NULL) < 0);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);
-	assert_int_equal(state_dir_reclaim(&live), 1);
+	assert_int_equal(state_dir_reclaim(parent, live.id), 1);
+	state_dir_remove(&live);
+}
+
+/* ---- names ---- */
+
+static struct state_dir named(const char *name, int want)
+{
+	struct state_dir dir = STATE_DIR_NONE;
+	struct mvm_error err = { 0 };
+
+	if (state_dir_create(parent, name, &dir, &err) != want)
+		fail_msg("%s: %s", name, err.text);
+	return dir;
+}
+
+static void test_names(void **state)
+{
+	struct state_dir web = named("web", 0), worker = named("worker", 0), again = STATE_DIR_NONE;
+	char id[MVM_ID_LEN + 1], first[MVM_ID_LEN + 1], name[STATE_NAME_MAX + 1];
+	struct mvm_error err;
+	int fd;
+
+	(void)state;
+	(void)named("web", -EEXIST);
+	state_dir_name(web.parent_fd, web.id, name);
+	assert_string_equal(name, "web");
+	assert_int_equal(state_dir_find(parent, "web", false, id, &fd, &err), 0);
+	assert_string_equal(id, web.id);
+	(void)close(fd);
+	assert_int_equal(state_dir_find(parent, "w", false, id, &fd, &err), -ENOTUNIQ);
+	assert_int_equal(state_dir_find(parent, "wo", false, id, &fd, &err), 0);
+	assert_string_equal(id, worker.id);
+	(void)close(fd);
+	/* An ended one keeps its name; taken up again it has its id. */
+	memcpy(first, web.id, sizeof(first));
+	state_dir_keep(&web, "{}", &err);
+	assert_int_equal(state_dir_find(parent, "web", false, id, &fd, &err), -ESRCH);
+	assert_int_equal(state_dir_find(parent, "web", true, id, &fd, &err), 0);
+	assert_false(state_dir_alive(fd));
+	(void)close(fd);
+	(void)named("web", -EEXIST);
+	assert_int_equal(state_dir_reopen(parent, first, &again, &err), 0);
+	assert_int_equal(state_dir_reopen(parent, first, &web, &err), -EBUSY);
+	assert_int_equal(state_dir_reopen(parent, "no-such-id", &web, &err), -EINVAL);
+	state_dir_remove(&again);
+	assert_int_equal(state_dir_reopen(parent, first, &web, &err), -ESRCH);
+	state_dir_remove(&worker);
+}
+
+/* What a crash leaves of a VM with a name: its folder, which then says that it has ended. */
+static void test_named_crash(void **state)
+{
+	struct record record = { .id = (char[]){ "0123456789ab" },
+				 .name = (char[]){ "web" },
+				 .rootfs = (char[]){ "/x" },
+				 .command = (char[]){ "true" },
+				 .state = RECORD_RUNNING,
+				 .supervisor = 7 },
+		      found;
+	struct state_dir web = named("web", 0), half = named("half", 0), live = created();
+	char *text = record_text(&record), id[MVM_ID_LEN + 1];
+	struct mvm_error err;
+	int fd;
+
+	(void)state;
+	assert_int_equal(state_dir_write(&web, RECORD_FILE, text, &err), 0);
+	free(text);
+	state_dir_close(&web);
+	state_dir_close(&half); /* it never said anything */
+	assert_int_equal(state_dir_reclaim(parent, live.id), 2);
+	assert_int_equal(state_dir_reclaim(parent, live.id), 0);
+	assert_int_equal(state_dir_find(parent, "half", true, id, &fd, &err), -ESRCH);
+	assert_int_equal(state_dir_find(parent, "web", true, id, &fd, &err), 0);
+	assert_int_equal(record_read(fd, &found), 0);
+	assert_int_equal(found.state, RECORD_ENDED);
+	assert_string_equal(found.verdict, "vmm-fault");
+	assert_int_equal(found.status, 125);
+	assert_true(found.ended_ns > 0);
+	record_free(&found);
+	(void)close(fd);
+	assert_int_equal(state_dir_reopen(parent, id, &web, &err), 0);
+	state_dir_remove(&web);
 	state_dir_remove(&live);
 }
 
@@ -130,7 +213,7 @@ static void refused(int code, const char *word)
 {
 	struct state_dir dir = STATE_DIR_NONE;
 	struct mvm_error err = { 0 };
-	int r = state_dir_create(parent, &dir, &err);
+	int r = state_dir_create(parent, NULL, &dir, &err);
 
 	if (r != -code || !strstr(err.text, word))
 		fail_msg("%d: %s", r, err.text);
@@ -216,26 +299,26 @@ static void test_find(void **state)
 	while (a.id[common] == b.id[common])
 		common++;
 	/* Its whole id, and the shortest beginning that is its alone. */
-	assert_int_equal(state_dir_find(parent, a.id, id, &fd, &err), 0);
+	assert_int_equal(state_dir_find(parent, a.id, false, id, &fd, &err), 0);
 	assert_string_equal(id, a.id);
 	assert_int_equal(faccessat(fd, "lock", F_OK, 0), 0);
 	(void)close(fd);
 	(void)snprintf(prefix, sizeof(prefix), "%.*s", (int)common + 1, b.id);
-	assert_int_equal(state_dir_find(parent, prefix, id, &fd, &err), 0);
+	assert_int_equal(state_dir_find(parent, prefix, false, id, &fd, &err), 0);
 	assert_string_equal(id, b.id);
 	(void)close(fd);
 	if (common) {
 		prefix[common] = '\0';
-		assert_int_equal(state_dir_find(parent, prefix, id, &fd, &err), -ENOTUNIQ);
+		assert_int_equal(state_dir_find(parent, prefix, false, id, &fd, &err), -ENOTUNIQ);
 	}
-	assert_int_equal(state_dir_find(parent, dead_id, id, &fd, &err), -ESRCH);
+	assert_int_equal(state_dir_find(parent, dead_id, false, id, &fd, &err), -ESRCH);
 	assert_true(strstr(err.text, a.id) && strstr(err.text, b.id));
-	assert_int_equal(state_dir_find(parent, "", id, &fd, &err), -EINVAL);
-	assert_int_equal(state_dir_find(parent, "../x", id, &fd, &err), -EINVAL);
-	assert_int_equal(state_dir_find(parent, "0123456789abc", id, &fd, &err), -EINVAL);
-	assert_int_equal(state_dir_find("/tmp/no-such-folder", a.id, id, &fd, &err), -ESRCH);
+	assert_int_equal(state_dir_find(parent, "", false, id, &fd, &err), -EINVAL);
+	assert_int_equal(state_dir_find(parent, "../x", false, id, &fd, &err), -ESRCH);
+	assert_int_equal(state_dir_find(parent, "0123456789abc", false, id, &fd, &err), -ESRCH);
+	assert_int_equal(state_dir_find("/tmp/no-such-folder", a.id, false, id, &fd, &err), -ESRCH);
 	assert_non_null(strstr(err.text, "none is running"));
-	assert_int_equal(state_dir_reclaim(&a), 1);
+	assert_int_equal(state_dir_reclaim(parent, a.id), 1);
 	state_dir_remove(&b);
 	state_dir_remove(&a);
 	assert_int_equal(rmdir(parent), 0);
@@ -250,6 +333,8 @@ int main(void)
 		cmocka_unit_test(test_reclaim_waits_for_creators),
 		cmocka_unit_test(test_lock_dies_with_its_holder),
 		cmocka_unit_test(test_planted_parents),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_named_crash),
 		cmocka_unit_test(test_parent_names),
 		cmocka_unit_test(test_find),
 	};

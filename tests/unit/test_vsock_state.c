@@ -298,6 +298,31 @@ static void pending_looks_first(void **state)
 	peer_fini(&p);
 }
 
+/* What sockets do not take is given up, but for a range of ports. */
+static void given_up(void **state)
+{
+	struct peer_conn low, high;
+	struct peer p;
+	uint64_t pending;
+
+	(void)state;
+	peer_init(&p);
+	low = peer_open(&p, GUEST, HOST);
+	high = peer_open(&p, GUEST + 1, HOST + 1000);
+	(void)peer_spend_credit(&p, &low);
+	(void)peer_spend_credit(&p, &high);
+	pending = peer_pending(&p);
+	assert_true(pending > 0);
+	peer_give_up(&p, HOST + 1000, HOST + 1002);
+	assert_true(peer_pending(&p) > 0);
+	assert_true(peer_pending(&p) < pending);
+	peer_give_up(&p, HOST + 1001, HOST + 1002);
+	assert_int_equal(peer_pending(&p), 0);
+	(void)close(low.fd);
+	(void)close(high.fd);
+	peer_fini(&p);
+}
+
 /* ---- broken rings ---- */
 
 static const struct {
@@ -385,6 +410,7 @@ int main(void)
 		cmocka_unit_test(reset_loses_nothing),
 		cmocka_unit_test(reset_with_a_slow_host),
 		cmocka_unit_test(pending_looks_first),
+		cmocka_unit_test(given_up),
 		cmocka_unit_test(broken_rings),
 		cmocka_unit_test(broken_event_queue),
 	};

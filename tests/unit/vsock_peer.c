@@ -368,6 +368,25 @@ uint64_t peer_pending(struct peer *p)
 	return pending.ret;
 }
 
+struct give_up {
+	struct peer *p;
+	uint32_t first, last;
+};
+
+static void do_give_up(void *arg)
+{
+	struct give_up *give_up = arg;
+
+	(void)virtio_vsock_give_up(give_up->p->drv.dev, give_up->first, give_up->last);
+}
+
+void peer_give_up(struct peer *p, uint32_t first, uint32_t last)
+{
+	struct give_up give_up = { .p = p, .first = first, .last = last };
+
+	fake_on_io(&p->drv, do_give_up, &give_up);
+}
+
 void peer_pattern(uint8_t *p, uint64_t from, size_t len)
 {
 	for (size_t i = 0; i < len; i++)

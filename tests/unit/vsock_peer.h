@@ -92,6 +92,7 @@ struct peer_conn peer_request(struct peer *p, uint32_t guest_port, uint32_t host
 int peer_answer(struct peer *p, unsigned dial, bool accept); /* the host program's fd, -1 if refused */
 int peer_connect(struct peer *p, uint32_t guest_port, int fd); /* virtio_vsock_connect() on the I/O thread */
 uint64_t peer_pending(struct peer *p);
+void peer_give_up(struct peer *p, uint32_t first, uint32_t last); /* virtio_vsock_give_up() there */
 int peer_pair(int *ret_device_end); /* a socket pair: non-blocking both */
 
 /* Host programs. */

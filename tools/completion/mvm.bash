@@ -13,18 +13,31 @@ _mvm() {
 		esac
 		return
 	fi
-	if [ "${COMP_WORDS[1]}" = update ] || [ "${COMP_WORDS[1]}" = inspect ]; then
-		local parent=${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/mvm} flags="--blk-iops --blk-bps"
-		[ "$EUID" -ne 0 ] || parent=/run/mvm
-		[ "${COMP_WORDS[1]}" = update ] || flags="--security --format --help"
+	local flags='' vms='mvm ps -q'
+	case ${COMP_WORDS[1]} in
+	update) flags="--blk-iops --blk-bps --help" ;;
+	inspect) flags="--security --format --help" ;;
+	ps) flags="--all --quiet --format --help" vms=: ;;
+	logs) flags="--follow --timestamps --since --tail --help" vms='mvm ps -aq' ;;
+	wait) flags="--help" vms='mvm ps -aq' ;;
+	start) flags="--help" vms='mvm ps -aq' ;;
+	pause | resume | top) flags="--help" ;;
+	stats) flags="--follow --format --help" ;;
+	stop) flags="--time --help" ;;
+	kill) flags="--signal --help" ;;
+	rm) flags="--force --help" vms='mvm ps -aq' ;;
+	exec) flags="--interactive --tty --env --env-file --user --workdir --help" ;;
+	esac
+	if [ "$flags" ]; then
 		case $prev in
-		--blk-iops | --blk-bps) return ;;
-		--format)
-			mapfile -t COMPREPLY < <(compgen -W "table json" -- "$cur")
-			return
+		--format) mapfile -t COMPREPLY < <(compgen -W "table json" -- "$cur") ;;
+		--blk-iops | --blk-bps | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
+		*)
+			local names=''
+			[ "$vms" = : ] || names=$($vms 2>/dev/null; mvm ps -a --format json 2>/dev/null | sed -n 's/^ *"name":"\(.*\)",$/\1/p')
+			mapfile -t COMPREPLY < <(compgen -W "$names $flags" -- "$cur")
 			;;
 		esac
-		mapfile -t COMPREPLY < <(compgen -W "$(ls -I uids "${parent:-/tmp/mvm-$EUID}" 2>/dev/null) $flags" -- "$cur")
 		return
 	fi
 	[ "${COMP_WORDS[1]}" = run ] || return
@@ -36,6 +49,11 @@ _mvm() {
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
+	--io-max)
+		compopt -o nospace 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
+		;;
+	--allow-missing) mapfile -t COMPREPLY < <(compgen -W "cgroup landlock landlock-net lsm" -- "$cur") ;;
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info debug" -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "$(mvm run --help 2>/dev/null | grep -o -- '--[a-z-]*' | sort -u) --" -- "$cur") ;;
 	esac

@@ -16,8 +16,6 @@ static const struct {
 	  "there are no volumes yet: put the files into the image, or on a disk of their own with --disk" },
 	{ "publish", 'p', "there are no published ports yet" },
 	{ "net", 0, "there is no network yet: a VM has its loopback alone" },
-	{ "detach", 'd', "there are no detached runs yet: use your shell's &" },
-	{ "name", 0, "there are no named runs yet: a run lives as long as its command" },
 	{ "idle-timeout", 0, "there is no idle time-out yet: --timeout bounds the whole run" },
 	{ "config", 0, "there are no config files yet: give the options as flags" },
 };
@@ -75,8 +73,6 @@ static int parse_long(const char *arg, const char *next, struct mvm_spec *spec, 
 		args->help = true;
 		return 0;
 	}
-	if (!strcmp(arg, "rm")) /* docker's habit: here nothing is ever left behind */
-		return 0;
 	if (!option) {
 		r = check_later(arg, len, 0, err);
 		if (r < 0)
@@ -118,6 +114,22 @@ static int parse_short(const char *arg, const char *next, struct mvm_spec *spec,
 		return r < 0 ? r : 1;
 	}
 	return 0;
+}
+
+bool args_takes_value(const char *arg)
+{
+	const struct mvm_option *option;
+
+	if (arg[1] == '-') {
+		option = find(arg + 2, strcspn(arg + 2, "="), 0);
+		return option && option->metavar && !strchr(arg, '=');
+	}
+	for (const char *at = arg + 1; *at; at++) {
+		option = find("", 0, *at);
+		if (option && option->metavar)
+			return !at[1];
+	}
+	return false;
 }
 
 int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_args, struct mvm_error *err)

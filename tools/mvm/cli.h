@@ -35,6 +35,18 @@ int cli_unexpected(const char *what, const char *says);
 int verb_run(const struct cli *cli, int argc, char **argv);
 int verb_doctor(const struct cli *cli, int argc, char **argv);
 int verb_inspect(const struct cli *cli, int argc, char **argv);
+int verb_start(const struct cli *cli, int argc, char **argv);
+int verb_exec(const struct cli *cli, int argc, char **argv);
+int verb_ps(const struct cli *cli, int argc, char **argv);
+int verb_logs(const struct cli *cli, int argc, char **argv);
+int verb_wait(const struct cli *cli, int argc, char **argv);
+int verb_stop(const struct cli *cli, int argc, char **argv);
+int verb_kill(const struct cli *cli, int argc, char **argv);
+int verb_rm(const struct cli *cli, int argc, char **argv);
+int verb_pause(const struct cli *cli, int argc, char **argv);
+int verb_resume(const struct cli *cli, int argc, char **argv);
+int verb_stats(const struct cli *cli, int argc, char **argv);
+int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);
 int verb_help(const struct cli *cli, int argc, char **argv);
@@ -53,6 +65,12 @@ void args_print_option(const char *name);
 struct args {
 	bool help;
 };
+
+/* Whether the option's value is the next word. */
+bool args_takes_value(const char *arg);
+
+/* A terminal is used when both ends are one, and the user said nothing else. */
+int run_choose_terminal(struct mvm_spec *spec, struct mvm_start_options *options, bool *ret_tty, struct mvm_error *err);
 
 /* Reads options and, after --, the command into spec. 0 or -errno with err. */
 int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_args, struct mvm_error *err);

@@ -1,232 +1,21 @@
-/* mvm run: one command in one VM, its streams here. */
+/* mvm run: one command in one VM, its streams here; mvm start: one that was left, again. */
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "channel.h"
 #include "cli.h"
 #include "mvm/cleanup.h"
+#include "opts.h"
+#include "relay.h"
 #include "tty.h"
 
-#define KILL_WINDOW_S 10 /* a second SIGINT or SIGTERM within it ends the VM */
-#define READER_MS     2000 /* after a time-out or a stop: for a reader that takes nothing of the output */
-
-enum slot { SLOT_VM, SLOT_SIGNALS, SLOT_IN, SLOT_OUT = SLOT_IN + 2, SLOT_ERR = SLOT_OUT + 2, SLOTS = SLOT_ERR + 2 };
-
-struct run {
-	struct mvm_vm *vm;
-	struct channel in, out, err;
-	bool tty;
-	int signals;
-	time_t last_stop; /* CLOCK_MONOTONIC s of the last SIGINT or SIGTERM; 0: none */
-	unsigned stops;
-	bool ended, deserted; /* deserted: the supervisor died, or was given up */
-	bool given_up;
-	bool cut_short; /* ended by a time-out or from outside: no reader may hold that up */
-	int status;
-	char last_error[MVM_ERROR_TEXT_MAX];
-};
-
-static const int forwarded[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2 };
-
-/* Blocked from here on and read from a descriptor: none of them is lost, none interrupts. */
-static int watch_signals(bool tty)
-{
-	sigset_t set;
-
-	(void)sigemptyset(&set);
-	for (size_t i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
-		(void)sigaddset(&set, forwarded[i]);
-	if (tty) {
-		(void)sigaddset(&set, SIGWINCH);
-		(void)sigaddset(&set, SIGTSTP);
-		(void)sigaddset(&set, SIGCONT);
-	}
-	(void)sigprocmask(SIG_BLOCK, &set, NULL);
-	(void)signal(SIGPIPE, SIG_IGN); /* a closed stdout is the workload's to notice */
-	return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static void resize(struct run *run)
-{
-	uint16_t rows, cols;
-
-	if (tty_size(&rows, &cols))
-		(void)mvm_resize(run->vm, rows, cols); /* a VM that has gone needs no size */
-}
-
-static void on_stop_signal(struct run *run, int signo)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	run->stops = run->last_stop && now.tv_sec - run->last_stop <= KILL_WINDOW_S ? run->stops + 1 : 1;
-	run->last_stop = now.tv_sec;
-	if (run->stops == 1) {
-		(void)mvm_signal(run->vm, signo); /* when it is gone already, its end is on the way */
-	} else if (run->stops == 2) {
-		(void)mvm_kill(run->vm);
-	} else {
-		/* Not even the kill was heard. The supervisor ends the VM when we are gone. */
-		cli_say("given up: the supervisor does not answer");
-		run->deserted = run->given_up = true;
-		run->status = CLI_STATUS_FAILED;
-		channel_close(&run->out);
-		channel_close(&run->err);
-	}
-}
-
-static void on_signal(struct run *run)
-{
-	struct signalfd_siginfo info;
-
-	if (read(run->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
-		return;
-	switch ((int)info.ssi_signo) {
-	case SIGWINCH:
-		resize(run);
-		break;
-	case SIGTSTP: /* only from outside: typed in raw mode it is a byte for the VM */
-		tty_restore();
-		(void)raise(SIGSTOP);
-		break;
-	case SIGCONT:
-		if (run->tty && !run->ended)
-			tty_raw();
-		resize(run);
-		break;
-	case SIGINT:
-	case SIGTERM:
-		on_stop_signal(run, (int)info.ssi_signo);
-		break;
-	default:
-		(void)mvm_signal(run->vm, (int)info.ssi_signo);
-		break;
-	}
-}
-
-static void on_ended(struct run *run, const struct mvm_event *event)
-{
-	static const char *const silent[] = { "exited", "signalled" };
-	char text[MVM_ERROR_TEXT_MAX];
-
-	run->ended = true;
-	run->status = event->status;
-	run->cut_short = strstr(event->verdict, "timeout") || !strcmp(event->verdict, "operator");
-	tty_restore();
-	for (size_t i = 0; i < sizeof(silent) / sizeof(silent[0]); i++)
-		if (!strcmp(event->verdict, silent[i]))
-			return;
-	/* What the log said a moment ago need not be said again. */
-	if (!strcmp(run->last_error, event->text))
-		return;
-	if (!strcmp(event->verdict, "refused") || !strncmp(event->verdict, "not-", 4)) {
-		cli_say(event->text);
-		return;
-	}
-	(void)snprintf(text, sizeof(text), "%s: %.900s", event->verdict, event->text);
-	cli_say(text);
-}
-
-static void on_vm(struct run *run)
-{
-	struct mvm_event event;
-	int r;
-
-	while ((r = mvm_next(run->vm, &event)) > 0) {
-		switch (event.type) {
-		case MVM_EVENT_STARTED:
-			if (run->tty)
-				tty_raw();
-			break;
-		case MVM_EVENT_LOG:
-			if (event.level == MVM_LOG_ERROR)
-				(void)snprintf(run->last_error, sizeof(run->last_error), "%s", event.text);
-			cli_say(event.text);
-			break;
-		case MVM_EVENT_ASK_BUSY:
-			(void)mvm_answer_busy(run->vm, channel_blocked(&run->out) || channel_blocked(&run->err));
-			break;
-		case MVM_EVENT_ENDED:
-			on_ended(run, &event);
-			return;
-		}
-	}
-	if (r < 0 && !run->ended) {
-		run->deserted = true;
-		run->status = CLI_STATUS_FAILED;
-		tty_restore();
-		cli_say("the supervisor died: the VM was ended with it");
-	}
-}
-
-/* Until the end is known and every byte of output has gone where it belongs, or nobody takes it any more. */
-static void relay(struct run *run)
-{
-	struct pollfd fds[SLOTS];
-	int n;
-
-	while (!(run->ended || run->deserted) || channel_open(&run->out) || channel_open(&run->err)) {
-		bool over = run->ended || run->deserted;
-
-		if (over)
-			channel_close(&run->in);
-		fds[SLOT_VM] = (struct pollfd){ .fd = over ? -1 : mvm_fd(run->vm), .events = POLLIN };
-		fds[SLOT_SIGNALS] = (struct pollfd){ .fd = run->signals, .events = POLLIN };
-		channel_prepare(&run->in, fds + SLOT_IN);
-		channel_prepare(&run->out, fds + SLOT_OUT);
-		channel_prepare(&run->err, fds + SLOT_ERR);
-		n = poll(fds, SLOTS, over && run->cut_short ? READER_MS : -1);
-		if (n < 0)
-			continue; /* EINTR: of SIGCONT at most */
-		if (n == 0) {
-			cli_say("output was lost: nobody read it");
-			channel_close(&run->out);
-			channel_close(&run->err);
-			return;
-		}
-		if (run->tty && fds[SLOT_OUT].revents && !run->ended)
-			tty_raw(); /* the first prompt may be here before the word that the command runs */
-		channel_run(&run->out, fds + SLOT_OUT);
-		channel_run(&run->err, fds + SLOT_ERR);
-		channel_run(&run->in, fds + SLOT_IN);
-		if (fds[SLOT_VM].revents)
-			on_vm(run);
-		if (fds[SLOT_SIGNALS].revents)
-			on_signal(run);
-	}
-}
-
-/* The status, unless output was lost on our side of the VM. */
-static int finish(struct run *run)
-{
-	const struct channel *const outs[] = { &run->out, &run->err };
-	static const char *const names[] = { "stdout", "stderr" };
-	char text[128];
-
-	channel_close(&run->in);
-	for (unsigned i = 0; i < 2; i++)
-		if (outs[i]->error) {
-			(void)snprintf(text, sizeof(text), "%s: cannot be written: %s", names[i],
-				       strerror(outs[i]->error));
-			cli_say(text);
-			run->status = CLI_STATUS_FAILED;
-		}
-	(void)close(run->signals);
-	if (!run->given_up) /* it would wait for the supervisor */
-		mvm_free(run->vm);
-	return run->status;
-}
-
 /* A terminal is used when both ends are one, and the user said nothing else. */
-static int choose_terminal(struct mvm_spec *spec, bool *ret_tty, struct mvm_error *err)
+int run_choose_terminal(struct mvm_spec *spec, struct mvm_start_options *options, bool *ret_tty, struct mvm_error *err)
 {
-	bool both = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+	bool both = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO) && !mvm_spec_has(spec, "detach");
 	int r = 0;
 
 	if (both && !mvm_spec_has(spec, "interactive") && !mvm_spec_has(spec, "tty")) {
@@ -237,44 +26,109 @@ static int choose_terminal(struct mvm_spec *spec, bool *ret_tty, struct mvm_erro
 			r = mvm_spec_set_args(spec, (const char *const[]){ "/bin/sh", NULL }, err);
 	}
 	*ret_tty = mvm_spec_has(spec, "tty");
+	if (*ret_tty && !tty_size(&options->rows, &options->cols)) {
+		options->rows = 24;
+		options->cols = 80;
+	}
 	return r;
 }
 
-static int start(const struct cli *cli, struct mvm_spec *spec, struct run *run, struct mvm_error *err)
+/* Until a detached VM runs, or will not: its id on stdout. */
+static int leave(struct mvm_vm *vm)
 {
-	struct mvm_start_options options = { .began_ns = cli->began_ns };
-	bool interactive;
-	int stdin_socket, r = choose_terminal(spec, &run->tty, err);
+	int status = CLI_STATUS_FAILED, r = 0;
+	const struct mvm_event *event;
+	bool told = false;
 
+	while (r >= 0) {
+		struct pollfd ready = { .fd = mvm_fd(vm), .events = POLLIN };
+
+		(void)poll(&ready, 1, -1);
+		while ((r = mvm_next(vm, &event)) > 0) {
+			told |= event->type != MVM_EVENT_LOG;
+			if (event->type == MVM_EVENT_STARTED) {
+				status = printf("%s\n", event->text) > 0 && fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
+				r = -EPIPE; /* the rest is in its log */
+				break;
+			}
+			if (event->type == MVM_EVENT_LOG)
+				cli_say(event->text);
+			if (event->type == MVM_EVENT_ENDED) {
+				cli_say(event->text);
+				status = event->status ? event->status : CLI_STATUS_FAILED;
+				r = -EPIPE;
+				break;
+			}
+		}
+	}
+	if (!told)
+		cli_say("the supervisor died: the VM was ended with it");
+	mvm_release(vm);
+	return status;
+}
+
+int verb_start(const struct cli *cli, int argc, char **argv)
+{
+	struct mvm_start_options options = MVM_START_OPTIONS;
+	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
+	const struct opt opts[] = { { 0 } };
+	struct words words = { .v = v };
+	struct mvm_error err;
+	struct mvm_vm *vm;
+	int status = 0;
+
+	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
+	case OPTS_HELP:
+		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+	case OPTS_WRONG:
+		return CLI_STATUS_FAILED;
+	case OPTS_OK:
+		break;
+	}
+	if (!words.n)
+		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps -a shows them");
+	options.began_ns = cli->began_ns;
+	for (int i = 0; i < words.n; i++) {
+		int r = mvm_start_again(words.v[i], &options, &vm, &err) < 0 ? cli_fail(&err) : leave(vm);
+
+		status = r ? r : status;
+	}
+	return status;
+}
+
+/* A run that this program stays with. */
+static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)
+{
+	struct mvm_start_options options = MVM_START_OPTIONS;
+	bool tty, interactive;
+	struct mvm_vm *vm;
+	int signals, r = run_choose_terminal(spec, &options, &tty, err);
+
+	options.began_ns = cli->began_ns;
 	if (r < 0)
-		return r;
+		return cli_fail(err);
 	interactive = mvm_spec_has(spec, "interactive");
-	if (run->tty && !tty_size(&options.rows, &options.cols)) {
-		options.rows = 24;
-		options.cols = 80;
-	}
-	run->signals = watch_signals(run->tty);
-	r = mvm_start(spec, &options, &run->vm, err);
-	if (r < 0)
-		return r;
-	stdin_socket = mvm_take_stream(run->vm, MVM_STDIN);
-	if (run->tty) {
-		/* One socket, both ways: each direction has a descriptor of its own to close. */
-		channel_init(&run->in, STDIN_FILENO, interactive ? dup(stdin_socket) : -1, false);
-		channel_init(&run->out, STDOUT_FILENO, stdin_socket, true);
-		channel_init(&run->err, STDERR_FILENO, -1, true);
-	} else {
-		channel_init(&run->in, STDIN_FILENO, stdin_socket, false);
-		channel_init(&run->out, STDOUT_FILENO, mvm_take_stream(run->vm, MVM_STDOUT), true);
-		channel_init(&run->err, STDERR_FILENO, mvm_take_stream(run->vm, MVM_STDERR), true);
-	}
-	return 0;
+	signals = relay_signals(tty);
+	r = mvm_start(spec, &options, &vm, err);
+	mvm_spec_free(spec);
+	return r < 0 ? cli_fail(err) : relay_run(vm, tty, interactive, signals);
+}
+
+static int detached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)
+{
+	struct mvm_start_options options = MVM_START_OPTIONS;
+	struct mvm_vm *vm;
+	int r;
+
+	options.began_ns = cli->began_ns;
+	r = mvm_start(spec, &options, &vm, err);
+	mvm_spec_free(spec);
+	return r < 0 ? cli_fail(err) : leave(vm);
 }
 
 int verb_run(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_spec *spec;
-	struct run run = { .signals = -1, .status = CLI_STATUS_FAILED };
 	struct mvm_error err;
 	struct args args;
 	int r = mvm_spec_new(&spec);
@@ -284,15 +138,8 @@ int verb_run(const struct cli *cli, int argc, char **argv)
 		return CLI_STATUS_FAILED;
 	}
 	r = args_parse(argc, argv, spec, &args, &err);
-	if (r == 0 && args.help) {
-		mvm_spec_free(spec);
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	}
-	if (r == 0)
-		r = start(cli, spec, &run, &err);
+	if (r == 0 && !args.help)
+		return mvm_spec_has(spec, "detach") ? detached(cli, spec, &err) : attached(cli, spec, &err);
 	mvm_spec_free(spec);
-	if (r < 0)
-		return cli_fail(&err);
-	relay(&run);
-	return finish(&run);
+	return r < 0 ? cli_fail(&err) : verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
 }

@@ -18,7 +18,7 @@ int verb_version(const struct cli *cli, int argc, char **argv)
 	(void)cli;
 	(void)argc;
 	(void)argv;
-	printf("mvm %s\n", MVM_VERSION);
+	printf("mvm %s\n", mvm_version());
 	printf("protocols: agent %u, control %u, config %u\n", PROTO_VERSION, CONTROL_VERSION, VMM_CONFIG_VERSION);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		_cleanup_free_ char *path = NULL;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -79,32 +80,60 @@ static int make_folder(struct cgroup *cgroup, const char *parent, const char *na
 	return *fd < 0 ? -errno : 0;
 }
 
+/* CPU and I/O are bounded only where that was asked for. */
+static bool is_wanted(const char *controller, const struct cgroup_limits *limits)
+{
+	if (!strcmp(controller, "cpu"))
+		return limits->cpu_percent != 0;
+	if (!strcmp(controller, "io") || !strcmp(controller, "blkio"))
+		return io_max_any(&limits->io.max);
+	return true;
+}
+
 /* ---- v2 ---- */
 
-/* Makes the controllers available to children of `path`; -errno when they cannot be. */
-static int enable(const char *path, const struct cgroup_limits *limits)
+/* Makes the controllers available to children of `path`. -ENOTSUP: the first that is not there is named; -errno. */
+static int enable(const char *path, const struct cgroup_limits *limits, const char **ret_lacks)
 {
-	static const char *const wanted[] = { "memory", "pids", "cpu" };
+	static const char *const wanted[] = { "memory", "pids", "cpu", "io" };
 	_cleanup_fd_ int folder = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	char has[512], on[512], ask[32];
 	int r = folder < 0 ? -errno : slurp(folder, "cgroup.controllers", has, sizeof(has));
 
 	if (r == 0)
 		r = slurp(folder, "cgroup.subtree_control", on, sizeof(on));
-	for (unsigned i = 0; r == 0 && i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		if (lists(on, wanted[i]) || (!strcmp(wanted[i], "cpu") && !limits->cpu_percent))
-			continue;
-		if (!lists(has, wanted[i]))
+	for (unsigned i = 0; r == 0 && i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		if (is_wanted(wanted[i], limits) && !lists(has, wanted[i])) {
+			*ret_lacks = wanted[i];
 			return -ENOTSUP;
+		}
+	for (unsigned i = 0; r == 0 && i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		if (lists(on, wanted[i]) || !is_wanted(wanted[i], limits))
+			continue;
 		(void)snprintf(ask, sizeof(ask), "+%s", wanted[i]);
 		r = put(folder, "cgroup.subtree_control", ask); /* EBUSY: processes are in it themselves */
+	}
+	if (r == 0)
+		*ret_lacks = NULL; /* what a group below lacked is of no account */
+	return r;
+}
+
+/* A line a device: "MAJ:MIN KEY=N …". */
+static int limit_io_v2(int folder, const struct io_limits *io, const char *values)
+{
+	char text[32 + IO_MAX_TEXT];
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < io->ndevices; i++) {
+		(void)snprintf(text, sizeof(text), "%u:%u %s", major(io->devices[i]), minor(io->devices[i]), values);
+		r = put(folder, "io.max", text);
 	}
 	return r;
 }
 
-static int limit_v2(int folder, const struct cgroup_limits *limits)
+static int limit_v2(int folder, const struct cgroup_limits *limits, const char **ret_lacks)
 {
-	char text[48];
+	char text[48], io[IO_MAX_TEXT];
 	int r = put_number(folder, "memory.max", limits->memory);
 
 	/* Guest memory must not reach a disk. Without the file the kernel has no swap to bound. */
@@ -119,6 +148,11 @@ static int limit_v2(int folder, const struct cgroup_limits *limits)
 			       (unsigned long long)(limits->cpu_percent * CPU_PERIOD_US / 100), CPU_PERIOD_US);
 		r = put(folder, "cpu.max", text);
 	}
+	if (r == 0 && io_max_any(&limits->io.max)) {
+		r = limit_io_v2(folder, &limits->io, io_max_text(&limits->io.max, ' ', io));
+		if (r == -ENOENT) /* a kernel whose controller cannot limit (CONFIG_BLK_DEV_THROTTLING) */
+			*ret_lacks = "io";
+	}
 	return r;
 }
 
@@ -127,7 +161,7 @@ static int limit_v2(int folder, const struct cgroup_limits *limits)
  * and no process is in it itself (but in the root, which may). So limits set on us from above hold for the VM.
  */
 static int make_v2(const char *root, char *own, const char *name, const struct cgroup_limits *limits,
-		   struct cgroup *cgroup)
+		   struct cgroup *cgroup, const char **ret_lacks)
 {
 	char path[PATH_MAX];
 	int r;
@@ -135,11 +169,11 @@ static int make_v2(const char *root, char *own, const char *name, const struct c
 	for (;;) {
 		int n = snprintf(path, sizeof(path), "%s%s", root, own[1] ? own : "");
 
-		r = n >= PATH_MAX ? -ENAMETOOLONG : enable(path, limits);
+		r = n >= PATH_MAX ? -ENAMETOOLONG : enable(path, limits, ret_lacks);
 		if (r == 0)
 			r = make_folder(cgroup, path, name);
 		if (r == 0)
-			return limit_v2(cgroup->folders[0], limits);
+			return limit_v2(cgroup->folders[0], limits, ret_lacks);
 		if (!own[1])
 			return r;
 		*strrchr(own, '/') = '\0';
@@ -172,6 +206,27 @@ static int own_v1(const char *self, const char *controller, char *ret_path)
 	return -ENOTSUP;
 }
 
+/* A file a key, a line a device: "MAJ:MIN N", 0 for no limit. */
+static int limit_io_v1(int folder, const struct io_limits *io, bool lift)
+{
+	static const char *const files[IO_MAX_KEYS] = {
+		[IO_MAX_RBPS] = "blkio.throttle.read_bps_device",
+		[IO_MAX_WBPS] = "blkio.throttle.write_bps_device",
+		[IO_MAX_RIOPS] = "blkio.throttle.read_iops_device",
+		[IO_MAX_WIOPS] = "blkio.throttle.write_iops_device",
+	};
+	char text[64];
+	int r = 0;
+
+	for (unsigned key = 0; key < IO_MAX_KEYS; key++)
+		for (unsigned i = 0; r == 0 && io->max.most[key] && i < io->ndevices; i++) {
+			(void)snprintf(text, sizeof(text), "%u:%u %llu", major(io->devices[i]), minor(io->devices[i]),
+				       lift ? 0 : (unsigned long long)io->max.most[key]);
+			r = put(folder, files[key], text);
+		}
+	return r;
+}
+
 static int limit_v1(int folder, const char *controller, const struct cgroup_limits *limits)
 {
 	int r = 0;
@@ -188,25 +243,29 @@ static int limit_v1(int folder, const char *controller, const struct cgroup_limi
 		r = put_number(folder, "cpu.cfs_period_us", CPU_PERIOD_US);
 		if (r == 0)
 			r = put_number(folder, "cpu.cfs_quota_us", limits->cpu_percent * CPU_PERIOD_US / 100);
+	} else if (!strcmp(controller, "blkio")) {
+		r = limit_io_v1(folder, &limits->io, false);
 	}
 	return r;
 }
 
 static int make_v1(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
-		   struct cgroup *cgroup)
+		   struct cgroup *cgroup, const char **ret_lacks)
 {
-	static const char *const controllers[] = { "memory", "pids", "cpu" };
+	static const char *const controllers[] = { "memory", "pids", "cpu", "blkio" };
 	char own[PATH_MAX], parent[2 * PATH_MAX];
 
 	for (unsigned i = 0; i < sizeof(controllers) / sizeof(controllers[0]); i++) {
 		unsigned at = cgroup->n;
 		int r;
 
-		if (!strcmp(controllers[i], "cpu") && !limits->cpu_percent)
+		if (!is_wanted(controllers[i], limits))
 			continue;
 		r = own_v1(self, controllers[i], own);
-		if (r < 0)
+		if (r < 0) {
+			*ret_lacks = controllers[i];
 			return r;
+		}
 		(void)snprintf(parent, sizeof(parent), "%s/%s%s", root, controllers[i], own[1] ? own : "");
 		r = make_folder(cgroup, parent, name);
 		if (r == 0)
@@ -225,6 +284,7 @@ int cgroup_make(const char *root, const char *self, const char *name, const stru
 {
 	char text[SELF_MAX_BYTES] = "";
 	struct cgroup cgroup;
+	const char *lacks = NULL;
 	struct statfs fs;
 	char *own;
 	int r;
@@ -240,17 +300,56 @@ int cgroup_make(const char *root, const char *self, const char *name, const stru
 			return error_set(err, ENOTSUP, "cgroup: %s says nothing of a v2 group", self);
 		own += 3;
 		own[strcspn(own, "\n")] = '\0';
-		r = make_v2(root, own, name, limits, &cgroup);
+		r = make_v2(root, own, name, limits, &cgroup, &lacks);
 	} else {
-		r = make_v1(root, text, name, limits, &cgroup);
+		r = make_v1(root, text, name, limits, &cgroup, &lacks);
 	}
 	if (r < 0) {
 		cgroup_free(&cgroup);
+		/* What the nearest groups lacked says more than why those above them are closed. */
+		if (lacks && (!strcmp(lacks, "io") || !strcmp(lacks, "blkio")))
+			return error_set(err, ENOTSUP,
+					 "cgroup: the controller %s is not there, or not delegated to this user",
+					 lacks);
 		return error_set(err, ENOTSUP, "cgroup: none can be made for the VM: %s",
 				 r == -ENOTSUP ? "memory and pids are not delegated to this user" : strerror(-r));
 	}
 	*ret_cgroup = cgroup;
 	return 0;
+}
+
+static uint64_t read_number(int folder, const char *file)
+{
+	uint64_t value = 0;
+	char text[32];
+
+	if (slurp(folder, file, text, sizeof(text)) < 0)
+		return 0;
+	text[strcspn(text, "\n")] = '\0';
+	return text_parse_uint(text, UINT64_MAX - 1, &value) < 0 ? 0 : value;
+}
+
+void cgroup_memory(const struct cgroup *cgroup, uint64_t *ret_now, uint64_t *ret_peak, uint64_t *ret_max)
+{
+	bool v2 = cgroup->v2;
+
+	*ret_now = *ret_peak = *ret_max = 0;
+	if (cgroup->n == 0)
+		return;
+	*ret_now = read_number(cgroup->folders[0], v2 ? "memory.current" : "memory.usage_in_bytes");
+	*ret_peak = read_number(cgroup->folders[0], v2 ? "memory.peak" : "memory.max_usage_in_bytes");
+	*ret_max = read_number(cgroup->folders[0], v2 ? "memory.max" : "memory.limit_in_bytes");
+}
+
+void cgroup_lift_io(const struct cgroup *cgroup, const struct io_limits *io)
+{
+	/* v1: the controller's own hierarchy was the last. A device that is gone meanwhile holds nobody up. */
+	if (cgroup->n == 0 || !io_max_any(&io->max))
+		return;
+	if (cgroup->v2)
+		(void)limit_io_v2(cgroup->folders[0], io, "rbps=max wbps=max riops=max wiops=max");
+	else
+		(void)limit_io_v1(cgroup->folders[cgroup->n - 1], io, true);
 }
 
 unsigned cgroup_oom_kills(const struct cgroup *cgroup)

@@ -15,6 +15,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "jail/io_max.h"
 #include "mvm/mvm.h"
 
 #define CGROUP_HIERARCHIES 4U /* v1: memory, pids, cpu, blkio */
@@ -23,6 +24,7 @@ struct cgroup_limits {
 	uint64_t memory; /* bytes */
 	uint64_t pids;
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
+	struct io_limits io;
 };
 
 struct cgroup {
@@ -38,6 +40,12 @@ void cgroup_init(struct cgroup *cgroup);
 /* `root`: where cgroups are mounted, `self`: /proc/self/cgroup. -ENOTSUP: none can be made; err says why. */
 int cgroup_make(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
 		struct cgroup *ret_cgroup, struct mvm_error *err);
+
+/* Bytes: now, at most so far, and the bound; 0 where there is no cgroup or its kernel does not say. */
+void cgroup_memory(const struct cgroup *cgroup, uint64_t *ret_now, uint64_t *ret_peak, uint64_t *ret_max);
+
+/* Takes the limits of I/O away again: what waits at a device for its turn keeps even a killed process until it is done. */
+void cgroup_lift_io(const struct cgroup *cgroup, const struct io_limits *io);
 
 /* How often the kernel's out-of-memory killer struck in it. */
 unsigned cgroup_oom_kills(const struct cgroup *cgroup);

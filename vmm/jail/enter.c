@@ -24,6 +24,7 @@
 
 #include "jail/caps.h"
 #include "jail/jail.h"
+#include "jail/lsm.h"
 #include "jail/rootfs.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -99,6 +100,17 @@ static int step_cgroup(struct walk *w)
 	if (w->proc < 0)
 		return -errno;
 	return r < 0 ? r : put(w->proc, "oom_score_adj", OOM_SCORE);
+}
+
+/*
+ * Still 2, as it is written below /proc: the profile that the kernel is to put on at the exec (step 8), and not before,
+ * as the steps between do what it forbids. No_new_privs does not stand in its way: it takes rights and gives none.
+ */
+static int step_profile(struct walk *w)
+{
+	if (w->jail->missing & JAIL_LAYER_LSM)
+		return 0;
+	return put(w->proc, "attr/apparmor/exec", "exec " LSM_PROFILE);
 }
 
 /* The one id that there is inside: 0, which holds no capability and is nobody outside but who we are. */
@@ -240,13 +252,9 @@ static const struct {
 	const char *name;
 	int (*step)(struct walk *w);
 } steps[] = {
-	{ "descriptors", step_descriptors },
-	{ "cgroup", step_cgroup },
-	{ "namespaces", step_namespaces },
-	{ "empty root", step_root },
-	{ "limits", step_limits },
-	{ "privileges", step_privileges },
-	{ "exec", step_exec },
+	{ "descriptors", step_descriptors }, { "cgroup", step_cgroup },   { "AppArmor profile", step_profile },
+	{ "namespaces", step_namespaces },   { "empty root", step_root }, { "limits", step_limits },
+	{ "privileges", step_privileges },   { "exec", step_exec },
 };
 
 static void walk(struct walk *w) __attribute__((noreturn));

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "jail/landlock.h"
+#include "jail/lsm.h"
 #include "jail/scope.h"
 #include "jail/seccomp_table.h"
 #include "lib/text.h"
@@ -91,6 +92,29 @@ static int prepare_landlock(struct jail *jail, uint32_t *ret_flags, struct mvm_e
 	return r;
 }
 
+static int prepare_lsm(struct jail *jail, struct mvm_error *err)
+{
+	switch (lsm_profile()) {
+	case 0:
+		return 0;
+	case -ENOENT:
+		return lacks(jail, JAIL_LAYER_LSM,
+			     "lsm: AppArmor is on, but " LSM_PROFILE ", the profile of VMMs, is not loaded", LSM_LOAD,
+			     err);
+	case -EUCLEAN:
+		return lacks(jail, JAIL_LAYER_LSM,
+			     "lsm: AppArmor's profile " LSM_PROFILE " is loaded, but reports and forbids nothing",
+			     LSM_ENFORCE, err);
+	case -EOPNOTSUPP:
+		return lacks(jail, JAIL_LAYER_LSM, "lsm: this kernel has no AppArmor, or it is off",
+			     "boot with apparmor=1 security=apparmor", err);
+	default:
+		return lacks(jail, JAIL_LAYER_LSM,
+			     "lsm: AppArmor lets nobody enter the profile " LSM_PROFILE " from here",
+			     "allow it in the profile that confines mvm: change_profile -> " LSM_PROFILE ",", err);
+	}
+}
+
 static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 {
 	const struct vmm_config *config = jail->options.config;
@@ -98,6 +122,7 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 		.memory = config->mem_bytes + config->mem_bytes / 128 + VSOCK_POOL + CGROUP_CONSTANT,
 		.pids = jail->threads + 2,
 		.cpu_percent = jail->options.cpu_percent,
+		.io = jail->options.io,
 	};
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	struct mvm_error why;
@@ -113,6 +138,12 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 	}
 	if (r == 0)
 		return 0;
+	/* What was asked for by name is not left out because a layer may be. */
+	if (io_max_any(&limits.io.max))
+		return error_set(err, EPERM,
+				 "--io-max: %s: have it delegated (mvm doctor says how), or use --blk-bps and "
+				 "--blk-iops, which bound each disk inside the VMM",
+				 why.text);
 	if (jail->options.cpu_percent)
 		return error_set(err, EPERM, "--cpus: %s", why.text);
 	return lacks(jail, JAIL_LAYER_CGROUP, why.text,
@@ -136,6 +167,8 @@ int jail_prepare(const struct jail_options *options, struct jail *ret_jail, stru
 	jail.address_space = config->mem_bytes + AS_CONSTANT + AS_PER_THREAD * jail.threads;
 	jail.open_files = FILES_CONSTANT + VSOCK_CONNECTIONS + FILES_PER_DISK * config->ndisks + 2ULL * config->vcpus;
 	r = prepare_landlock(&jail, &papers.flags, err);
+	if (r == 0)
+		r = prepare_lsm(&jail, err);
 	if (r == 0) {
 		papers.needs = needs_of(options);
 		papers.file_size_max = options->file_size_max;

@@ -28,6 +28,7 @@ struct jail_options {
 	unsigned may_lack; /* enum jail_layer */
 	uint32_t uid_first, uid_count; /* root: where the VM's uid comes from */
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
+	struct io_limits io;
 	uint64_t file_size_max; /* bytes; the largest file written to may become so large */
 };
 

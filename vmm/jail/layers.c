@@ -5,7 +5,7 @@
 
 #include "lib/text.h"
 
-static const char *const names[] = { "cgroup", "landlock", "landlock-net" };
+static const char *const names[] = { "cgroup", "landlock", "landlock-net", "lsm" };
 
 const char *jail_layer_name(unsigned bit)
 {
@@ -25,8 +25,8 @@ int jail_layers_parse(const char *what, const char *text, unsigned *ret_layers, 
 		if (bit == sizeof(names) / sizeof(names[0]))
 			return error_set(
 				err, EINVAL,
-				"%s: '%.*s' is no layer that may be missing: cgroup, landlock and landlock-net "
-				"are, all others never",
+				"%s: '%.*s' is no layer that may be missing: cgroup, landlock, landlock-net and "
+				"lsm are, all others never",
 				what, (int)(len > 40 ? 40 : len), at);
 		layers |= 1U << bit;
 		at += len;

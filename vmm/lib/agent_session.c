@@ -95,41 +95,196 @@ int agent_session_greet(struct agent_session *agent, const struct agent_request 
 	return agent->out.failed ? -E2BIG : 0;
 }
 
-/* Signals and resizes come from the user's hand; an agent that reads none must not make us hoard them. */
+/* ---- what comes later: bounded, since an agent that reads nothing must not make us hoard ---- */
+
+#define QUEUE_BYTES (PROTO_PAYLOAD_MAX + (64U << 10)) /* the largest EXEC and all small ones */
+
+/* Whether further commands and questions make sense: the container is there. */
+static bool is_running(const struct agent_session *agent)
+{
+	return agent->fd >= 0 && (agent->seen & (AGENT_SEEN_STARTED | AGENT_SEEN_EXITED | AGENT_SEEN_BYE |
+						 AGENT_SEEN_ERROR)) == AGENT_SEEN_STARTED;
+}
+
+static struct agent_command *find_command(struct agent_session *agent, uint32_t session)
+{
+	for (size_t i = 0; i < PROTO_SESSIONS_MAX; i++)
+		if (agent->commands[i].id == session)
+			return &agent->commands[i];
+	return NULL;
+}
+
+static bool is_open(struct agent_session *agent, uint32_t session)
+{
+	if (!session || agent->seen & AGENT_SEEN_BYE)
+		return false;
+	if (session == AGENT_SESSION_ID)
+		return !(agent->seen & (AGENT_SEEN_EXITED | AGENT_SEEN_FAILED));
+	return find_command(agent, session);
+}
+
+/* Room for a frame of that payload? What was sent already is dropped first, so that the bound is one on memory. */
+static int queue_reserve(struct agent_session *agent, size_t payload)
+{
+	size_t waiting = agent->out.len - agent->out_pos;
+
+	if (agent->queued >= AGENT_QUEUE_MAX || waiting + sizeof(struct proto_hdr) + payload > QUEUE_BYTES)
+		return -EAGAIN;
+	if (agent->out_pos && waiting)
+		memmove(agent->out.data, agent->out.data + agent->out_pos, waiting);
+	agent->out.len = waiting;
+	agent->out_pos = 0;
+	return 0;
+}
+
+/* Ends the frame that began at `mark`; one for which memory was short is taken back, the queue stays whole. */
+static int queue_end(struct agent_session *agent, size_t mark)
+{
+	proto_end(&agent->out);
+	if (agent->out.failed) {
+		agent->out.failed = false;
+		agent->out.len = mark;
+		return -ENOMEM;
+	}
+	agent->queued++;
+	return 0;
+}
+
 static int put_small(struct agent_session *agent, enum proto_type type, const void *payload, size_t len)
 {
-	if (agent->seen & (AGENT_SEEN_EXITED | AGENT_SEEN_FAILED | AGENT_SEEN_BYE) && type != PROTO_SHUTDOWN)
-		return 0; /* nobody there to receive it */
-	if (agent->queued >= AGENT_SIGNALS_MAX && type != PROTO_SHUTDOWN)
-		return -EAGAIN;
+	int r = queue_reserve(agent, len);
+	size_t mark = agent->out.len;
+
+	if (r < 0)
+		return r;
 	proto_begin(&agent->out, type);
 	proto_put(&agent->out, payload, len);
-	proto_end(&agent->out);
-	agent->queued++;
-	return agent->out.failed ? -ENOMEM : 0;
+	return queue_end(agent, mark);
 }
 
-int agent_session_signal(struct agent_session *agent, uint32_t signo)
+int agent_session_signal(struct agent_session *agent, uint32_t session, uint32_t signo)
 {
-	struct proto_signal signal = { .session = le32_of(AGENT_SESSION_ID), .signo = le32_of(signo) };
+	struct proto_signal wire = { .session = le32_of(session), .signo = le32_of(signo) };
 
-	return put_small(agent, PROTO_SIGNAL, &signal, sizeof(signal));
+	return is_open(agent, session) ? put_small(agent, PROTO_SIGNAL, &wire, sizeof(wire)) : 0;
 }
 
-int agent_session_resize(struct agent_session *agent, uint16_t rows, uint16_t cols)
+int agent_session_resize(struct agent_session *agent, uint32_t session, uint16_t rows, uint16_t cols)
 {
-	struct proto_resize resize = {
-		.session = le32_of(AGENT_SESSION_ID),
+	struct proto_resize wire = {
+		.session = le32_of(session),
 		.rows = le16_of(rows),
 		.cols = le16_of(cols),
 	};
 
-	return put_small(agent, PROTO_RESIZE, &resize, sizeof(resize));
+	return is_open(agent, session) ? put_small(agent, PROTO_RESIZE, &wire, sizeof(wire)) : 0;
+}
+
+static int ask(struct agent_session *agent, enum proto_type type, struct agent_query *query, uint32_t request)
+{
+	struct proto_query wire = { .request = le32_of(request) };
+	int r;
+
+	if (!is_running(agent))
+		return -ENOTCONN;
+	if (query->open)
+		return -EALREADY;
+	r = put_small(agent, type, &wire, sizeof(wire));
+	if (r == 0)
+		*query = (struct agent_query){ .open = true, .request = request };
+	return r;
+}
+
+int agent_session_top(struct agent_session *agent, uint32_t request)
+{
+	return ask(agent, PROTO_TOP, &agent->top, request);
+}
+
+int agent_session_stat(struct agent_session *agent, uint32_t request)
+{
+	return ask(agent, PROTO_STAT, &agent->stat, request);
 }
 
 int agent_session_shutdown(struct agent_session *agent)
 {
-	return put_small(agent, PROTO_SHUTDOWN, NULL, 0);
+	size_t mark = agent->out.len;
+
+	proto_begin(&agent->out, PROTO_SHUTDOWN);
+	return queue_end(agent, mark);
+}
+
+/* Adds a list's bytes and entries. -E2BIG: more than a frame holds. */
+static int measure(const char *const *list, size_t *bytes, uint32_t *ret_n)
+{
+	uint32_t n = 0;
+
+	for (; list && list[n]; n++) {
+		*bytes += strlen(list[n]) + 1;
+		if (n >= PROTO_STRINGS_MAX || *bytes > PROTO_PAYLOAD_MAX)
+			return -E2BIG;
+	}
+	*ret_n = n;
+	return 0;
+}
+
+int agent_session_exec(struct agent_session *agent, uint32_t session, const struct agent_exec *exec)
+{
+	const char *cwd = exec->cwd ? exec->cwd : "", *user = exec->user ? exec->user : "";
+	struct proto_exec wire = {
+		.session = le32_of(session),
+		.flags = le32_of(exec->tty ? PROTO_EXEC_TTY : 0),
+		.stdin_port = le32_of(exec->ports[0]),
+		.stdout_port = le32_of(exec->ports[1]),
+		.stderr_port = le32_of(exec->ports[2]),
+		.rows = le16_of(exec->rows),
+		.cols = le16_of(exec->cols),
+	};
+	size_t bytes = sizeof(wire) + strlen(cwd) + strlen(user) + 2, mark;
+	struct agent_command *slot = find_command(agent, 0);
+	uint32_t argc = 0, envc = 0;
+	int r;
+
+	if (!session || session == AGENT_SESSION_ID ||
+	    (exec->tty && (exec->ports[0] == PROTO_PORT_NONE || exec->ports[1] != PROTO_PORT_NONE ||
+			   exec->ports[2] != PROTO_PORT_NONE)))
+		return -EINVAL;
+	if (!is_running(agent))
+		return -ENOTCONN;
+	if (find_command(agent, session))
+		return -EEXIST;
+	if (!slot)
+		return -EBUSY;
+	if (measure(exec->argv, &bytes, &argc) < 0 || measure(exec->env, &bytes, &envc) < 0 ||
+	    bytes > PROTO_PAYLOAD_MAX)
+		return -E2BIG;
+	r = queue_reserve(agent, bytes);
+	if (r < 0)
+		return r;
+	mark = agent->out.len;
+	wire.argc = le32_of(argc);
+	wire.envc = le32_of(envc);
+	proto_begin(&agent->out, PROTO_EXEC);
+	proto_put(&agent->out, &wire, sizeof(wire));
+	proto_put_str(&agent->out, cwd);
+	proto_put_str(&agent->out, user);
+	for (uint32_t i = 0; i < argc; i++)
+		proto_put_str(&agent->out, exec->argv[i]);
+	for (uint32_t i = 0; i < envc; i++)
+		proto_put_str(&agent->out, exec->env[i]);
+	r = queue_end(agent, mark);
+	if (r == 0)
+		*slot = (struct agent_command){ .id = session };
+	return r;
+}
+
+size_t agent_session_open(const struct agent_session *agent, uint32_t ret_ids[PROTO_SESSIONS_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < PROTO_SESSIONS_MAX; i++)
+		if (agent->commands[i].id)
+			ret_ids[n++] = agent->commands[i].id;
+	return n;
 }
 
 int agent_session_flush(struct agent_session *agent)
@@ -199,17 +354,10 @@ int agent_session_fill(struct agent_session *agent)
 	return 0;
 }
 
-/* A payload of exactly one struct for our session, whose id is its first field. */
-static int take_struct(struct proto_in *in, void *dst, size_t len, bool then_text, const char **ret_text)
+/* A payload of exactly one struct, and a string where one belongs. */
+static int take_struct(struct proto_in *in, void *dst, size_t len, const char **ret_text)
 {
-	struct le32 session;
-
-	if (proto_get(in, dst, len) < 0)
-		return -EPROTO;
-	memcpy(&session, dst, sizeof(session));
-	if (le32_get(session) != AGENT_SESSION_ID)
-		return -EPROTO;
-	if (then_text && proto_get_str(in, ret_text) < 0)
+	if (proto_get(in, dst, len) < 0 || (ret_text && proto_get_str(in, ret_text) < 0))
 		return -EPROTO;
 	return in->pos == in->end ? 0 : -EPROTO;
 }
@@ -240,42 +388,102 @@ static int accept_order(struct agent_session *agent, uint16_t type)
 	return -EPROTO;
 }
 
+/* An answer for a further session: only while it is open, and each once. */
+static int accept_command(struct agent_session *agent, uint16_t type, uint32_t session)
+{
+	struct agent_command *command = session && is_running(agent) ? find_command(agent, session) : NULL;
+
+	if (!command || command->started != (type == PROTO_EXITED))
+		return -EPROTO;
+	if (type == PROTO_STARTED)
+		command->started = true;
+	else
+		*command = (struct agent_command){ 0 };
+	return 0;
+}
+
+static int accept_query(struct agent_session *agent, struct agent_query *query, uint32_t request)
+{
+	if (!is_running(agent) || !query->open || query->request != request)
+		return -EPROTO;
+	query->open = false;
+	return 0;
+}
+
+/* Ends up in somebody's terminal: the agent has replaced control bytes, one that was replaced itself has not. */
+static bool is_list(const char *text)
+{
+	if (strlen(text) >= PROTO_TOP_MAX)
+		return false;
+	for (; *text; text++)
+		if (((unsigned char)*text < ' ' && *text != '\t' && *text != '\n') || *text == '\177')
+			return false;
+	return true;
+}
+
+/* The payload, as far as it says something by itself. */
+static int parse(struct proto_in *in, struct agent_event *event)
+{
+	struct proto_topped topped;
+	uint32_t kind;
+	int r;
+
+	switch (event->type) {
+	case PROTO_HELLO:
+		return proto_check_hello(in, &event->text);
+	case PROTO_STARTED:
+		r = take_struct(in, &event->started, sizeof(event->started), NULL);
+		event->session = le32_get(event->started.session);
+		return r;
+	case PROTO_FAILED:
+		r = take_struct(in, &event->failed, sizeof(event->failed), &event->text);
+		event->session = le32_get(event->failed.session);
+		return r;
+	case PROTO_EXITED:
+		r = take_struct(in, &event->exited, sizeof(event->exited), NULL);
+		event->session = le32_get(event->exited.session);
+		kind = le32_get(event->exited.kind);
+		return kind < PROTO_EXIT_STATUS || kind > PROTO_EXIT_OOM ? -EPROTO : r;
+	case PROTO_TOPPED:
+		if (take_struct(in, &topped, sizeof(topped), &event->text) < 0)
+			return -EPROTO;
+		event->request = le32_get(topped.request);
+		return is_list(event->text) ? 0 : -EPROTO;
+	case PROTO_STATTED:
+		r = take_struct(in, &event->statted, sizeof(event->statted), NULL);
+		event->request = le32_get(event->statted.request);
+		return r;
+	case PROTO_ERROR:
+		return proto_get_str(in, &event->text);
+	default: /* BYE has no payload; accept_answer() knows no other */
+		return 0;
+	}
+}
+
+static int accept_answer(struct agent_session *agent, const struct agent_event *event)
+{
+	if (event->type == PROTO_TOPPED)
+		return accept_query(agent, &agent->top, event->request);
+	if (event->type == PROTO_STATTED)
+		return accept_query(agent, &agent->stat, event->request);
+	if ((event->type == PROTO_STARTED || event->type == PROTO_FAILED || event->type == PROTO_EXITED) &&
+	    event->session != AGENT_SESSION_ID)
+		return accept_command(agent, event->type, event->session);
+	return accept_order(agent, event->type);
+}
+
 int agent_session_next(struct agent_session *agent, struct agent_event *ret_event)
 {
 	struct agent_event event = { 0 };
 	struct proto_in in;
 	long size;
-	int r = 0;
 
 	if (agent->in_pos == agent->in_len)
 		return 0;
 	size = proto_next(agent->in + agent->in_pos, agent->in_len - agent->in_pos, PROTO_REPLY_MAX, &event.type, &in);
 	if (size <= 0)
 		return size ? -EPROTO : 0;
-	if (accept_order(agent, event.type) < 0)
-		return -EPROTO;
-	switch (event.type) {
-	case PROTO_HELLO:
-		r = proto_check_hello(&in, &event.text);
-		break;
-	case PROTO_STARTED:
-		r = take_struct(&in, &event.started, sizeof(event.started), false, NULL);
-		break;
-	case PROTO_FAILED:
-		r = take_struct(&in, &event.failed, sizeof(event.failed), true, &event.text);
-		break;
-	case PROTO_EXITED:
-		r = take_struct(&in, &event.exited, sizeof(event.exited), false, NULL);
-		if (le32_get(event.exited.kind) < PROTO_EXIT_STATUS || le32_get(event.exited.kind) > PROTO_EXIT_OOM)
-			r = -EPROTO;
-		break;
-	case PROTO_ERROR:
-		r = proto_get_str(&in, &event.text);
-		break;
-	default: /* BYE has no payload */
-		break;
-	}
-	if (r < 0)
+	if (parse(&in, &event) < 0 || accept_answer(agent, &event) < 0)
 		return -EPROTO;
 	agent->in_pos += (size_t)size;
 	*ret_event = event;

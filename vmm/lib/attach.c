@@ -13,7 +13,6 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define ANSWER_MS  10000
 #define CONNECT_MS 5000 /* until one of those before us is done */
 #define RETRY_MS   20
 
@@ -64,6 +63,63 @@ int attach_accept(int listener, int *ret_fd)
 	return 1;
 }
 
+union fd_control {
+	char bytes[CMSG_SPACE(ATTACH_FDS_MAX * sizeof(int))];
+	struct cmsghdr align;
+};
+
+int attach_receive_with(int fd, struct attach_msg *ret_msg, int ret_fds[ATTACH_FDS_MAX], unsigned *ret_n)
+{
+	union fd_control control;
+	struct iovec iov = { .iov_base = ret_msg, .iov_len = sizeof(*ret_msg) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	struct cmsghdr *cmsg;
+	int r;
+
+	*ret_n = 0;
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
+		*ret_n = (unsigned)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(ret_fds, CMSG_DATA(cmsg), *ret_n * sizeof(int)); /* the buffer bounds them */
+	}
+	if (n == 0)
+		return -EPIPE;
+	r = msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : attach_check(ret_msg, (size_t)n);
+	return r < 0 ? r : 1;
+}
+
+int attach_send_with(int fd, enum attach_type type, const void *payload, size_t len, const int *fds, unsigned nfds)
+{
+	struct attach_hdr hdr = {
+		.magic = ATTACH_MAGIC, .version = ATTACH_VERSION, .type = (uint16_t)type, .len = (uint32_t)len
+	};
+	struct iovec iov[] = { { &hdr, sizeof(hdr) }, { (void *)(uintptr_t)payload, len } };
+	union fd_control control = { 0 };
+	struct msghdr msg = {
+		.msg_iov = iov,
+		.msg_iovlen = 2,
+		.msg_control = control.bytes,
+		.msg_controllen = CMSG_SPACE(nfds * sizeof(int)),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	if (len > ATTACH_PAYLOAD_MAX || nfds > ATTACH_FDS_MAX || !nfds)
+		return -E2BIG;
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(nfds * sizeof(int));
+	memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
+	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 int attach_receive(int fd, struct attach_msg *ret_msg)
 {
 	ssize_t n = recv(fd, ret_msg, sizeof(*ret_msg), MSG_DONTWAIT);
@@ -108,11 +164,9 @@ static int connect_to(int fd, int folder_fd)
 	}
 }
 
-/* Connects, sends, waits; *ret_answer has code 0 then. */
-static int talk(int fd, int folder_fd, enum attach_type type, const void *payload, size_t len,
-		struct attach_msg *ret_answer, struct mvm_error *err)
+int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err)
 {
-	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int r = fd < 0 ? -errno : connect_to(fd, folder_fd);
 
 	if (r == -EAGAIN)
@@ -120,19 +174,38 @@ static int talk(int fd, int folder_fd, enum attach_type type, const void *payloa
 	if (r < 0)
 		return error_set(err, -r, "the VM's supervisor cannot be reached: %s",
 				 r == -ECONNREFUSED || r == -ENOENT ? "the VM has ended" : strerror(-r));
-	r = attach_send(fd, type, 0, payload, len);
-	if (r == 0) {
-		do
-			r = poll(&ready, 1, ANSWER_MS);
-		while (r < 0 && errno == EINTR);
-		r = r > 0 ? attach_receive(fd, ret_answer) : -ETIMEDOUT;
-	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+int attach_request(int fd, enum attach_type type, const void *payload, size_t len, int timeout_ms,
+		   struct attach_msg *ret_answer, struct mvm_error *err)
+{
+	int r = attach_send(fd, type, 0, payload, len);
+
+	if (r < 0)
+		return error_set(err, -r, "the VM's supervisor cannot be asked: %s",
+				 r == -EPIPE ? "the VM has ended" : strerror(-r));
+	return attach_answer(fd, timeout_ms, ret_answer, err);
+}
+
+int attach_answer(int fd, int timeout_ms, struct attach_msg *ret_answer, struct mvm_error *err)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	int r;
+
+	do
+		r = poll(&ready, 1, timeout_ms);
+	while (r < 0 && errno == EINTR);
+	r = r > 0 ? attach_receive(fd, ret_answer) : -ETIMEDOUT;
 	if (r == -EPROTONOSUPPORT)
 		return error_set(err, EPROTONOSUPPORT,
 				 "the VM runs under another version of mvm: end it, or use that one");
-	if (r <= 0 || ret_answer->hdr.type != ATTACH_ANSWER)
-		return error_set(err, r < 0 ? -r : EPROTO, "the VM's supervisor gave no answer: %s",
-				 r == -EPIPE ? "the VM has ended" : strerror(r < 0 ? -r : EPROTO));
+	if (r == 0 || (r > 0 && ret_answer->hdr.type != ATTACH_ANSWER))
+		r = -EPROTO;
+	if (r < 0)
+		return error_set(err, -r, "the VM's supervisor gave no answer: %s",
+				 r == -EPIPE ? "the VM has ended" : strerror(-r));
 	if (ret_answer->hdr.code) {
 		text_harmless((char *)ret_answer->payload);
 		return error_set(err, ret_answer->hdr.code < 0 ? EPROTO : ret_answer->hdr.code, "%s",
@@ -143,21 +216,24 @@ static int talk(int fd, int folder_fd, enum attach_type type, const void *payloa
 
 int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct attach_msg answer = { 0 };
+	_cleanup_fd_ int fd = -1;
+	int r = attach_open(folder_fd, &fd, err);
 
-	return talk(fd, folder_fd, type, payload, len, &answer, err);
+	return r < 0 ? r : attach_request(fd, type, payload, len, ATTACH_ANSWER_MS, &answer, err);
 }
 
 int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, struct attach_peer *ret_peer,
 	       struct mvm_error *err)
 {
-	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct attach_msg answer = { 0 };
+	_cleanup_fd_ int fd = -1;
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
-	int r = talk(fd, folder_fd, type, NULL, 0, &answer, err);
+	int r = attach_open(folder_fd, &fd, err);
 
+	if (r == 0)
+		r = attach_request(fd, type, NULL, 0, ATTACH_ANSWER_MS, &answer, err);
 	if (r < 0)
 		return r;
 	if (answer.hdr.len != len || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0)

@@ -18,17 +18,27 @@
 #include <sys/types.h>
 
 #include "mvm/mvm.h"
+#include "mvm/proto.h"
 
 #define ATTACH_MAGIC       0x544d564dU /* "MVMT" */
 #define ATTACH_VERSION     1U
 #define ATTACH_NAME        "control"
-#define ATTACH_PAYLOAD_MAX 1024U /* bytes */
-#define ATTACH_CLIENTS_MAX 4U /* at once; others wait in the socket's queue, as many again */
+#define ATTACH_PAYLOAD_MAX PROTO_TOP_MAX /* bytes */
+#define ATTACH_CLIENTS_MAX 80U /* at once: 64 commands and others; more wait in the socket's queue, as many again */
 #define ATTACH_SILENCE_NS  5000000000ULL /* a client that says nothing for so long is closed */
 
 enum attach_type {
 	ATTACH_UPDATE = 1, /* struct attach_update */
 	ATTACH_STATUS = 2, /* nothing; answered with struct attach_status */
+	ATTACH_STOP = 3, /* struct attach_stop; answered at once */
+	ATTACH_SIGNAL = 4, /* struct attach_signal */
+	ATTACH_WAIT = 5, /* nothing; answered when the VM has ended: struct attach_ended and a text, its cause */
+	ATTACH_EXEC =
+		6, /* struct attach_exec, the spec and the streams as descriptors; after its answer, messages of session.h */
+	ATTACH_TOP = 7, /* nothing; answered with the agent's text (proto.h, TOPPED) */
+	ATTACH_STATS = 8, /* nothing; answered with struct attach_stats */
+	ATTACH_PAUSE = 9, /* nothing */
+	ATTACH_RESUME = 10, /* nothing */
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
@@ -44,6 +54,38 @@ struct attach_update {
 	uint64_t blk_iops, blk_bps; /* MVM_KEEP: as it is */
 };
 
+struct attach_stop {
+	uint64_t grace_ns; /* for the workload after a SIGTERM; 0: no SIGTERM */
+};
+
+struct attach_signal {
+	uint32_t signo; /* to the workload; SIGKILL: the end of the VM, at once */
+	uint32_t zero;
+};
+
+/* Descriptors come in this order: a memfd with the spec's JSON form, then those streams that `fds` names. */
+struct attach_exec {
+	uint32_t fds; /* enum session_fds: the streams */
+	uint16_t rows, cols; /* with a terminal */
+};
+
+#define ATTACH_EXEC_STREAMS 7U /* SESSION_HAS_STDIN to _STDERR */
+#define ATTACH_FDS_MAX      4U
+
+/* What a VM uses. The host's numbers, then the guest's word; 0: not to be told. */
+struct attach_stats {
+	uint64_t wall_ns, cpu_ns; /* since its process began */
+	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
+	uint64_t guest_memory_total, guest_memory_available; /* bytes */
+	uint64_t guest_pids, guest_cpu_us; /* of the workload */
+	uint64_t scratch_size, scratch_used; /* bytes */
+};
+
+struct attach_ended {
+	uint32_t kind; /* enum verdict_kind */
+	int32_t status;
+};
+
 struct attach_status {
 	uint64_t began_ns; /* CLOCK_MONOTONIC */
 	uint64_t vmm_start; /* of its process, in ticks since the host's boot (proc_pid_stat(5), field 22) */
@@ -51,7 +93,7 @@ struct attach_status {
 	uint32_t phase; /* enum attach_phase */
 };
 
-enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING };
+enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED };
 
 struct attach_peer {
 	pid_t pid;
@@ -64,7 +106,8 @@ struct attach_msg {
 };
 
 _Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 16 &&
-		       sizeof(struct attach_status) == 24,
+		       sizeof(struct attach_status) == 24 && sizeof(struct attach_stop) == 8 &&
+		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8,
 	       "layout");
 
 /* Checks a datagram of `n` bytes in *msg. 0, -EPROTO, -EPROTONOSUPPORT: of another version. */
@@ -76,11 +119,23 @@ int attach_listen(int folder_fd, int *ret_fd);
 /* 1 and a client that may speak, 0 none or one that may not (closed), -errno. */
 int attach_accept(int listener, int *ret_fd);
 
+/* The same with descriptors, *ret_n of them; the receiver's to close. Whoever expects none uses the one below. */
+int attach_receive_with(int fd, struct attach_msg *ret_msg, int ret_fds[ATTACH_FDS_MAX], unsigned *ret_n);
+int attach_send_with(int fd, enum attach_type type, const void *payload, size_t len, const int *fds, unsigned nfds);
+
 /* 1 and a message, 0 none yet, -EPIPE gone, or as attach_check(). Never waits. */
 int attach_receive(int fd, struct attach_msg *ret_msg);
 
 /* Never waits: who does not read its answers misses them. */
 int attach_send(int fd, enum attach_type type, int code, const void *payload, size_t len);
+
+#define ATTACH_ANSWER_MS 10000 /* for what is answered at once */
+
+/* A client's connection, and a request on it, waiting -1: for ever. 0, or what the supervisor said, in err. */
+int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err);
+int attach_answer(int fd, int timeout_ms, struct attach_msg *ret_answer, struct mvm_error *err);
+int attach_request(int fd, enum attach_type type, const void *payload, size_t len, int timeout_ms,
+		   struct attach_msg *ret_answer, struct mvm_error *err);
 
 /* A client's whole call: connects, sends, waits for the answer. 0, or what the supervisor said, in err. */
 int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err);

@@ -26,6 +26,16 @@ int broker_grant(struct broker *broker, uint32_t port, int fd)
 	return 0;
 }
 
+void broker_revoke(struct broker *broker, uint32_t port)
+{
+	for (unsigned i = 0; i < broker->ngrants; i++)
+		if (broker->grants[i].port == port) {
+			(void)close(broker->grants[i].fd);
+			broker->grants[i] = broker->grants[--broker->ngrants];
+			return;
+		}
+}
+
 int broker_allow(struct broker *broker, uint32_t port, const char *target, const struct sockaddr_storage *addrs,
 		 unsigned naddrs)
 {

@@ -20,8 +20,9 @@
 #include <sys/types.h>
 
 #include "mvm/control.h"
+#include "mvm/proto.h"
 
-#define BROKER_GRANTS_MAX  8
+#define BROKER_GRANTS_MAX  (4 + 3 * PROTO_SESSIONS_MAX) /* the session's, and three streams of each command */
 #define BROKER_PENDING_MAX CONTROL_DIALS_MAX
 #define BROKER_ADDRS_MAX   8U /* of one channel */
 #define BROKER_REFUSED_MAX 16U /* ports outside the list that are remembered by number */
@@ -72,6 +73,9 @@ struct broker_answer {
 
 /* Takes fd over, always. -EEXIST, -ENOSPC. */
 int broker_grant(struct broker *broker, uint32_t port, int fd);
+
+/* Takes a grant back that no dial has taken. */
+void broker_revoke(struct broker *broker, uint32_t port);
 
 /* Adds a channel; the addresses are copied, `target` is borrowed. -EEXIST, -ENOMEM, -EINVAL. */
 int broker_allow(struct broker *broker, uint32_t port, const char *target, const struct sockaddr_storage *addrs,

@@ -46,6 +46,7 @@ struct doctor_host {
 	/* A child's unshare(2): 0 or errno, of the user namespace, then of a mount namespace in it. */
 	int userns_error, mountns_error;
 	int landlock_abi; /* or -errno */
+	int lsm_profile; /* lsm_profile() */
 	int core_sched; /* 0 or -errno of PR_SCHED_CORE_GET */
 	int random; /* 0 or -errno of getrandom(2) without waiting */
 	struct rlimit files, processes, locked, space;

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "jail/lsm.h"
 #include "lib/doctor.h"
 #include "lib/text.h"
 
@@ -118,6 +119,24 @@ void doctor_check_landlock(const struct doctor_host *host, struct doctor_result 
 	}
 }
 
+static void check_profile(const struct doctor_host *host, struct doctor_result *r)
+{
+	if (host->lsm_profile == 0) {
+		doctor_found(r, MVM_CHECK_OK, "AppArmor, with the profile " LSM_PROFILE " for VMMs");
+	} else if (host->lsm_profile == -ENOENT) {
+		doctor_found(r, MVM_CHECK_WARNING, "AppArmor, but " LSM_PROFILE ", the profile of VMMs, is not loaded");
+		doctor_remedy(r, LSM_LOAD);
+	} else if (host->lsm_profile == -EUCLEAN) {
+		doctor_found(r, MVM_CHECK_WARNING,
+			     "AppArmor, but " LSM_PROFILE ", the profile of VMMs, reports and forbids nothing");
+		doctor_remedy(r, LSM_ENFORCE);
+	} else {
+		doctor_found(r, MVM_CHECK_WARNING, "AppArmor, but " LSM_PROFILE " cannot be entered from here: %s",
+			     strerror(-host->lsm_profile));
+		doctor_remedy(r, "allow it in the profile that confines mvm: change_profile -> " LSM_PROFILE ",");
+	}
+}
+
 void doctor_check_lsm(const struct doctor_host *host, struct doctor_result *r)
 {
 	char enabled[8] = "", enforce[8] = "";
@@ -131,7 +150,7 @@ void doctor_check_lsm(const struct doctor_host *host, struct doctor_result *r)
 		doctor_found(r, MVM_CHECK_WARNING, "SELinux, permissive: it reports and forbids nothing");
 		doctor_remedy(r, "sudo setenforce 1, and SELINUX=enforcing in /etc/selinux/config");
 	} else if (enabled[0] == 'Y') {
-		doctor_found(r, MVM_CHECK_OK, "AppArmor");
+		check_profile(host, r);
 	} else if (has_apparmor) {
 		doctor_found(r, MVM_CHECK_WARNING, "AppArmor is built into the kernel, and off");
 		doctor_remedy(r, "add to the kernel's command line: apparmor=1 security=apparmor");

@@ -4,6 +4,7 @@
 #include <linux/kvm.h>
 #include <linux/landlock.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "host_arch.h"
+#include "jail/lsm.h"
 #include "lib/doctor.h"
 #include "lib/state_dir.h"
 #include "lib/text.h"
@@ -82,38 +84,43 @@ static void probe_kvm(struct doctor_host *host)
 			doctor_add(host->kvm_lacks, sizeof(host->kvm_lacks), needed[i].name);
 }
 
+#define SECOND_STEP 0x80
+
 /*
  * In a child, which alone may change its namespaces. Two steps: where AppArmor restricts user namespaces,
- * the first succeeds and leaves no capability for the second.
+ * the first succeeds and leaves no capability for the second. The program around us notices nothing of the child:
+ * none of its handlers runs there, neither for signals (all are blocked) nor for fork or exit (the bare calls), and
+ * without an exit signal neither SIGCHLD nor its own waiting for any child tells of it.
  */
 static void probe_namespaces(struct doctor_host *host)
 {
-	int fds[2], errors[2] = { EIO, EIO };
-	ssize_t n;
-	pid_t pid;
+	int status = 0, r;
+	sigset_t all, old;
+	long pid;
 
 	host->userns_error = host->mountns_error = EIO;
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return;
-	pid = fork();
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_BLOCK, &all, &old);
+	pid = syscall(SYS_clone, 0UL, NULL, NULL, NULL, NULL);
 	if (pid == 0) {
-		errors[0] = unshare(CLONE_NEWUSER) < 0 ? errno : 0;
-		errors[1] = errors[0] || unshare(CLONE_NEWNS) == 0 ? 0 : errno;
-		n = write(fds[1], errors, sizeof(errors));
-		_exit(n != (ssize_t)sizeof(errors));
+		if (unshare(CLONE_NEWUSER) < 0)
+			status = errno & ~SECOND_STEP;
+		else if (unshare(CLONE_NEWNS) < 0)
+			status = errno | SECOND_STEP;
+		for (;;)
+			(void)syscall(SYS_exit_group, status);
 	}
-	(void)close(fds[1]);
-	if (pid > 0) {
-		while ((n = read(fds[0], errors, sizeof(errors))) < 0 && errno == EINTR)
-			;
-		if (n == (ssize_t)sizeof(errors)) {
-			host->userns_error = errors[0];
-			host->mountns_error = errors[1];
-		}
-		while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
-	(void)close(fds[0]);
+	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (pid < 0)
+		return;
+	do
+		r = waitpid((pid_t)pid, &status, __WALL);
+	while (r < 0 && errno == EINTR);
+	if (r < 0 || !WIFEXITED(status))
+		return;
+	status = WEXITSTATUS(status);
+	host->userns_error = status & SECOND_STEP ? 0 : status;
+	host->mountns_error = status & SECOND_STEP ? status & ~SECOND_STEP : 0;
 }
 
 static void probe_kernel(struct doctor_host *host)
@@ -128,6 +135,7 @@ static void probe_kernel(struct doctor_host *host)
 		(int)syscall(SYS_landlock_create_ruleset, NULL, (size_t)0, LANDLOCK_CREATE_RULESET_VERSION);
 	if (host->landlock_abi < 0)
 		host->landlock_abi = -errno;
+	host->lsm_profile = lsm_profile();
 	/* Of this process (pid 0) and its thread (type 0, PIDTYPE_PID). */
 	host->core_sched = prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, 0UL, 0UL, &cookie) < 0 ? -errno : 0;
 	host->random = getrandom(&byte, sizeof(byte), GRND_NONBLOCK) == (ssize_t)sizeof(byte) ? 0 : -errno;

@@ -61,6 +61,10 @@ static int set_line(const char *path, unsigned number, char *line, struct host_c
 	name = trim(name);
 	value = trim(equals + 1);
 	if (!strcmp(name, "allow-missing")) {
+		if (!*value) { /* nothing may be */
+			conf->may_lack = 0;
+			return 0;
+		}
 		(void)snprintf(what, sizeof(what), "%.40s: line %u", path, number);
 		return jail_layers_parse(what, value, &conf->may_lack, err);
 	}
@@ -72,7 +76,7 @@ static int set_line(const char *path, unsigned number, char *line, struct host_c
 
 int host_conf_read(const char *path, struct host_conf *ret_conf, struct mvm_error *err)
 {
-	struct host_conf conf = { .uid_first = IDS_FIRST, .uid_count = IDS_COUNT };
+	struct host_conf conf = { .may_lack = JAIL_LAYERS_DEFAULT, .uid_first = IDS_FIRST, .uid_count = IDS_COUNT };
 	_cleanup_fd_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	_cleanup_free_ char *text = NULL;
 	unsigned number = 0;

@@ -3,7 +3,8 @@
  *
  * Trust:   a file of root's that nobody else may write; anything else is refused, not ignored.
  * Form:    NAME = VALUE, one a line, # begins a comment:
- *            allow-missing = cgroup,landlock-net      layers of the jail that this host lacks
+ *            allow-missing = cgroup,landlock-net      layers of the jail that this host lacks; empty: none.
+ *                                                     Without the line: JAIL_LAYERS_DEFAULT (jail/layers.h)
  *            uid-range = 1900000000-1900065535        where root's VMs have their uids from
  */
 #ifndef LIB_HOST_CONF_H

@@ -33,35 +33,6 @@ struct mvm_inspection {
 	struct inspect_row rows[]; /* inspect_layers() of them */
 };
 
-/* A file of the state folder, of `max` bytes at most. */
-static int read_file(int folder, const char *name, size_t max, char **ret_text)
-{
-	_cleanup_fd_ int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	_cleanup_free_ char *text = NULL;
-	size_t have = 0;
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return -errno;
-	if (!S_ISREG(st.st_mode) || st.st_size <= 0 || (size_t)st.st_size > max)
-		return -EINVAL;
-	text = malloc((size_t)st.st_size + 1);
-	if (!text)
-		return -ENOMEM;
-	while (have < (size_t)st.st_size) {
-		ssize_t n = read(fd, text + have, (size_t)st.st_size - have);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EINVAL;
-		have += (size_t)n;
-	}
-	text[have] = '\0';
-	*ret_text = take_ptr(&text);
-	return 0;
-}
-
 static uint64_t to_realtime(uint64_t monotonic_ns)
 {
 	struct timespec now;
@@ -72,7 +43,7 @@ static uint64_t to_realtime(uint64_t monotonic_ns)
 
 static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_error *err)
 {
-	static const char *const phases[] = { "booting", "running", "ending" };
+	static const char *const phases[] = { "booting", "running", "ending", "paused" };
 	struct attach_status status;
 	struct mvm_error why;
 	struct attach_peer peer;
@@ -82,7 +53,7 @@ static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_
 		return error_set(err, -r, "%s: %s", i->id, why.text);
 	if (peer.uid != owner) /* root looks at a user's, who could have put another's socket there */
 		return error_set(err, EPERM, "%s: uid %u, not the folder's owner, answers for it", i->folder, peer.uid);
-	r = read_file(folder, INSPECT_SPEC_FILE, SPEC_JSON_MAX, &i->spec);
+	r = state_dir_read(folder, INSPECT_SPEC_FILE, SPEC_JSON_MAX, &i->spec);
 	if (r == -ENOENT || !status.vmm_start)
 		return error_set(err, EAGAIN, "%s: the VM is just starting, or ending: try again", i->id);
 	if (r < 0)
@@ -90,7 +61,7 @@ static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_
 	i->info = (struct mvm_vm_info){
 		.id = i->id,
 		.folder = i->folder,
-		.state = phases[status.phase <= ATTACH_ENDING ? status.phase : ATTACH_ENDING],
+		.state = phases[status.phase <= ATTACH_PAUSED ? status.phase : ATTACH_ENDING],
 		.spec = i->spec,
 		.supervisor = peer.pid, /* the kernel's word: who listens on the socket in the folder */
 		.vmm = status.vmm,
@@ -132,7 +103,7 @@ static int security(struct mvm_inspection *i, int folder, struct mvm_error *err)
 	/* Who has that number now, and began when the VMM did, is the VMM; the pidfd tells at the end that it still is. */
 	if (pidfd < 0 || inspect_start_time("", in->vmm, &start) < 0 || start != in->vmm_start)
 		return error_set(err, ESRCH, "%s: the VM has ended", i->id);
-	r = read_file(folder, INSPECT_RECORD_FILE, INSPECT_FILE_MAX, &record);
+	r = state_dir_read(folder, INSPECT_RECORD_FILE, INSPECT_FILE_MAX, &record);
 	if (r == 0)
 		r = record ? inspect_record_parse(record, strlen(record), &in->recorded) : -EINVAL;
 	if (r < 0)

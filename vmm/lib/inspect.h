@@ -131,6 +131,6 @@ void inspect_cgroup(struct inspect *in, struct inspect_row *row);
 void inspect_undumpable(struct inspect *in, struct inspect_row *row);
 void inspect_oom_score(struct inspect *in, struct inspect_row *row);
 void inspect_core_scheduling(struct inspect *in, struct inspect_row *row);
-void inspect_apparmor(struct inspect *in, struct inspect_row *row);
+void inspect_lsm(struct inspect *in, struct inspect_row *row);
 
 #endif

@@ -44,10 +44,10 @@ static const struct {
 	{ "landlock-net", true, JAIL_LAYER_LANDLOCK_NET, HARDENED, inspect_landlock },
 	{ "limits", true, 0, HARDENED, inspect_limits },
 	{ "cgroup", true, JAIL_LAYER_CGROUP, PARTED, inspect_cgroup },
+	{ "lsm", true, JAIL_LAYER_LSM, HARDENED, inspect_lsm },
 	{ "undumpable", true, 0, HARDENED, inspect_undumpable },
 	{ "oom-score", false, 0, HARDENED, inspect_oom_score },
 	{ "core-scheduling", false, 0, PARTED, inspect_core_scheduling },
-	{ "apparmor", false, 0, HARDENED, inspect_apparmor },
 };
 
 #define LAYERS (sizeof(layers) / sizeof(layers[0]))
@@ -71,7 +71,8 @@ int inspect_run(struct inspect *in, struct inspect_row *rows)
 						    .found = rows[i].found };
 		layers[i].run(in, &rows[i]);
 		if (rows[i].layer.state == MVM_LAYER_MISSING && rows[i].layer.allowed)
-			inspect_found(&rows[i], MVM_LAYER_MISSING, "missing, as --allow-missing or mvm.conf allowed");
+			inspect_found(&rows[i], MVM_LAYER_MISSING,
+				      "missing, as --allow-missing, mvm.conf or the default allowed");
 	}
 	return 0;
 }

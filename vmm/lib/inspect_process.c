@@ -1,4 +1,4 @@
-/* Layers of what a process may do: capabilities, seccomp, Landlock, limits, cgroup, scheduling. */
+/* Layers of what a process may do: capabilities, seccomp, Landlock, limits, scheduling. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "jail/landlock.h"
+#include "jail/lsm.h"
 #include "lib/inspect.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -292,131 +293,6 @@ void inspect_limits(struct inspect *in, struct inspect_row *row)
 			      (unsigned long long)in->recorded.open_files, (unsigned long long)in->recorded.processes);
 }
 
-/* ---- cgroup ---- */
-
-/* The path of the VMM in the hierarchy of a controller ("" for version 2); false: in none. */
-static bool cgroup_path(const char *text, const char *controller, char ret_path[PATH_MAX])
-{
-	size_t len = strlen(controller);
-
-	for (const char *line = text; line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-		const char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
-		bool is = false;
-
-		if (!path)
-			return false;
-		if (!len)
-			is = line[0] == '0' && names == line + 1 && path == names + 1;
-		for (const char *at = names + 1; len && at < path; at += strcspn(at, ",:") + 1)
-			is = is || (strcspn(at, ",:") == len && !strncmp(at, controller, len));
-		if (is) {
-			size_t n = strcspn(path + 1, "\n");
-
-			if (n >= PATH_MAX)
-				return false;
-			memcpy(ret_path, path + 1, n);
-			ret_path[n] = '\0';
-			return true;
-		}
-	}
-	return false;
-}
-
-/* One value, into the JSON; "" where the file is not there. */
-static void cgroup_value(const struct inspect *in, json_object *all, const char *folder, const char *file,
-			 char value[64])
-{
-	if (inspect_read(in, value, 64, "/sys/fs/cgroup%s/%s", folder, file) < 0)
-		value[0] = '\0';
-	value[strcspn(value, "\n")] = '\0';
-	inspect_add(all, file, *value ? json_object_new_string(value) : NULL);
-}
-
-/* A number that is a limit: v1 writes its "none" as nearly 2^63. */
-static bool is_bound(const char *value)
-{
-	uint64_t n;
-
-	return text_parse_uint(value, UINT64_MAX, &n) == 0 && n < INT64_MAX / 4096 * 4096 - 65536;
-}
-
-static void cgroup_v2(const struct inspect *in, json_object *all, const char *path, struct inspect_row *row)
-{
-	char memory[64], swap[64], pids[64], cpu[64], other[64];
-
-	cgroup_value(in, all, path, "memory.max", memory);
-	cgroup_value(in, all, path, "memory.current", other);
-	cgroup_value(in, all, path, "memory.swap.max", swap);
-	cgroup_value(in, all, path, "pids.max", pids);
-	cgroup_value(in, all, path, "pids.current", other);
-	cgroup_value(in, all, path, "cpu.max", cpu);
-	if (!is_bound(memory) || !is_bound(pids) || (*swap && strcmp(swap, "0") != 0))
-		inspect_found(row, MVM_LAYER_MISSING, "%.200s: memory.max %s, swap %s, pids %s", path, memory, swap,
-			      pids);
-	else
-		inspect_found(row, MVM_LAYER_OK, "%.200s: memory %s, %s, pids %s, cpu %s", path, memory,
-			      *swap ? "no swap" : "a kernel without swap", pids, *cpu ? cpu : "without a limit");
-}
-
-static void cgroup_v1(const struct inspect *in, json_object *all, const char *text, struct inspect_row *row)
-{
-	char path[PATH_MAX], folder[PATH_MAX + 16], memory[64], pids[64], value[64];
-
-	if (!cgroup_path(text, "memory", path)) {
-		inspect_found(row, MVM_LAYER_MISSING, "in no group of the controller memory");
-		return;
-	}
-	inspect_add(all, "memory", json_object_new_string(path));
-	(void)snprintf(folder, sizeof(folder), "/memory%s", path);
-	cgroup_value(in, all, folder, "memory.limit_in_bytes", memory);
-	cgroup_value(in, all, folder, "memory.usage_in_bytes", value);
-	cgroup_value(in, all, folder, "memory.memsw.limit_in_bytes", value);
-	if (!cgroup_path(text, "pids", path)) {
-		inspect_found(row, MVM_LAYER_MISSING, "in no group of the controller pids");
-		return;
-	}
-	inspect_add(all, "pids", json_object_new_string(path));
-	(void)snprintf(folder, sizeof(folder), "/pids%s", path);
-	cgroup_value(in, all, folder, "pids.max", pids);
-	cgroup_value(in, all, folder, "pids.current", value);
-	if (cgroup_path(text, "cpu", path)) {
-		(void)snprintf(folder, sizeof(folder), "/cpu%s", path);
-		cgroup_value(in, all, folder, "cpu.cfs_quota_us", value);
-	}
-	inspect_found(row, !is_bound(memory) || !is_bound(pids) ? MVM_LAYER_MISSING : MVM_LAYER_WEAK,
-		      "version 1: memory %s, pids %s", memory, pids);
-}
-
-void inspect_cgroup(struct inspect *in, struct inspect_row *row)
-{
-	json_object *all = json_object_new_object();
-	char text[8192], path[PATH_MAX] = "", expected[32], v2[256];
-	ssize_t n = inspect_read(in, text, sizeof(text), "/proc/%d/cgroup", in->vmm);
-	const char *last;
-
-	inspect_add(in->read, "cgroup", all);
-	if (n < 0) {
-		inspect_failed(row, (int)n);
-		return;
-	}
-	(void)snprintf(expected, sizeof(expected), "/mvm-%s", in->id);
-	if (inspect_read(in, v2, sizeof(v2), "/sys/fs/cgroup/cgroup.controllers") >= 0) {
-		(void)cgroup_path(text, "", path);
-		inspect_add(all, "version", json_object_new_int(2));
-		inspect_add(all, "path", json_object_new_string(path));
-	} else {
-		(void)cgroup_path(text, "memory", path);
-		inspect_add(all, "version", json_object_new_int(1));
-	}
-	last = strrchr(path, '/');
-	if (!last || strcmp(last, expected) != 0)
-		inspect_found(row, MVM_LAYER_MISSING, "in no group of its own: %.200s", path);
-	else if (inspect_read(in, v2, sizeof(v2), "/sys/fs/cgroup/cgroup.controllers") >= 0)
-		cgroup_v2(in, all, path, row);
-	else
-		cgroup_v1(in, all, text, row);
-}
-
 /* ---- what no required layer is ---- */
 
 /*
@@ -466,19 +342,27 @@ void inspect_core_scheduling(struct inspect *in, struct inspect_row *row)
 					      : "no cookie");
 }
 
-void inspect_apparmor(struct inspect *in, struct inspect_row *row)
+/* A label as "profile (mode)"; of other security modules, whatever they show there. */
+void inspect_lsm(struct inspect *in, struct inspect_row *row)
 {
 	char label[256];
-	ssize_t n = inspect_read(in, label, sizeof(label), "/proc/%d/attr/current", in->vmm);
+	ssize_t n = inspect_read(in, label, sizeof(label), "/proc/%d/attr/apparmor/current", in->vmm);
 
+	if (n == -ENOENT || n == -EINVAL) /* AppArmor is off, or not built in */
+		n = inspect_read(in, label, sizeof(label), "/proc/%d/attr/current", in->vmm);
 	label[strcspn(label, "\n")] = '\0';
 	text_harmless(label);
-	inspect_add(in->read, "apparmor", n > 0 && *label ? json_object_new_string(label) : NULL);
+	inspect_add(in->read, "lsm", n > 0 && *label ? json_object_new_string(label) : NULL);
 	if (n == -EACCES || n == -EPERM)
 		inspect_failed(row, (int)n);
 	else if (n <= 0 || !*label)
 		inspect_found(row, MVM_LAYER_MISSING, "no label: no AppArmor here");
+	else if (lsm_holds(label))
+		inspect_found(row, MVM_LAYER_OK, "AppArmor: %s", label);
+	else if (strstr(label, "unconfined") || strstr(label, "(complain)"))
+		inspect_found(row, MVM_LAYER_MISSING, "%.100s: nothing is forbidden", label);
+	else if (in->recorded.missing & JAIL_LAYER_LSM)
+		inspect_found(row, MVM_LAYER_WEAK, "%.100s: what confines its caller, not mvm's own profile", label);
 	else
-		inspect_found(row, strncmp(label, "unconfined", 10) ? MVM_LAYER_OK : MVM_LAYER_MISSING, "%.100s",
-			      label);
+		inspect_found(row, MVM_LAYER_MISSING, "%.100s: not mvm's own profile", label);
 }

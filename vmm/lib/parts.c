@@ -13,6 +13,7 @@
 
 #include "lib/text.h"
 #include "mvm/mvm.h"
+#include "mvm/version.h"
 
 /* "vmlinux" is made in build/kernel, beside the variants' folders. */
 static const char *const places[] = { "%s/%s", "%s/../kernel/%s", "%s/../lib/mvm/%s" };
@@ -91,4 +92,9 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 found:
 	*ret_path = strdup(path);
 	return *ret_path ? 0 : error_set(err, ENOMEM, "%s: out of memory", part);
+}
+
+const char *mvm_version(void)
+{
+	return MVM_VERSION;
 }

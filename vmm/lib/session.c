@@ -78,7 +78,7 @@ int session_receive_start(int fd, struct session_start *ret_start, int fds[SESSI
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
-	int received[SESSION_FDS_MAX] = { -1, -1, -1, -1, -1 };
+	int received[SESSION_FDS_MAX + 1] = { -1, -1, -1, -1, -1, -1 }; /* the buffer is padded: one more may come */
 	struct cmsghdr *cmsg;
 	size_t nfds = 0, next = 1;
 	ssize_t n;

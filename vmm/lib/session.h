@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SESSION_VERSION  1U
+#define SESSION_VERSION  2U
 #define SESSION_MAGIC    0x534d564dU /* "MVMS" */
 #define SESSION_FD       0 /* where the supervisor finds its end */
 #define SESSION_TEXT_MAX 1024U
@@ -37,6 +37,7 @@ struct session_start {
 	uint64_t began_ns; /* CLOCK_MONOTONIC */
 	uint64_t start_ns; /* when the supervisor was asked for */
 	char program[16]; /* MVM_VERSION, NUL-padded */
+	char again[16]; /* the id of a VM that has ended and is started again; "": a new one */
 };
 
 enum session_type {
@@ -65,7 +66,7 @@ struct session_msg {
 
 #define SESSION_MSG_HEAD offsetof(struct session_msg, text)
 
-_Static_assert(sizeof(struct session_start) == 48, "layout");
+_Static_assert(sizeof(struct session_start) == 64, "layout");
 _Static_assert(offsetof(struct session_msg, text) == 16, "layout");
 _Static_assert(sizeof(struct session_msg) == 16 + SESSION_TEXT_MAX + 4, "layout");
 

@@ -80,6 +80,7 @@ void mvm_spec_free(struct mvm_spec *spec)
 	free(spec->hostname);
 	free(spec->console);
 	free(spec->receipt);
+	free(spec->name);
 	free(spec);
 }
 
@@ -125,6 +126,12 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 				 "--scratch: excludes --rw, where the image itself is written: leave one out");
 	if (spec->console_rate && !spec->console)
 		return error_set(err, EINVAL, "--console-rate: without --console there is nothing to limit: add it");
+	if (spec->detach && (spec->tty || spec->interactive))
+		return error_set(
+			err, EINVAL,
+			"--detach: excludes --interactive and --tty: start the VM, then: mvm exec -it NAME -- sh");
+	if (spec->log_max && !spec->detach)
+		return error_set(err, EINVAL, "--log-max: without --detach there is no log to bound: add it");
 	if (bytes > SPEC_EXEC_MAX)
 		return error_set(err, E2BIG,
 				 "arguments and environment: %zu bytes, and at most %u are possible: pass a file",

@@ -12,6 +12,7 @@
 
 #include <sys/socket.h>
 
+#include "jail/io_max.h"
 #include "mvm/mvm.h"
 #include "mvm/vmm_config.h"
 
@@ -22,6 +23,7 @@
 #define SPEC_BOOT_TIMEOUT  60000000000ULL /* ns; five times that where KVM emulates the guest kernel */
 #define SPEC_USER_DISKS    (VMM_DISKS_MAX - 1) /* the rootfs is the first */
 #define SPEC_HOSTNAME_MAX  64
+#define SPEC_NAME_MAX      63 /* of a VM: characters */
 #define SPEC_LIST_MAX      32768U /* entries; PROTO_STRINGS_MAX */
 #define SPEC_RECEIPT_FD    "fd:"
 #define SPEC_PORTS_MAX     64U
@@ -47,7 +49,7 @@ struct spec_port {
 };
 
 struct mvm_spec {
-	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt;
+	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *name;
 	struct spec_disk disks[SPEC_USER_DISKS];
 	size_t ndisks;
 	struct spec_port ports[SPEC_PORTS_MAX];
@@ -61,8 +63,10 @@ struct mvm_spec {
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
 	uint64_t pids_max; /* in the guest; 0: no limit */
 	uint64_t blk_iops, blk_bps; /* of each disk; 0: no limit */
+	struct io_max io_max; /* of the devices below all disks together */
 	uint64_t console_rate; /* bytes a second; 0: the VMM's own */
-	bool rw, interactive, tty;
+	uint64_t log_max; /* bytes; 0: OUTPUT_LOG_DEFAULT */
+	bool rw, interactive, tty, detach, remove;
 	struct spec_list env_file, env, args; /* entries of --env-file come before those of --env */
 };
 
@@ -79,6 +83,7 @@ enum spec_type {
 	SPEC_LAYERS, /* uint64_t: enum jail_layer */
 	SPEC_PERCENT, /* uint64_t: hundredths; written as a decimal number */
 	SPEC_PORT,
+	SPEC_IO_MAX, /* struct io_max */
 };
 
 struct spec_key {
@@ -107,6 +112,9 @@ int spec_ports_resolve(struct mvm_spec *spec, struct mvm_error *err);
 /* Where the port leads to: 1 to `max` addresses, in the order in which they are to be tried. Their number, -errno. */
 int spec_port_addresses(const struct spec_port *port, struct sockaddr_storage *ret_addresses, unsigned max,
 			struct mvm_error *err);
+
+/* Whether it can be a VM's name: a letter or digit, then those, '_', '.' and '-'. */
+bool spec_is_name(const char *name);
 
 const char *spec_level_name(uint64_t level);
 

@@ -63,7 +63,7 @@ static json_object *ports_to_json(const struct mvm_spec *spec)
 static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_key *key)
 {
 	const void *field = (const char *)spec + key->offset;
-	char text[64];
+	char text[IO_MAX_TEXT]; /* the longest of all */
 
 	if (key->type != SPEC_LEVEL && !mvm_spec_has(spec, key->option.name))
 		return NULL;
@@ -91,6 +91,8 @@ static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_k
 		return disks_to_json(spec);
 	case SPEC_PORT:
 		return ports_to_json(spec);
+	case SPEC_IO_MAX:
+		return json_object_new_string(io_max_text(field, ',', text));
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;

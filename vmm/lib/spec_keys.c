@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "jail/layers.h"
+#include "lib/output_log.h"
 #include "lib/spec.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -154,6 +155,36 @@ static int check_receipt(const struct spec_key *key, const char *value, struct m
 	return 0;
 }
 
+bool spec_is_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	return isalnum((unsigned char)*name) && len <= SPEC_NAME_MAX &&
+	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == len;
+}
+
+static int check_name(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	if (!spec_is_name(value))
+		return error_set(err, EINVAL,
+				 "%s: '%.80s' is no name for a VM: letters, digits, _, . and -, the first a letter or "
+				 "digit, at most %d in all",
+				 LABEL(key), value, SPEC_NAME_MAX);
+	return 0;
+}
+
+static int check_log_max(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t bytes = 0;
+	char least[32], most[32];
+
+	(void)text_parse_size(value, &bytes);
+	if (bytes < OUTPUT_LOG_LEAST || bytes > OUTPUT_LOG_MOST)
+		return error_set(err, EINVAL, "%s: %.40s: give %s to %s", LABEL(key), value,
+				 text_size(OUTPUT_LOG_LEAST, least), text_size(OUTPUT_LOG_MOST, most));
+	return 0;
+}
+
 /* clang-format off */
 #define FIELD(f) offsetof(struct mvm_spec, f)
 static const struct spec_key keys[] = {
@@ -163,6 +194,7 @@ static const struct spec_key keys[] = {
 	{ { "disk", 0, true, "FILE[,ro][,id=NAME]", "a further disk, /dev/vdb and so on" }, SPEC_DISK, 0, NULL },
 	{ { "blk-iops", 0, false, "N", "most operations a second of each disk (0: no limit)" }, SPEC_NUMBER, FIELD(blk_iops), check_iops },
 	{ { "blk-bps", 0, false, "SIZE", "most bytes a second of each disk (0: no limit)" }, SPEC_SIZE, FIELD(blk_bps), check_bps },
+	{ { "io-max", 0, false, "KEY=N[,KEY=N]", "most a second on each block device below the disks: rbps, wbps, riops, wiops" }, SPEC_IO_MAX, FIELD(io_max), NULL },
 	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },
@@ -175,6 +207,10 @@ static const struct spec_key keys[] = {
 	{ { "hostname", 0, false, "NAME", "host name in the VM (the run's id)" }, SPEC_STRING, FIELD(hostname), check_hostname },
 	{ { "interactive", 'i', false, NULL, "pass standard input on; without it the command reads /dev/null" }, SPEC_SWITCH, FIELD(interactive), NULL },
 	{ { "tty", 't', false, NULL, "give the command a terminal (-i -t is the default where stdin and stdout are one)" }, SPEC_SWITCH, FIELD(tty), NULL },
+	{ { "detach", 'd', false, NULL, "print the VM's id and leave it running; its output goes to its log" }, SPEC_SWITCH, FIELD(detach), NULL },
+	{ { "name", 0, false, "NAME", "a name for the VM; it can be started again until it is removed" }, SPEC_STRING, FIELD(name), check_name },
+	{ { "rm", 0, false, NULL, "remove the VM with its end, though it has a name" }, SPEC_SWITCH, FIELD(remove), NULL },
+	{ { "log-max", 0, false, "SIZE", "most that the log of a detached VM may take (8m)" }, SPEC_SIZE, FIELD(log_max), check_log_max },
 	{ { "timeout", 0, false, "TIME", "end the whole run after so long: seconds, or with ms, s, m, h or d" }, SPEC_TIME, FIELD(timeout_ns), NULL },
 	{ { "boot-timeout", 0, false, "TIME", "most the VM may take until the command runs (60s)" }, SPEC_TIME, FIELD(boot_timeout_ns), NULL },
 	{ { "kernel", 0, false, "FILE", "guest kernel instead of mvm's own: vmlinux or bzImage" }, SPEC_PATH, FIELD(kernel), check_not_empty },
@@ -183,7 +219,7 @@ static const struct spec_key keys[] = {
 	{ { "console", 0, false, "FILE", "append what the guest kernel prints to a file" }, SPEC_PATH, FIELD(console), check_not_empty },
 	{ { "console-rate", 0, false, "SIZE", "most bytes a second that reach that file; the rest is dropped (4m)" }, SPEC_SIZE, FIELD(console_rate), check_console_rate },
 	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
-	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net" }, SPEC_LAYERS, FIELD(may_lack), NULL },
+	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net, lsm" }, SPEC_LAYERS, FIELD(may_lack), NULL },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
 };
 /* clang-format on */
@@ -422,6 +458,11 @@ static int set_disk(struct mvm_spec *spec, const char *value, struct mvm_error *
 	return r;
 }
 
+int mvm_parse_time(const char *text, uint64_t *ret_ns)
+{
+	return text_parse_duration(text, ret_ns);
+}
+
 int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, struct mvm_error *err)
 {
 	const char *nearest;
@@ -455,6 +496,8 @@ int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, str
 		return set_disk(spec, value, err);
 	case SPEC_PORT:
 		return spec_port_add(spec, value, NULL, err);
+	case SPEC_IO_MAX:
+		return io_max_parse(LABEL(key), value, field, err);
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;
@@ -488,6 +531,8 @@ bool mvm_spec_has(const struct mvm_spec *spec, const char *name)
 		return spec->ndisks != 0;
 	case SPEC_PORT:
 		return spec->nports != 0;
+	case SPEC_IO_MAX:
+		return io_max_any(field);
 	case SPEC_STRING:
 	case SPEC_PATH:
 		break;

@@ -10,9 +10,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/inspect.h"
 #include "lib/session.h"
+#include "lib/sized.h"
 #include "lib/spawn.h"
 #include "lib/spec.h"
+#include "lib/start.h"
+#include "lib/state_dir.h"
 #include "lib/text.h"
 #include "lib/verdict.h"
 #include "mvm/cleanup.h"
@@ -20,12 +24,49 @@
 
 extern char **environ;
 
-struct mvm_vm {
-	int session;
-	int streams[MVM_STREAMS];
-	pid_t supervisor;
-	struct session_msg msg; /* the last one received: an event's text lives here */
-};
+/* The struct's first size: what every caller has. */
+#define OPTIONS_LEAST 24U
+_Static_assert(offsetof(struct mvm_start_options, supervisor) + sizeof(char *) == OPTIONS_LEAST, "ABI");
+
+int start_options(const struct mvm_start_options *given, struct mvm_start_options *options, struct mvm_error *err)
+{
+	return given ? sized_copy(options, sizeof(*options), OPTIONS_LEAST, given, 0, "struct mvm_start_options", err)
+		     : 0;
+}
+
+static int make_absolute(char **path, const char *folder, struct mvm_error *err)
+{
+	char *all;
+
+	if (!*path || **path == '/' || !strncmp(*path, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD)))
+		return 0;
+	if (asprintf(&all, "%s/%s", strcmp(folder, "/") != 0 ? folder : "", *path) < 0)
+		return error_set(err, ENOMEM, "out of memory");
+	free(*path);
+	*path = all;
+	return 0;
+}
+
+/* A VM that is to be started again may be from another folder. */
+static int make_paths_absolute(struct mvm_spec *spec, struct mvm_error *err)
+{
+	_cleanup_free_ char *folder = getcwd(NULL, 0);
+	const struct spec_key *key;
+	int r = 0;
+
+	if (!folder)
+		return error_set(err, errno, "the current folder has no name: %s: go to another", strerror(errno));
+	for (size_t i = 0; r == 0 && (key = spec_key_at(i)); i++)
+		if (key->type == SPEC_PATH)
+			r = make_absolute((char **)(void *)((char *)spec + key->offset), folder, err);
+	for (size_t i = 0; r == 0 && i < spec->ndisks; i++)
+		r = make_absolute(&spec->disks[i].file, folder, err);
+	return r;
+}
+
+/* The struct's first size: what every caller has. */
+#define OPTIONS_LEAST 24U
+_Static_assert(offsetof(struct mvm_start_options, supervisor) + sizeof(char *) == OPTIONS_LEAST, "ABI");
 
 /* Names are resolved here, in a program that is linked dynamically, as the system's resolver wants it. */
 static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err)
@@ -34,7 +75,7 @@ static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mv
 	struct mvm_spec *copy;
 	int r;
 
-	if (!spec->nports)
+	if (!spec->nports && !spec->name)
 		return mvm_spec_to_json(spec, ret_json, err);
 	r = mvm_spec_to_json(spec, &json, err);
 	if (r < 0)
@@ -43,6 +84,8 @@ static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mv
 	if (r < 0)
 		return r;
 	r = spec_ports_resolve(copy, err);
+	if (r >= 0 && spec->name)
+		r = make_paths_absolute(copy, err);
 	if (r >= 0)
 		r = mvm_spec_to_json(copy, ret_json, err);
 	mvm_spec_free(copy);
@@ -51,7 +94,7 @@ static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mv
 
 static int write_spec(const struct mvm_spec *spec, int *ret_fd, struct mvm_error *err)
 {
-	_cleanup_fd_ int fd = memfd_create("mvm-spec", MFD_CLOEXEC);
+	_cleanup_fd_ int fd = memfd_create("mvm-spec", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	_cleanup_free_ char *json = NULL;
 	size_t len, at = 0;
 	int r = resolved_json(spec, &json, err);
@@ -69,17 +112,13 @@ static int write_spec(const struct mvm_spec *spec, int *ret_fd, struct mvm_error
 			return error_set(err, n ? errno : EIO, "spec: cannot be written: %s", strerror(errno));
 		at += (size_t)n;
 	}
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
+		return error_set(err, errno, "spec: cannot be sealed: %s", strerror(errno));
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
 
-/* What is sent with the start message: ours to close once it is sent. */
-struct attached {
-	int fds[SESSION_FDS_MAX];
-	unsigned n;
-};
-
-static void attached_close(struct attached *attached)
+void attached_close(struct attached *attached)
 {
 	for (unsigned i = 0; i < attached->n; i++)
 		(void)close(attached->fds[i]);
@@ -88,7 +127,8 @@ static void attached_close(struct attached *attached)
 static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct session_start *start,
 			struct attached *attached)
 {
-	const bool wanted[MVM_STREAMS] = { spec->interactive || spec->tty, !spec->tty, !spec->tty };
+	const bool wanted[MVM_STREAMS] = { spec->interactive || spec->tty, !spec->tty && !spec->detach,
+					   !spec->tty && !spec->detach };
 
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		int pair[2];
@@ -101,6 +141,36 @@ static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct s
 		attached->fds[attached->n++] = pair[1];
 		start->fds |= (uint32_t)SESSION_HAS_STDIN << i;
 	}
+	return 0;
+}
+
+int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct session_start *start,
+	      struct attached *attached, struct mvm_error *err)
+{
+	struct mvm_vm *vm = calloc(1, sizeof(*vm));
+	int r;
+
+	if (!vm)
+		return error_set(err, ENOMEM, "mvm: out of memory");
+	vm->session = vm->supervisor = -1;
+	/* Asked before a descriptor of ours could take its number. */
+	vm->quiet = fcntl(STDERR_FILENO, F_GETFD) < 0;
+	for (unsigned i = 0; i < MVM_STREAMS; i++)
+		vm->streams[i] = -1;
+	r = write_spec(spec, &attached->fds[0], err);
+	if (r == 0) {
+		attached->n = 1;
+		r = make_streams(spec, vm, start, attached);
+		if (r < 0)
+			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
+					strerror(-r));
+	}
+	if (r < 0) {
+		attached_close(attached);
+		mvm_free(vm);
+		return r;
+	}
+	*ret_vm = vm;
 	return 0;
 }
 
@@ -126,21 +196,27 @@ struct supervisor_child {
 	struct spawn spawn;
 	const char *path;
 	int session;
+	bool quiet; /* the caller has no stderr */
 };
 
 static void supervisor_enter(struct spawn *spawn)
 {
-	static char name[] = "mvm-supervisor";
+	char name[] = "mvm-supervisor";
 	struct supervisor_child *child = (struct supervisor_child *)spawn; /* its first member */
 	char *argv[] = { name, NULL };
+	long err;
 
-	if (setsid() < 0)
+	/* Bare calls: this child runs in its caller's memory, where a sanitizer keeps accounts of descriptors. */
+	if (syscall(SYS_setsid) < 0)
 		spawn_failed(spawn, "setsid");
 	/* The caller's stderr stays, for a crash of the supervisor itself; its stdout is the workload's alone. */
-	if (dup2(child->session, SESSION_FD) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
+	if (syscall(SYS_dup2, child->session, SESSION_FD) < 0)
+		spawn_failed(spawn, "dup2");
+	err = child->quiet ? syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR) : STDERR_FILENO;
+	if (syscall(SYS_dup2, err, STDOUT_FILENO) < 0 || syscall(SYS_dup2, STDOUT_FILENO, STDERR_FILENO) < 0)
 		spawn_failed(spawn, "dup2");
 	/* dup2 onto itself leaves the close-on-exec flag in place. */
-	if (child->session == SESSION_FD && fcntl(SESSION_FD, F_SETFD, 0) < 0)
+	if (child->session == SESSION_FD && syscall(SYS_fcntl, SESSION_FD, F_SETFD, 0) < 0)
 		spawn_failed(spawn, "fcntl");
 	if (syscall(SYS_close_range, 3U, ~0U, 0) < 0)
 		spawn_failed(spawn, "close_range");
@@ -156,6 +232,7 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	const char *path = options->supervisor;
 	struct supervisor_child child;
 	int pair[2], r;
+	pid_t pid;
 
 	if (!path) {
 		r = mvm_part_path("mvm-supervisor", &found, err);
@@ -171,54 +248,48 @@ static int start_supervisor(struct mvm_vm *vm, const struct mvm_start_options *o
 	r = session_send_start(vm->session, start, attached->fds, attached->n);
 	if (r < 0)
 		return error_set(err, -r, "session socket: %s", strerror(-r));
-	child = (struct supervisor_child){ .spawn.child = supervisor_enter, .path = path, .session = theirs };
-	r = spawn_run(&child.spawn, &vm->supervisor, NULL);
+	child = (struct supervisor_child){
+		.spawn.child = supervisor_enter, .path = path, .session = theirs, .quiet = vm->quiet
+	};
+	r = spawn_run(&child.spawn, &pid, &vm->supervisor);
 	if (r < 0)
 		return error_set(err, -r, "%s: cannot be started: %s: install mvm again", path, strerror(-r));
 	return 0;
 }
 
-int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given, struct mvm_vm **ret_vm,
-	      struct mvm_error *err)
+/* `again`: the id of a VM that has ended, or "". */
+static int start(const struct mvm_spec *spec, const struct mvm_start_options *given, const char *again,
+		 struct mvm_vm **ret_vm, struct mvm_error *err)
 {
-	struct mvm_start_options options = given ? *given : (struct mvm_start_options){ 0 };
-	struct session_start start = {
+	struct mvm_start_options options = MVM_START_OPTIONS;
+	struct session_start message = {
 		.magic = SESSION_MAGIC,
 		.version = SESSION_VERSION,
-		.rows = options.rows,
-		.cols = options.cols,
 		.start_ns = text_now_ns(),
 		.program = MVM_VERSION,
 	};
 	struct attached attached = { 0 };
 	_cleanup_fd_ int receipt = -1;
-	struct mvm_vm *vm;
+	struct mvm_vm *vm = NULL;
 	int r = mvm_spec_check(spec, err);
 
+	if (r == 0)
+		r = start_options(given, &options, err);
 	r = r < 0 ? r : copy_receipt(spec, &receipt, err);
 	if (r < 0)
 		return r;
-	vm = calloc(1, sizeof(*vm));
-	if (!vm)
-		return error_set(err, ENOMEM, "mvm: out of memory");
-	vm->session = -1;
-	for (unsigned i = 0; i < MVM_STREAMS; i++)
-		vm->streams[i] = -1;
-	start.began_ns = options.began_ns ? options.began_ns : start.start_ns;
-	r = write_spec(spec, &attached.fds[0], err);
-	if (r == 0) {
-		attached.n = 1;
-		r = make_streams(spec, vm, &start, &attached);
-		if (r < 0)
-			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
-					strerror(-r));
-	}
-	if (r == 0 && receipt >= 0) {
+	message.rows = options.rows;
+	message.cols = options.cols;
+	(void)snprintf(message.again, sizeof(message.again), "%s", again);
+	message.began_ns = options.began_ns ? options.began_ns : message.start_ns;
+	r = start_new(spec, &vm, &message, &attached, err);
+	if (r < 0 || !vm)
+		return r;
+	if (receipt >= 0) {
 		attached.fds[attached.n++] = take_fd(&receipt);
-		start.fds |= SESSION_HAS_RECEIPT;
+		message.fds |= SESSION_HAS_RECEIPT;
 	}
-	if (r == 0)
-		r = start_supervisor(vm, &options, &start, &attached, err);
+	r = start_supervisor(vm, &options, &message, &attached, err);
 	attached_close(&attached);
 	if (r < 0) {
 		mvm_free(vm);
@@ -226,6 +297,41 @@ int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *given
 	}
 	*ret_vm = vm;
 	return 0;
+}
+
+int mvm_start(const struct mvm_spec *spec, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
+	      struct mvm_error *err)
+{
+	return start(spec, options, "", ret_vm, err);
+}
+
+int mvm_start_again(const char *id, const struct mvm_start_options *options, struct mvm_vm **ret_vm,
+		    struct mvm_error *err)
+{
+	char parent[PATH_MAX], found[MVM_ID_LEN + 1];
+	_cleanup_free_ char *json = NULL;
+	_cleanup_fd_ int folder = -1;
+	struct mvm_spec *spec;
+	int r = state_dir_parent(parent, err);
+
+	if (r < 0)
+		return r;
+	(void)state_dir_reclaim(parent, "");
+	r = state_dir_find(parent, id, true, found, &folder, err);
+	if (r < 0)
+		return r;
+	r = state_dir_read(folder, INSPECT_SPEC_FILE, SPEC_JSON_MAX, &json);
+	if (r < 0)
+		return error_set(err, -r, "%s/%s/" INSPECT_SPEC_FILE ": cannot be read: %s: mvm rm %s", parent, found,
+				 strerror(-r), found);
+	r = mvm_spec_from_json(json, strlen(json), &spec, err);
+	if (r < 0)
+		return r;
+	spec->detach = true;
+	spec->interactive = spec->tty = false;
+	r = start(spec, options, found, ret_vm, err);
+	mvm_spec_free(spec);
+	return r;
 }
 
 int mvm_take_stream(struct mvm_vm *vm, enum mvm_stream stream)
@@ -238,32 +344,34 @@ int mvm_fd(const struct mvm_vm *vm)
 	return vm->session;
 }
 
-int mvm_next(struct mvm_vm *vm, struct mvm_event *ret_event)
+int mvm_next(struct mvm_vm *vm, const struct mvm_event **ret_event)
 {
-	struct mvm_event event = { .text = vm->msg.text };
+	struct mvm_event *event = &vm->event;
 
 	for (;;) {
 		int r = session_receive(vm->session, &vm->msg);
 
 		if (r <= 0)
 			return r;
-		event.level = MVM_LOG_ERROR;
+		*event = (struct mvm_event){ .level = MVM_LOG_ERROR, .text = vm->msg.text };
 		text_harmless(vm->msg.text);
 		switch (vm->msg.type) {
 		case SESSION_STARTED:
-			event.type = MVM_EVENT_STARTED;
+			event->type = MVM_EVENT_STARTED;
+			vm->started = true;
+			event->level = MVM_LOG_INFO;
 			break;
 		case SESSION_LOG:
-			event.type = MVM_EVENT_LOG;
-			event.level = (enum mvm_log_level)(vm->msg.code & 3);
+			event->type = MVM_EVENT_LOG;
+			event->level = (enum mvm_log_level)(vm->msg.code & 3);
 			break;
 		case SESSION_ASK_BUSY:
-			event.type = MVM_EVENT_ASK_BUSY;
+			event->type = MVM_EVENT_ASK_BUSY;
 			break;
 		case SESSION_ENDED:
-			event.type = MVM_EVENT_ENDED;
-			event.status = vm->msg.code;
-			event.verdict = verdict_name(vm->msg.kind);
+			event->type = MVM_EVENT_ENDED;
+			event->status = vm->msg.code;
+			event->verdict = verdict_name(vm->msg.kind);
 			break;
 		default:
 			continue; /* a newer supervisor cannot be there: the versions were compared */
@@ -298,15 +406,28 @@ int mvm_answer_busy(struct mvm_vm *vm, bool busy)
 	return session_send(vm->session, SESSION_BUSY, busy, 0, NULL);
 }
 
+void mvm_release(struct mvm_vm *vm)
+{
+	if (vm && vm->started) {
+		/* Should the caller live on, it is for it to reap; should it not, for pid 1. */
+		cleanup_fd(&vm->supervisor);
+		vm->supervisor = -1;
+	}
+	mvm_free(vm);
+}
+
 void mvm_free(struct mvm_vm *vm)
 {
+	siginfo_t info;
+
 	if (!vm)
 		return;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		cleanup_fd(&vm->streams[i]);
 	cleanup_fd(&vm->session);
-	if (vm->supervisor > 0)
-		while (waitpid(vm->supervisor, NULL, 0) < 0 && errno == EINTR)
+	if (vm->supervisor >= 0)
+		while (waitid(P_PIDFD, (id_t)vm->supervisor, &info, WEXITED) < 0 && errno == EINTR)
 			;
+	cleanup_fd(&vm->supervisor);
 	free(vm);
 }

@@ -12,10 +12,12 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/host.h"
 #include "lib/inspect.h"
+#include "lib/record.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -28,12 +30,16 @@ void supervisor_log(struct supervisor *s, enum mvm_log_level level, const char *
 	char text[SESSION_TEXT_MAX];
 	va_list ap;
 
-	if (s->session < 0 || (s->spec && level > s->spec->log_level))
+	if ((s->session < 0 && !s->log) || (s->spec && level > s->spec->log_level))
 		return;
 	va_start(ap, fmt);
 	(void)vsnprintf(text, sizeof(text), fmt, ap);
 	va_end(ap);
 	text_harmless(text);
+	if (s->log)
+		output_log_say(s->log, text);
+	if (s->session < 0)
+		return;
 	if (session_send(s->session, SESSION_LOG, (int32_t)level, 0, text) == -EAGAIN && s->logs_lost < UINT32_MAX)
 		s->logs_lost++;
 }
@@ -45,12 +51,15 @@ static int refuse(struct supervisor *s, const struct mvm_error *err)
 	return -err->code;
 }
 
-static int read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err)
+int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err)
 {
 	struct stat st;
 	char *map;
 	int r;
 
+	/* What its writer could cut off while it is mapped here would end us. */
+	if (fcntl(fd, F_GET_SEALS) < 0 || !(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK))
+		return error_set(err, EINVAL, "spec: not sealed");
 	if (fstat(fd, &st) < 0 || st.st_size <= 0 || st.st_size > SPEC_JSON_MAX)
 		return error_set(err, EINVAL, "spec: not readable");
 	map = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -58,8 +67,6 @@ static int read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err)
 		return error_set(err, errno, "spec: not readable: %s", strerror(errno));
 	r = mvm_spec_from_json(map, (size_t)st.st_size, ret_spec, err);
 	(void)munmap(map, (size_t)st.st_size);
-	if (r == 0)
-		r = mvm_spec_check(*ret_spec, err);
 	return r;
 }
 
@@ -72,9 +79,11 @@ static void init(struct supervisor *s)
 		s->streams[i] = -1;
 	s->state = STATE_DIR_NONE;
 	s->receipt = RECEIPT_NOWHERE;
-	s->run_deadline = s->boot_deadline = s->phase_deadline = UINT64_MAX;
+	s->run_deadline = s->boot_deadline = s->stop_deadline = s->phase_deadline = UINT64_MAX;
 	s->stages[STAGE_SUPERVISOR] = text_now_ns();
+	s->last_session = AGENT_SESSION_ID;
 	supervisor_attach_init(s);
+	supervisor_output_init(s);
 	vm_files_init(&s->files);
 	jail_init(&s->jail);
 	agent_session_init(&s->agent);
@@ -100,7 +109,9 @@ static int receive_start(struct supervisor *s)
 	receipt_fd = fds[SESSION_FDS_MAX - 1];
 	s->stages[STAGE_COMMAND] = s->start.began_ns;
 	s->stages[STAGE_SUPERVISOR_ASKED] = s->start.start_ns;
-	r = read_spec(spec_fd, &s->spec, &err);
+	r = supervisor_read_spec(spec_fd, &s->spec, &err);
+	if (r == 0)
+		r = mvm_spec_check(s->spec, &err);
 	if (r == 0 && s->spec->receipt)
 		r = receipt_open(s->spec->receipt, take_fd(&receipt_fd), &s->receipt, &err);
 	return r < 0 ? refuse(s, &err) : 0;
@@ -152,8 +163,12 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
 	if (r == 0)
 		r = state_dir_parent(parent, &err);
+	if (r == 0 && *s->start.again)
+		r = state_dir_reopen(parent, s->start.again, &s->state, &err);
+	else if (r == 0)
+		r = state_dir_create(parent, s->spec->name, &s->state, &err);
 	if (r == 0)
-		r = state_dir_create(parent, &s->state, &err);
+		r = supervisor_output_open(s, &err);
 	if (r == 0)
 		r = supervisor_attach_open(s, &err);
 	if (r == 0)
@@ -202,11 +217,72 @@ void supervisor_write_spec(struct supervisor *s)
 		supervisor_log(s, MVM_LOG_WARNING, "%s", err.text);
 }
 
+/* The command in one line, for a table. */
+static void command_line(const struct mvm_spec *spec, char text[RECORD_COMMAND])
+{
+	size_t at = 0;
+
+	text[0] = '\0';
+	for (size_t i = 0; i < spec->args.n && at < RECORD_COMMAND - 1; i++) {
+		int n = snprintf(text + at, RECORD_COMMAND - at, "%s%s", i ? " " : "", spec->args.v[i]);
+
+		at += n > 0 ? (size_t)n : 0;
+	}
+	text_harmless(text);
+}
+
+static uint64_t realtime_of(uint64_t monotonic_ns)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec - (text_now_ns() - monotonic_ns);
+}
+
+char *supervisor_record(const struct supervisor *s, const struct verdict *verdict)
+{
+	char command[RECORD_COMMAND], cause[sizeof(verdict->cause)] = "";
+	struct record record = {
+		.id = (char *)(uintptr_t)s->state.id,
+		.name = s->spec->name,
+		.rootfs = s->spec->rootfs,
+		.command = command,
+		.state = verdict                    ? RECORD_ENDED
+			 : s->paused                ? RECORD_PAUSED
+			 : s->stages[STAGE_STARTED] ? RECORD_RUNNING
+						    : RECORD_BOOTING,
+		.detached = s->spec->detach,
+		.remove = s->spec->remove,
+		.supervisor = verdict ? 0 : getpid(),
+		.vmm = verdict ? 0 : s->vmm_pid,
+		.began_ns = realtime_of(s->stages[STAGE_COMMAND]),
+	};
+
+	command_line(s->spec, command);
+	if (verdict) {
+		(void)snprintf(cause, sizeof(cause), "%s", verdict->cause);
+		text_harmless(cause);
+		record.verdict = (char *)(uintptr_t)verdict_name(verdict->kind);
+		record.cause = cause;
+		record.status = verdict->status;
+		record.ended_ns = realtime_of(s->stages[STAGE_ENDED]);
+	}
+	return record_text(&record);
+}
+
+void supervisor_write_record(struct supervisor *s)
+{
+	_cleanup_free_ char *text = supervisor_record(s, NULL);
+	struct mvm_error err;
+
+	if (!text || state_dir_write(&s->state, RECORD_FILE, text, &err) < 0)
+		supervisor_log(s, MVM_LOG_WARNING, "%s", text ? err.text : RECORD_FILE ": out of memory");
+}
+
 static void write_state(struct supervisor *s)
 {
 	_cleanup_free_ char *record = inspect_record_text(&s->jail);
 	struct mvm_error err;
-	char text[160];
 
 	/* 0, which is no process's, where it ended already. */
 	if (inspect_start_time("", s->vmm_pid, &s->vmm_start) < 0)
@@ -214,11 +290,7 @@ static void write_state(struct supervisor *s)
 	supervisor_write_spec(s);
 	if (!record || state_dir_write(&s->state, INSPECT_RECORD_FILE, record, &err) < 0)
 		supervisor_log(s, MVM_LOG_WARNING, "%s", record ? err.text : INSPECT_RECORD_FILE ": out of memory");
-
-	(void)snprintf(text, sizeof(text), "{\"id\":\"%s\",\"supervisor\":%d,\"vmm\":%d,\"began_ns\":%llu}\n",
-		       s->state.id, getpid(), s->vmm_pid, (unsigned long long)s->stages[STAGE_COMMAND]);
-	if (state_dir_write(&s->state, "state.json", text, &err) < 0)
-		supervisor_log(s, MVM_LOG_WARNING, "%s", err.text);
+	supervisor_write_record(s);
 }
 
 /* While the guest boots: what need not be done before. */
@@ -226,6 +298,7 @@ static int settle(struct supervisor *s)
 {
 	struct mvm_error err;
 	uint64_t now = text_now_ns();
+	char parent[PATH_MAX];
 	int reclaimed, r = grant_ports(s, &err);
 
 	if (s->spec->timeout_ns)
@@ -237,7 +310,7 @@ static int settle(struct supervisor *s)
 	if (r < 0)
 		return refuse(s, &err);
 	write_state(s);
-	reclaimed = state_dir_reclaim(&s->state);
+	reclaimed = state_dir_parent(parent, NULL) < 0 ? 0 : state_dir_reclaim(parent, s->state.id);
 	if (reclaimed && s->jail.by_root)
 		ids_reclaim(IDS_FOLDER);
 	if (reclaimed)

@@ -9,6 +9,7 @@
 #ifndef LIB_SUPERVISOR_H
 #define LIB_SUPERVISOR_H
 
+#include <poll.h>
 #include <sys/types.h>
 
 #include "jail/jail.h"
@@ -17,11 +18,15 @@
 #include "lib/broker.h"
 #include "lib/digest.h"
 #include "lib/log_reader.h"
+#include "lib/output_log.h"
 #include "lib/receipt.h"
+#include "lib/record.h"
 #include "lib/session.h"
 #include "lib/state_dir.h"
 #include "lib/verdict.h"
 #include "lib/vm_files.h"
+
+#define SUPERVISOR_OUTPUTS 2 /* stdout and stderr */
 
 enum supervisor_phase {
 	PHASE_BOOT, /* until the workload runs; bounded by --boot-timeout */
@@ -47,17 +52,28 @@ struct supervisor {
 	pid_t vmm_pid;
 	uint64_t vmm_start; /* when it began, ticks since the host's boot: with its pid it names it for ever */
 	int attach_listener; /* others of the same user's, see attach.h */
+	uint64_t attach_retry_ns; /* not looked at before then */
 	struct {
 		int fd;
+		/* WAITS: for the VM's end; RUNS: a command in it; TOP, STATS: for the agent's answer */
+		enum { CLIENT_ASKS, CLIENT_WAITS, CLIENT_RUNS, CLIENT_TOP, CLIENT_STATS } kind;
+		uint32_t session; /* of the command */
 		uint64_t deadline_ns;
 	} clients[ATTACH_CLIENTS_MAX];
+	uint32_t last_session;
+
+	int outputs[SUPERVISOR_OUTPUTS]; /* of a detached VM */
+	struct output_log *log; /* NULL: not detached */
+	uint64_t output_seen, output_refilled_ns; /* bytes of the log that count no longer; when that was computed */
 
 	int vmm_pidfd, vmm_control, vmm_log, signals;
 	uint64_t control_used, control_refilled_ns; /* throttle of a flooding VMM: messages */
 	uint64_t log_used, log_refilled_ns; /* … and bytes of its log */
 
 	enum supervisor_phase phase;
-	uint64_t run_deadline, boot_deadline, phase_deadline; /* ns, UINT64_MAX: none */
+	bool paused; /* the VMM's process is stopped */
+	bool started_told; /* the caller knows that the command runs */
+	uint64_t run_deadline, boot_deadline, stop_deadline, phase_deadline; /* ns, UINT64_MAX: none */
 	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */
 	bool waiting_for_output; /* PHASE_STOP after a regular end: its length is the reader's affair */
 	unsigned idle_answers; /* SESSION_BUSY 0 since CONTROL_STOP */
@@ -80,7 +96,13 @@ struct supervisor {
 void supervisor_log(struct supervisor *s, enum mvm_log_level level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 
+int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *err); /* unchecked as a whole */
 void supervisor_write_spec(struct supervisor *s); /* as it is in force, for `mvm inspect` */
+
+void supervisor_write_record(struct supervisor *s);
+
+/* The record of the state folder; verdict NULL: it has not ended. free() it; NULL: out of memory. */
+char *supervisor_record(const struct supervisor *s, const struct verdict *verdict);
 
 /* supervisor_spawn.c: config memfd, sockets, the VMM's process. 0 or -errno with err. */
 int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,
@@ -97,13 +119,40 @@ void supervisor_on_log(struct supervisor *s);
 
 void supervisor_on_dials(struct supervisor *s); /* connects under way */
 
+/* supervisor_output.c: a detached VM's output. */
+void supervisor_output_init(struct supervisor *s);
+int supervisor_output_open(struct supervisor *s, struct mvm_error *err);
+bool supervisor_output_allowed(struct supervisor *s, uint64_t now);
+void supervisor_output_prepare(const struct supervisor *s, bool allowed, struct pollfd fds[SUPERVISOR_OUTPUTS]);
+void supervisor_output_run(struct supervisor *s, const struct pollfd fds[SUPERVISOR_OUTPUTS]);
+void supervisor_output_close(struct supervisor *s);
+void supervisor_detach(struct supervisor *s);
+
 /* supervisor_attach.c: requests of others; the entries of poll() are prepared, then run, each turn. */
 void supervisor_attach_init(struct supervisor *s);
 int supervisor_attach_open(struct supervisor *s, struct mvm_error *err);
 void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 + ATTACH_CLIENTS_MAX]);
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now);
+void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
-void supervisor_attach_close(struct supervisor *s);
+void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
+
+/* supervisor_stats.c: what the VM uses and runs, paused and resumed. */
+int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *ret_text, size_t size);
+void supervisor_on_numbers(struct supervisor *s, const struct agent_event *event); /* TOPPED, STATTED */
+void supervisor_numbers_late(struct supervisor *s, unsigned client);
+int supervisor_pause(struct supervisor *s, bool pause, char *ret_text, size_t size);
+
+/* supervisor_exec.c: further commands. The descriptors of a request stay the caller's to close, but for those taken. */
+int supervisor_exec_start(struct supervisor *s, unsigned client, const struct attach_msg *msg, int *fds, unsigned nfds,
+			  char *ret_text, size_t size);
+void supervisor_exec_event(struct supervisor *s, const struct agent_event *event);
+void supervisor_exec_client(struct supervisor *s, unsigned client);
+void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
+
+/* supervisor_peers.c, too: somebody wants the end. `grace_ns`: for the workload, after a SIGTERM. */
+void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once);
+void supervisor_operator_asks(struct supervisor *s, uint64_t grace_ns);
 
 /* supervisor_end.c: the ways to an end, mildest first; each is a no-op when a later one was begun. */
 void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns); /* agent: kill, sync, unmount */

@@ -1,5 +1,6 @@
 /* Other processes of the same user's that want something of this VM (attach.h). */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,6 +9,10 @@
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
+
+#define ATTACH_RETRY_NS 1000000000ULL
+#define ATTACH_SPARE    8U /* clients that neither wait nor run commands always have room */
+#define STOP_MOST_NS    86400000000000ULL /* a day */
 
 void supervisor_attach_init(struct supervisor *s)
 {
@@ -24,21 +29,40 @@ int supervisor_attach_open(struct supervisor *s, struct mvm_error *err)
 		     : 0;
 }
 
-static void drop(struct supervisor *s, unsigned i)
+void supervisor_drop_client(struct supervisor *s, unsigned i)
 {
 	cleanup_fd(&s->clients[i].fd);
 	s->clients[i].fd = -1;
 }
 
-void supervisor_attach_close(struct supervisor *s)
+void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict)
 {
+	uint8_t payload[sizeof(struct attach_ended) + sizeof(verdict->cause)];
+	const struct attach_ended ended = { .kind = verdict->kind, .status = verdict->status };
+	size_t len = strnlen(verdict->cause, sizeof(payload) - sizeof(ended));
+
+	memcpy(payload, &ended, sizeof(ended));
+	memcpy(payload + sizeof(ended), verdict->cause, len);
 	cleanup_fd(&s->attach_listener);
-	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
-		drop(s, i);
+	supervisor_exec_close(s, verdict);
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
+		if (s->clients[i].fd >= 0 && s->clients[i].kind == CLIENT_WAITS)
+			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, 0, payload, sizeof(ended) + len);
+		supervisor_drop_client(s, i);
+	}
 	s->attach_listener = -1;
 }
 
 /* ---- requests: 0 or -errno, with the text of the answer ---- */
+
+static unsigned free_slots(const struct supervisor *s)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		n += s->clients[i].fd < 0;
+	return n;
+}
 
 static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_text, size_t size)
 {
@@ -83,17 +107,77 @@ static void tell_status(const struct supervisor *s, int fd)
 		.vmm_start = s->vmm_start,
 		.vmm = s->phase < PHASE_OVER ? s->vmm_pid : 0,
 		.phase = s->phase == PHASE_BOOT  ? ATTACH_BOOTING
-			 : s->phase == PHASE_RUN ? ATTACH_RUNNING
-						 : ATTACH_ENDING,
+			 : s->phase != PHASE_RUN ? ATTACH_ENDING
+			 : s->paused             ? ATTACH_PAUSED
+						 : ATTACH_RUNNING,
 	};
 
 	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
 }
 
-static void answer(struct supervisor *s, int fd, const struct attach_msg *msg)
+static int stop(struct supervisor *s, const struct attach_msg *msg)
+{
+	struct attach_stop wanted;
+
+	if (msg->hdr.len != sizeof(wanted))
+		return -EPROTO;
+	memcpy(&wanted, msg->payload, sizeof(wanted));
+	supervisor_operator_asks(s, wanted.grace_ns < STOP_MOST_NS ? wanted.grace_ns : STOP_MOST_NS);
+	return 0;
+}
+
+static int signal_workload(struct supervisor *s, const struct attach_msg *msg, char *ret_text, size_t size)
+{
+	struct attach_signal wanted;
+	int r;
+
+	if (msg->hdr.len != sizeof(wanted))
+		return -EPROTO;
+	memcpy(&wanted, msg->payload, sizeof(wanted));
+	if (wanted.signo < 1 || wanted.signo > 64)
+		return -EINVAL;
+	if (wanted.signo == SIGKILL) {
+		supervisor_operator_ends(s, "killed by the operator", true);
+		return 0;
+	}
+	if (s->phase != PHASE_RUN) {
+		(void)snprintf(ret_text, size, "its command is not running: the VM is %s",
+			       s->phase < PHASE_RUN ? "booting" : "ending");
+		return -ESRCH;
+	}
+	r = agent_session_signal(&s->agent, AGENT_SESSION_ID, wanted.signo);
+	if (r == 0)
+		(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
+	return r;
+}
+
+static void answer(struct supervisor *s, unsigned i, const struct attach_msg *msg, int *fds, unsigned nfds)
 {
 	char text[256] = "";
-	int r = -ENOTSUP;
+	int fd = s->clients[i].fd, r = -ENOTSUP;
+
+	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_EXEC) && free_slots(s) < ATTACH_SPARE) {
+		(void)snprintf(text, sizeof(text), "as many wait for this VM, or run commands in it, as may");
+		(void)attach_send(fd, ATTACH_ANSWER, EBUSY, text, strlen(text));
+		return;
+	}
+	if (msg->hdr.type == ATTACH_WAIT) {
+		s->clients[i].kind = CLIENT_WAITS;
+		s->clients[i].deadline_ns = UINT64_MAX;
+		return;
+	}
+	if (msg->hdr.type == ATTACH_EXEC)
+		r = supervisor_exec_start(s, i, msg, fds, nfds, text, sizeof(text));
+	if (msg->hdr.type == ATTACH_TOP || msg->hdr.type == ATTACH_STATS)
+		r = supervisor_ask_agent(s, i, msg->hdr.type == ATTACH_TOP, text, sizeof(text));
+	if (r > 0)
+		return;
+	if (msg->hdr.type == ATTACH_PAUSE || msg->hdr.type == ATTACH_RESUME)
+		r = supervisor_pause(s, msg->hdr.type == ATTACH_PAUSE, text, sizeof(text));
+	if (msg->hdr.type == ATTACH_STOP)
+		r = stop(s, msg);
+	if (msg->hdr.type == ATTACH_SIGNAL)
+		r = signal_workload(s, msg, text, sizeof(text));
 
 	if (msg->hdr.type == ATTACH_STATUS) {
 		tell_status(s, fd);
@@ -108,17 +192,27 @@ static void answer(struct supervisor *s, int fd, const struct attach_msg *msg)
 
 static void on_client(struct supervisor *s, unsigned i, uint64_t now)
 {
+	int fds[ATTACH_FDS_MAX] = { -1, -1, -1, -1 };
 	struct attach_msg msg;
-	int r = attach_receive(s->clients[i].fd, &msg);
+	unsigned nfds = 0;
+	int r;
+
+	if (s->clients[i].kind == CLIENT_RUNS) {
+		supervisor_exec_client(s, i);
+		return;
+	}
+	r = attach_receive_with(s->clients[i].fd, &msg, fds, &nfds);
 
 	if (r > 0) {
-		s->clients[i].deadline_ns = now + ATTACH_SILENCE_NS;
-		answer(s, s->clients[i].fd, &msg);
+		s->clients[i].deadline_ns = now + ATTACH_SILENCE_NS; /* unless it is to wait */
+		answer(s, i, &msg, fds, nfds);
 	} else if (r < 0) {
 		if (r == -EPROTONOSUPPORT) /* in our version, from which the client learns the same */
 			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, EPROTONOSUPPORT, NULL, 0);
-		drop(s, i);
+		supervisor_drop_client(s, i);
 	}
+	for (unsigned n = 0; n < nfds; n++)
+		cleanup_fd(&fds[n]);
 }
 
 /* ---- the loop's side ---- */
@@ -133,7 +227,9 @@ static int free_slot(const struct supervisor *s)
 
 void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 + ATTACH_CLIENTS_MAX])
 {
-	fds[0] = (struct pollfd){ .fd = free_slot(s) < 0 ? -1 : s->attach_listener, .events = POLLIN };
+	bool open = free_slot(s) >= 0 && (!s->attach_retry_ns || text_now_ns() >= s->attach_retry_ns);
+
+	fds[0] = (struct pollfd){ .fd = open ? s->attach_listener : -1, .events = POLLIN };
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		fds[1 + i] = (struct pollfd){ .fd = s->clients[i].fd, .events = POLLIN };
 }
@@ -145,8 +241,10 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
 		if (s->clients[i].fd >= 0 && s->clients[i].fd == fds[1 + i].fd && fds[1 + i].revents)
 			on_client(s, i, now);
-		if (s->clients[i].fd >= 0 && now >= s->clients[i].deadline_ns)
-			drop(s, i);
+		if (s->clients[i].fd >= 0 && now >= s->clients[i].deadline_ns) {
+			supervisor_numbers_late(s, i);
+			supervisor_drop_client(s, i);
+		}
 	}
 	slot = free_slot(s);
 	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
@@ -154,18 +252,18 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	r = attach_accept(s->attach_listener, &fd);
 	if (r > 0) {
 		s->clients[slot].fd = fd;
+		s->clients[slot].kind = CLIENT_ASKS;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
 	} else if (r < 0) {
-		/* EMFILE and its like would come again at once: no one else is let in, rather than spinning. */
-		supervisor_log(s, MVM_LOG_WARNING, "control socket: closed: %s", strerror(-r));
-		(void)close(s->attach_listener);
-		s->attach_listener = -1;
+		/* EMFILE and its like would come again at once. */
+		supervisor_log(s, MVM_LOG_WARNING, "control socket: %s: tried again in a second", strerror(-r));
+		s->attach_retry_ns = now + ATTACH_RETRY_NS;
 	}
 }
 
 uint64_t supervisor_attach_deadline(const struct supervisor *s)
 {
-	uint64_t first = UINT64_MAX;
+	uint64_t first = s->attach_retry_ns > text_now_ns() ? s->attach_retry_ns : UINT64_MAX;
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		if (s->clients[i].fd >= 0 && s->clients[i].deadline_ns < first)

@@ -24,6 +24,7 @@ void supervisor_kill(struct supervisor *s)
 	s->facts.killed_by_us = true;
 	if (syscall(SYS_pidfd_send_signal, s->vmm_pidfd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
 		supervisor_log(s, MVM_LOG_ERROR, "mvm-vmm: cannot be killed: %s", strerror(errno));
+	cgroup_lift_io(&s->jail.cgroup, &s->jail.options.io); /* after the signal: the guest gains nothing by it */
 }
 
 void supervisor_vmm_broke(struct supervisor *s, const char *how)
@@ -37,12 +38,23 @@ void supervisor_vmm_broke(struct supervisor *s, const char *how)
 	supervisor_kill(s);
 }
 
+/* A VM that is to end goes on first. */
+static void go_on(struct supervisor *s)
+{
+	if (s->paused)
+		(void)syscall(SYS_pidfd_send_signal, s->vmm_pidfd, SIGCONT, NULL, 0);
+	s->paused = false;
+}
+
 void supervisor_stop(struct supervisor *s)
 {
 	struct control_msg msg = { .type = CONTROL_STOP };
 
 	if (s->phase >= PHASE_STOP)
 		return;
+	go_on(s);
+	cgroup_lift_io(&s->jail.cgroup,
+		       &s->jail.options.io); /* a request that waits for its turn would hold the end up */
 	s->phase = PHASE_STOP;
 	s->stages[STAGE_STOPPED] = text_now_ns();
 	s->phase_deadline = s->stages[STAGE_STOPPED] + STOP_GRACE_NS;
@@ -58,6 +70,7 @@ void supervisor_shut_down(struct supervisor *s, uint64_t grace_ns)
 {
 	if (s->phase >= PHASE_SYNC)
 		return;
+	go_on(s);
 	if (s->agent.fd < 0 || !(s->agent.seen & AGENT_SEEN_HELLO) || agent_session_shutdown(&s->agent) < 0) {
 		supervisor_stop(s);
 		return;
@@ -172,6 +185,20 @@ static void tell_refused(struct supervisor *s)
 		       (unsigned long long)broker->refused, text);
 }
 
+/* A VM with a name, that ran, stays as a record that it can be started from again. */
+static void leave_folder(struct supervisor *s, const struct verdict *verdict)
+{
+	_cleanup_free_ char *text = NULL;
+	struct mvm_error err;
+
+	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove && (s->vmm_pid > 0 || *s->start.again))
+		text = supervisor_record(s, verdict);
+	if (text)
+		state_dir_keep(&s->state, text, &err);
+	else
+		state_dir_remove(&s->state);
+}
+
 void supervisor_report(struct supervisor *s)
 {
 	struct verdict verdict;
@@ -183,14 +210,15 @@ void supervisor_report(struct supervisor *s)
 		write_receipt(s, &verdict);
 	/* In this order: when the caller hears of the end, nothing of the run is left. */
 	broker_close(&s->broker);
-	supervisor_attach_close(s);
+	supervisor_output_close(s);
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		cleanup_fd(&s->streams[i]);
 		s->streams[i] = -1;
 	}
 	vm_files_close(&s->files);
 	jail_free(&s->jail);
-	state_dir_remove(&s->state);
+	leave_folder(s, &verdict);
+	supervisor_attach_close(s, &verdict);
 	if (s->session >= 0)
 		send_result(s, &verdict);
 }

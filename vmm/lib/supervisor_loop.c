@@ -30,7 +30,8 @@ enum slot {
 	SLOT_PROCESS,
 	SLOT_SIGNALS,
 	SLOT_DIALS, /* BROKER_PENDING_MAX of them */
-	SLOT_ATTACH = SLOT_DIALS + BROKER_PENDING_MAX, /* the listening socket, then its clients */
+	SLOT_OUTPUTS = SLOT_DIALS + BROKER_PENDING_MAX,
+	SLOT_ATTACH = SLOT_OUTPUTS + SUPERVISOR_OUTPUTS, /* the listening socket, then its clients */
 	SLOTS = SLOT_ATTACH + 1 + ATTACH_CLIENTS_MAX
 };
 
@@ -73,6 +74,11 @@ static void on_deadlines(struct supervisor *s, uint64_t now)
 		if (s->facts.boot_timed_out)
 			supervisor_hurry(s, END_GRACE_NS);
 		supervisor_shut_down(s, END_GRACE_NS);
+	}
+	if (now >= s->stop_deadline) {
+		s->stop_deadline = UINT64_MAX;
+		s->facts.operator_why = "stopped by the operator, and killed when it did not end by itself";
+		supervisor_operator_ends(s, s->facts.operator_why, false);
 	}
 	if (now < s->phase_deadline)
 		return;
@@ -137,6 +143,8 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 		return 0;
 	if (s->phase_deadline < next)
 		next = s->phase_deadline;
+	if (s->stop_deadline < next)
+		next = s->stop_deadline;
 	if (broker_deadline(&s->broker) < next)
 		next = broker_deadline(&s->broker);
 	if (supervisor_attach_deadline(s) < next)
@@ -151,7 +159,7 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 	return next > 3600000 ? 3600000 : (int)next;
 }
 
-static void prepare(const struct supervisor *s, bool throttled, bool log, struct pollfd fds[SLOTS])
+static void prepare(const struct supervisor *s, bool throttled, bool log, bool output, struct pollfd fds[SLOTS])
 {
 	fds[SLOT_SESSION] = (struct pollfd){ .fd = s->session, .events = POLLIN };
 	fds[SLOT_CONTROL] = (struct pollfd){ .fd = throttled ? -1 : s->vmm_control, .events = POLLIN };
@@ -162,6 +170,7 @@ static void prepare(const struct supervisor *s, bool throttled, bool log, struct
 	fds[SLOT_PROCESS] = (struct pollfd){ .fd = s->vmm_pidfd, .events = POLLIN };
 	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
 	broker_prepare(&s->broker, fds + SLOT_DIALS);
+	supervisor_output_prepare(s, output, fds + SLOT_OUTPUTS);
 	supervisor_attach_prepare(s, fds + SLOT_ATTACH);
 }
 
@@ -177,6 +186,7 @@ static void dispatch(struct supervisor *s, const struct pollfd fds[SLOTS], unsig
 		supervisor_on_agent(s);
 	if (fds[SLOT_LOG].revents && s->vmm_log >= 0)
 		supervisor_on_log(s);
+	supervisor_output_run(s, fds + SLOT_OUTPUTS);
 	if (fds[SLOT_SIGNALS].revents)
 		on_signal(s);
 	if (fds[SLOT_PROCESS].revents)
@@ -190,11 +200,11 @@ void supervisor_loop(struct supervisor *s)
 	while (s->phase != PHASE_OVER) {
 		uint64_t now = text_now_ns();
 		unsigned tokens = control_tokens(s, now);
-		bool log = log_allowed(s, now);
+		bool log = log_allowed(s, now), output = supervisor_output_allowed(s, now);
 		int n;
 
-		prepare(s, !tokens, log, fds);
-		n = poll(fds, SLOTS, wait_time(s, now, !tokens || !log));
+		prepare(s, !tokens, log, output, fds);
+		n = poll(fds, SLOTS, wait_time(s, now, !tokens || !log || !output));
 		if (n < 0 && errno != EINTR) {
 			supervisor_vmm_broke(s,
 					     strerror(errno)); /* ENOMEM; on_process() is reached by waiting itself */

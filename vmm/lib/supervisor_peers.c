@@ -1,6 +1,8 @@
 /* What the caller, the VMM and the agent say, and what follows. */
 #include <errno.h>
 #include <link.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,11 +17,12 @@
 #define GONE_GRACE_NS    (2 * NS_PER_S) /* after a time-out or the operator's word: sync, then the end */
 #define SYNC_GRACE_NS    (10 * NS_PER_S)
 #define SYNC_RW_GRACE_NS (120 * NS_PER_S) /* an image that is written to: a slow disk may have much to sync */
+#define STARTED_MS       2000
 #define LOG_BATCH        4096U /* bytes */
 
 /* ---- the caller ---- */
 
-static void operator_ends(struct supervisor *s, const char *why, bool at_once)
+void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once)
 {
 	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out)
 		s->facts.operator_why = why;
@@ -30,11 +33,29 @@ static void operator_ends(struct supervisor *s, const char *why, bool at_once)
 		supervisor_shut_down(s, GONE_GRACE_NS);
 }
 
+void supervisor_operator_asks(struct supervisor *s, uint64_t grace_ns)
+{
+	uint64_t deadline = text_now_ns() + grace_ns;
+
+	if (s->phase >= PHASE_SYNC)
+		return; /* it is ending already, and bounded */
+	if (s->phase != PHASE_RUN || s->paused || !grace_ns ||
+	    agent_session_signal(&s->agent, AGENT_SESSION_ID, SIGTERM) < 0) {
+		supervisor_operator_ends(s, "stopped by the operator", false);
+		return;
+	}
+	if (!s->facts.operator_why)
+		s->facts.operator_why = "stopped by the operator";
+	if (deadline < s->stop_deadline)
+		s->stop_deadline = deadline;
+	(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
+}
+
 static void on_signal(struct supervisor *s, int32_t signo)
 {
 	if (signo < 1 || signo > 64)
 		return;
-	if (agent_session_signal(&s->agent, (uint32_t)signo) < 0)
+	if (agent_session_signal(&s->agent, AGENT_SESSION_ID, (uint32_t)signo) < 0)
 		supervisor_log(s, MVM_LOG_WARNING, "signal %d: lost: the guest takes none", signo);
 	else if (agent_session_flush(&s->agent) < 0)
 		supervisor_log(s, MVM_LOG_INFO, "signal %d: the agent has gone", signo);
@@ -60,7 +81,9 @@ void supervisor_on_session(struct supervisor *s)
 	if (r < 0) {
 		(void)close(s->session);
 		s->session = -1;
-		operator_ends(s, "the command that the run belongs to has gone", false);
+		if (s->log && s->started_told)
+			return; /* it was told that the VM runs, and left it to itself */
+		supervisor_operator_ends(s, "the command that the run belongs to has gone", false);
 		return;
 	}
 	if (r == 0)
@@ -70,14 +93,15 @@ void supervisor_on_session(struct supervisor *s)
 		on_signal(s, msg.code);
 		break;
 	case SESSION_RESIZE:
-		if (agent_session_resize(&s->agent, (uint16_t)(msg.code >> 16), (uint16_t)(msg.code & 0xffff)) == 0)
+		if (agent_session_resize(&s->agent, AGENT_SESSION_ID, (uint16_t)(msg.code >> 16),
+					 (uint16_t)(msg.code & 0xffff)) == 0)
 			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 		break;
 	case SESSION_STOP:
-		operator_ends(s, "stopped by the operator", false);
+		supervisor_operator_ends(s, "stopped by the operator", false);
 		break;
 	case SESSION_KILL:
-		operator_ends(s, "killed by the operator", true);
+		supervisor_operator_ends(s, "killed by the operator", true);
 		break;
 	case SESSION_BUSY:
 		on_busy(s, msg.code != 0);
@@ -260,6 +284,18 @@ static void drop_start_up_text(void)
 	(void)dl_iterate_phdr(drop_segment, NULL);
 }
 
+/* A detached VM's caller waits for this word alone, and may be behind with the lines before it. */
+static bool tell_started(struct supervisor *s)
+{
+	struct pollfd room = { .fd = s->session, .events = POLLOUT };
+	int r = session_send(s->session, SESSION_STARTED, 0, 0, s->state.id);
+
+	if (r == -EAGAIN && s->log && poll(&room, 1, STARTED_MS) > 0)
+		r = session_send(s->session, SESSION_STARTED, 0, 0, s->state.id);
+	s->started_told = r == 0;
+	return r != -EAGAIN;
+}
+
 static void on_started(struct supervisor *s, const struct agent_event *event)
 {
 	s->stages[STAGE_STARTED] = text_now_ns();
@@ -267,14 +303,25 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	if (s->phase == PHASE_BOOT)
 		s->phase = PHASE_RUN;
 	s->boot_deadline = UINT64_MAX;
-	if (s->session >= 0 && session_send(s->session, SESSION_STARTED, 0, 0, NULL) == -EAGAIN)
+	if (s->session >= 0 && !tell_started(s))
 		s->logs_lost++;
+	supervisor_write_record(s);
+	if (s->log && s->started_told)
+		supervisor_detach(s);
 	drop_start_up_text();
 }
 
 static void on_agent_event(struct supervisor *s, const struct agent_event *event)
 {
 	s->facts.agent_spoke = true; /* nothing may come before its HELLO */
+	if (event->type == PROTO_TOPPED || event->type == PROTO_STATTED) {
+		supervisor_on_numbers(s, event);
+		return;
+	}
+	if (event->session && event->session != AGENT_SESSION_ID) {
+		supervisor_exec_event(s, event);
+		return;
+	}
 	switch (event->type) {
 	case PROTO_HELLO:
 		s->stages[STAGE_AGENT] = text_now_ns();

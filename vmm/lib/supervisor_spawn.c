@@ -47,10 +47,13 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 		.id = s->state.id,
 		.may_lack = (unsigned)s->spec->may_lack,
 		.cpu_percent = s->spec->cpu_percent,
+		.io.max = s->spec->io_max,
 	};
 	struct host_conf conf;
 	int r = host_conf_read(HOST_CONF_PATH, &conf, err);
 
+	if (r == 0 && io_max_any(&options.io.max))
+		r = vm_files_devices(&s->files, s->spec, "/sys", options.io.devices, &options.io.ndevices, err);
 	if (r < 0)
 		return r;
 	options.may_lack |= conf.may_lack;

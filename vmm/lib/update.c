@@ -3,17 +3,32 @@
 #include <string.h>
 
 #include "lib/attach.h"
+#include "lib/sized.h"
 #include "lib/spec.h"
 #include "lib/state_dir.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
+/* The struct's first size: what every caller has. */
+#define LIMITS_LEAST 24U
+_Static_assert(sizeof(struct mvm_limits) >= LIMITS_LEAST && offsetof(struct mvm_limits, blk_bps) + 8 == LIMITS_LEAST,
+	       "ABI");
+
+static int known_limits(const struct mvm_limits *given, struct mvm_limits *ret_limits, struct mvm_error *err)
+{
+	*ret_limits = (struct mvm_limits)MVM_LIMITS_KEEP;
+	return sized_copy(ret_limits, sizeof(*ret_limits), LIMITS_LEAST, given, 0xff, "struct mvm_limits", err);
+}
+
 int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *value, struct mvm_error *err)
 {
 	struct mvm_spec *spec;
+	struct mvm_limits known;
 	uint64_t *field = NULL;
-	int r;
+	int r = known_limits(limits, &known, err);
 
+	if (r < 0)
+		return r;
 	if (!strcmp(name, "blk-iops"))
 		field = &limits->blk_iops;
 	else if (!strcmp(name, "blk-bps"))
@@ -31,19 +46,23 @@ int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *valu
 	return r;
 }
 
-int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error *err)
+int mvm_update(const char *id, const struct mvm_limits *given, struct mvm_error *err)
 {
-	const struct attach_update update = { .blk_iops = limits->blk_iops, .blk_bps = limits->blk_bps };
 	_cleanup_fd_ int folder = -1;
+	struct attach_update update;
+	struct mvm_limits limits;
 	char parent[PATH_MAX], found[MVM_ID_LEN + 1];
 	struct mvm_error why;
-	int r;
+	int r = known_limits(given, &limits, err);
 
-	if (limits->blk_iops == MVM_KEEP && limits->blk_bps == MVM_KEEP)
+	if (r < 0)
+		return r;
+	if (limits.blk_iops == MVM_KEEP && limits.blk_bps == MVM_KEEP)
 		return error_set(err, EINVAL, "nothing to change: give --blk-iops, --blk-bps or both");
+	update = (struct attach_update){ .blk_iops = limits.blk_iops, .blk_bps = limits.blk_bps };
 	r = state_dir_parent(parent, err);
 	if (r == 0)
-		r = state_dir_find(parent, id, found, &folder, err);
+		r = state_dir_find(parent, id, false, found, &folder, err);
 	if (r < 0)
 		return r;
 	r = attach_call(folder, ATTACH_UPDATE, &update, sizeof(update), &why);

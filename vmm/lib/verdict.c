@@ -182,6 +182,14 @@ static void decide_exit(const struct verdict_facts *f, struct verdict *v)
 		decide(v, VERDICT_SIGNALLED, VERDICT_FROM_GUEST, signo, "the command was killed by signal %d", signo);
 }
 
+void verdict_of_command(const struct verdict_facts *f, struct verdict *ret)
+{
+	if (f->failed)
+		decide_failure(f, ret);
+	else
+		decide_exit(f, ret);
+}
+
 void verdict_decide(const struct verdict_facts *f, struct verdict *ret)
 {
 	/* The order is the point: the host's own observations come before any word of the guest's. */

@@ -83,6 +83,9 @@ struct verdict {
 	char cause[1024];
 };
 
+/* Of a further command, by `failed` or `exited` alone. */
+void verdict_of_command(const struct verdict_facts *facts, struct verdict *ret_verdict);
+
 void verdict_decide(const struct verdict_facts *facts, struct verdict *ret_verdict);
 
 const char *verdict_name(uint32_t kind); /* "unknown" out of range */

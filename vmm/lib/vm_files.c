@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "host_arch.h"
+#include "jail/io_max.h"
 #include "lib/cmdline.h"
 #include "lib/host.h"
 #include "lib/text.h"
@@ -253,4 +255,42 @@ uint64_t vm_files_written_max(const struct vm_files *files, const struct mvm_spe
 	    (uint64_t)st.st_size + CONSOLE_MAX > most)
 		most = (uint64_t)st.st_size + CONSOLE_MAX;
 	return most;
+}
+
+static int add_device(const char *path, dev_t device, const char *sys, dev_t devices[VMM_DISKS_MAX], unsigned *n,
+		      struct mvm_error *err)
+{
+	dev_t disk = 0;
+	int r = io_max_disk(sys, device, &disk);
+
+	if (r == -ENOTBLK)
+		return error_set(err, ENOTBLK,
+				 "--io-max: %s: its file system (as tmpfs, overlay, btrfs, 9p) has no block device of "
+				 "its own: put it on ext4 or XFS, or use --blk-bps and --blk-iops, which bound each "
+				 "disk inside the VMM",
+				 path);
+	if (r < 0)
+		return error_set(err, -r, "--io-max: %s: its block device %u:%u is not to be found in %s/dev/block: %s",
+				 path, major(device), minor(device), sys, strerror(-r));
+	for (unsigned i = 0; i < *n; i++)
+		if (devices[i] == disk)
+			return 0;
+	devices[(*n)++] = disk;
+	return 0;
+}
+
+int vm_files_devices(const struct vm_files *files, const struct mvm_spec *spec, const char *sys,
+		     dev_t ret_devices[VMM_DISKS_MAX], unsigned *ret_n, struct mvm_error *err)
+{
+	dev_t devices[VMM_DISKS_MAX];
+	unsigned n = 0;
+	int r = add_device(spec->rootfs, files->rootfs.dev, sys, devices, &n, err);
+
+	for (unsigned i = 0; r == 0 && i < files->ndisks; i++)
+		r = add_device(spec->disks[i].file, files->disks[i].dev, sys, devices, &n, err);
+	if (r < 0)
+		return r;
+	memcpy(ret_devices, devices, n * sizeof(devices[0]));
+	*ret_n = n;
+	return 0;
 }

@@ -38,6 +38,13 @@ void vm_files_close(struct vm_files *files);
 uint64_t vm_files_written_max(const struct vm_files *files, const struct mvm_spec *spec);
 
 /*
+ * The whole disks of the host that hold the VM's disks, each once, for --io-max; `sys`: where sysfs is mounted.
+ * -ENOTBLK: a file of them is on no such disk.
+ */
+int vm_files_devices(const struct vm_files *files, const struct mvm_spec *spec, const char *sys,
+		     dev_t ret_devices[VMM_DISKS_MAX], unsigned *ret_n, struct mvm_error *err);
+
+/*
  * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the first three.
  * *config need not be zeroed.
  */

@@ -55,4 +55,10 @@ int virtio_vsock_connect(struct virtio_dev *dev, uint32_t port, int fd);
  */
 uint64_t virtio_vsock_pending(struct virtio_dev *dev);
 
+/*
+ * Gives up the bytes that host sockets have not taken, but for those of ports `first` to `last`. Returns how many
+ * they were. I/O thread, unlocked.
+ */
+uint64_t virtio_vsock_give_up(struct virtio_dev *dev, uint32_t first, uint32_t last);
+
 #endif

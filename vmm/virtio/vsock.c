@@ -343,3 +343,16 @@ uint64_t virtio_vsock_pending(struct virtio_dev *dev)
 	(void)pthread_mutex_unlock(&dev->lock);
 	return pending;
 }
+
+uint64_t virtio_vsock_give_up(struct virtio_dev *dev, uint32_t first, uint32_t last)
+{
+	struct vsock *vs = vsock_of(dev);
+	uint64_t before, lost;
+
+	(void)pthread_mutex_lock(&dev->lock);
+	before = vs->buffered;
+	vsock_conn_give_up(vs, first, last);
+	lost = before - vs->buffered;
+	(void)pthread_mutex_unlock(&dev->lock);
+	return lost;
+}

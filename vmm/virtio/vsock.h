@@ -248,6 +248,8 @@ void vsock_conn_eof(struct vsock_conn *conn, bool failed); /* the socket has not
 bool vsock_conn_can_read(const struct vsock_conn *conn);
 uint32_t vsock_conn_shutdown_flags(const struct vsock_conn *conn);
 void vsock_conn_reap(struct vsock *vs); /* what reset left behind; I/O thread */
+/* What waits for sockets of other host ports than these; I/O thread. */
+void vsock_conn_give_up(struct vsock *vs, uint32_t first, uint32_t last);
 void vsock_conn_discard_all(struct vsock *vs); /* frees sockets at once; I/O thread or no thread at all */
 
 #endif

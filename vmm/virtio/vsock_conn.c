@@ -414,6 +414,19 @@ void vsock_conn_reap(struct vsock *vs)
 	}
 }
 
+void vsock_conn_give_up(struct vsock *vs, uint32_t first, uint32_t last)
+{
+	for (unsigned i = 0; i < vs->fresh; i++) {
+		struct vsock_conn *conn = &vs->conns[i];
+
+		if (conn->state == VSOCK_FREE || !conn->buf.len ||
+		    (conn->host_port >= first && conn->host_port <= last))
+			continue;
+		up_fail(conn);
+		settle(conn);
+	}
+}
+
 void vsock_conn_discard_all(struct vsock *vs)
 {
 	for (unsigned i = 0; i < vs->fresh; i++)

@@ -70,6 +70,43 @@ test_unnamed_ports_are_refused() {
 	equal "$(jq -c '.channels | [.refused, .allowed[0].failed]' r.json)" '[4,1]'
 }
 
+# Listens, takes one connection, and never reads.
+deaf='
+import os, socket, time
+s = socket.socket(socket.AF_UNIX)
+s.bind("deaf.new")
+s.listen()
+os.rename("deaf.new", "deaf.sock")
+kept = s.accept()
+time.sleep(1000)
+'
+# Sends until nothing more is taken.
+flooder='
+import os, socket
+s = socket.socket(socket.AF_VSOCK)
+s.connect((2, 500))
+s.settimeout(2)
+try:
+    while True:
+        s.send(b"x" * 65536)
+except TimeoutError:
+    os._exit(3)
+'
+
+# A channel's other end that never reads keeps no VM that is over.
+test_unread_channel() {
+	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; return; }
+	python3 -c "$deaf" &
+	trap "kill $!" EXIT
+	for _ in $(seq 500); do
+		[ ! -S deaf.sock ] || break
+		sleep 0.02
+	done
+	expect 3 debian --allow-port 500=unix:deaf.sock --receipt r.json -- python3 -c "$flooder"
+	grep -Eq '[0-9]{5,} bytes for --allow-port' stderr || die "no word of the lost bytes: $err"
+	equal "$(jq -r .verdict r.json)" exited
+}
+
 test_refused_options() {
 	refused allow-port "mvm's own" -- run --allow-port 1=unix:/x -- true
 	refused allow-port twice -- run --allow-port 5=unix:/x --allow-port 5=unix:/y -- true

@@ -150,6 +150,12 @@ test_every_field_is_that_of_proc() {
 		case $(layer seccomp-filters found) in *"not readable by you (root may)"*) ;; *) die "$(layer seccomp-filters found)" ;; esac
 	fi
 	equal "$(got .security.read.landlock.source)" "recorded by the jail"
+	same lsm .security.read.lsm cat "/proc/$vmm/attr/apparmor/current"
+	case $(got .security.read.lsm) in
+	"mvm-vmm (enforce)") equal "$(layer lsm state)" ok ;;
+	unconfined | null) equal "$(layer lsm state) $(layer lsm allowed)" "missing true" ;;
+	*) equal "$(layer lsm state)" weak ;;
+	esac
 	# the VM is none the worse for having been looked at
 	for _ in 1 2 3; do expect 0 "$mvm" inspect "$id" --security; done
 	kill -0 "$vmm" || die "the VM died of it: $(cat vm.err)"
@@ -160,7 +166,7 @@ test_every_field_is_that_of_proc() {
 test_whose_it_is() {
 	start_vm $(lacking)
 	refused "no such VM" "$id" -- "$mvm" inspect ffffffffffff
-	refused "hex digits" -- "$mvm" inspect ../../etc
+	refused "no such VM" -- "$mvm" inspect ../../etc
 	refused "which VM" -- "$mvm" inspect
 	refused "one VM" -- "$mvm" inspect "$id" "$id"
 	refused "--frob" -- "$mvm" inspect "$id" --frob

@@ -20,7 +20,7 @@ root_only() {
 	return 1
 }
 
-# What this host lacks anyway is no matter of these tests: an old kernel's Landlock.
+# What this host lacks anyway is no matter of these tests: an old kernel's Landlock; AppArmor's profile (apparmor.sh).
 lacking=()
 release=$(uname -r)
 case $release in 5.* | 6.[0-6].* | 6.[0-6]-*) lacking=(--allow-missing=landlock-net) ;; esac
@@ -95,7 +95,7 @@ test_no_cgroup() {
 	refused --cpus cgroup -- unshare -m sh -c "$without" sh run --cpus 1 --allow-missing=cgroup,landlock-net -- true
 	expect 0 unshare -m sh -c "$without" sh run --allow-missing=cgroup,landlock-net --receipt r.json -- true
 	jq -e '.isolation | .cgroup == false and (.missing | index("cgroup"))' r.json >/dev/null || die "$(jq .isolation r.json)"
-	expect 0 with_conf 644 'allow-missing = cgroup,landlock-net\n' unshare -m sh -c "$without" sh run -- true
+	expect 0 with_conf 644 'allow-missing = cgroup,landlock-net,lsm\n' unshare -m sh -c "$without" sh run -- true
 }
 
 test_no_landlock() {
@@ -104,7 +104,7 @@ test_no_landlock() {
 	refused jail landlock-net -- bash -c 'deny landlock_create_ruleset=ENOSYS -- run "$@"' bash --allow-missing=landlock -- true
 	refused jail landlock -- bash -c 'deny landlock_create_ruleset=ENOSYS -- run "$@"' bash --allow-missing=landlock-net -- true
 	expect 0 bash -c 'deny landlock_create_ruleset=ENOSYS -- run "$@"' bash --allow-missing=landlock,landlock-net --receipt r.json -- true
-	equal "$(jq -c '[.isolation.landlock_abi, .isolation.missing]' r.json)" '[0,["landlock","landlock-net"]]'
+	equal "$(jq -c '[.isolation.landlock_abi, .isolation.missing - ["lsm"]]' r.json)" '[0,["landlock","landlock-net"]]'
 	# inspect says so, too, of what runs; the filter around us is one that it knows of
 	deny getpid=EPERM -- true || die "deny"
 	start_vm "$tools/deny" landlock_create_ruleset=ENOSYS -- run --allow-missing=landlock,landlock-net --
@@ -121,9 +121,9 @@ test_landlock_without_network_rules() {
 	refused jail landlock-net "6.7" --allow-missing=landlock-net -- run -- true
 	refused landlock-net -- run --allow-missing=landlock -- true
 	expect 0 run --allow-missing=landlock-net --receipt r.json -- true
-	equal "$(jq -c .isolation.missing r.json)" '["landlock-net"]'
+	equal "$(jq -c '.isolation.missing - ["lsm"]' r.json)" '["landlock-net"]'
 	root_only >/dev/null || return 0
-	expect 0 with_conf 644 '# this host\nallow-missing = landlock-net\n' run -- true
+	expect 0 with_conf 644 '# this host\nallow-missing = landlock-net,lsm\n' run -- true
 	refused landlock-net -- with_conf 644 'allow-missing = landlock\n' run -- true
 }
 
@@ -140,12 +140,12 @@ test_conf() {
 	refused /etc/mvm.conf chmod -- with_conf 666 '' run -- true
 	refused /etc/mvm.conf chmod -- with_conf 664 '' run -- true
 	refused /etc/mvm.conf chown -- with_conf 644 FOLDER run -- true
-	for bad in 'frob = 1' 'allow-missing' 'allow-missing = seccomp' 'allow-missing =' 'uid-range = 5' \
+	for bad in 'frob = 1' 'allow-missing' 'allow-missing = seccomp' 'allow-missing = ,' 'uid-range = 5' \
 		'uid-range = 0-10' 'uid-range = 3000-2000' 'uid-range = 1-99999999999' '= x'; do
 		refused /etc/mvm.conf -- with_conf 644 "# a comment\n\n$bad\n" run -- true
 	done
 	refused "line 3" frob -- with_conf 644 "\n\nfrob = 1\n" run -- true
-	expect 0 with_conf 600 'uid-range = 70000-70010 # ours\nallow-missing = landlock-net\n' run --receipt r.json -- true
+	expect 0 with_conf 600 'uid-range = 70000-70010 # ours\nallow-missing = landlock-net,lsm\n' run --receipt r.json -- true
 	jq -e '.isolation.uid >= 70000 and .isolation.uid <= 70010' r.json >/dev/null || die "$(jq .isolation r.json)"
 	chown 12345 . && : >conf && chown 12345 conf
 	refused /etc/mvm.conf chown -- with_conf 644 '' sh -c 'mount --bind conf /etc/mvm.conf; exec "$@"' sh run -- true
@@ -153,7 +153,7 @@ test_conf() {
 
 test_uids_run_out() {
 	root_only || return 0
-	local text='uid-range = 71000-71000\nallow-missing = landlock-net\n'
+	local text='uid-range = 71000-71000\nallow-missing = landlock-net,lsm\n'
 	start_vm with_conf 644 "$text" run --
 	equal "$(awk '/^Uid:/ {print $2, $3, $4, $5}' "/proc/$vmm/status")" "71000 71000 71000 71000"
 	refused uids 71000 uid-range -- with_conf 644 "$text" run -- true
@@ -272,7 +272,7 @@ test_inspected() {
 	id=$(basename "$(dirname "$state")")
 	expect 0 "$mvm" inspect "$id" --security --format json
 	[ ${#lacking[@]} -eq 0 ] || want=landlock-net
-	equal "$(jq -r '.security.layers[] | select(.state == "missing" and .required) | .name' stdout)" "${want-}"
+	equal "$(jq -r '.security.layers[] | select(.state == "missing" and .required and .name != "lsm") | .name' stdout)" "${want-}"
 	if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
 		equal "$(jq -r '.security.read.cgroup["memory.limit_in_bytes"]' stdout)" "$(cat "$(group_of memory)/memory.limit_in_bytes")"
 		equal "$(jq -r '.security.read.cgroup.memory' stdout)" "$(sed -En 's/^[0-9]+:([a-z,]*,)?memory(,[a-z,]*)?://p' "/proc/$vmm/cgroup")"

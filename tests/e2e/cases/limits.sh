@@ -93,3 +93,183 @@ test_pids_max() {
 	expect 1 run --pids-max 5 -- sh -c 'echo 100 >/sys/fs/cgroup/pids.max'
 	refused --pids-max 4194304 -- run --pids-max 0 -- true
 }
+
+# ---- --io-max: the kernel's io controller ----
+
+# What the lab's own age lacks (tests/e2e/cases/jail.sh).
+lacking=()
+case $(uname -r) in 5.* | 6.[0-6].* | 6.[0-6]-*) lacking=(--allow-missing=landlock-net) ;; esac
+
+# Two loop devices with an ext4 each, mounted at a/ and b/: $first is the number of a whole disk of which a/ is the first
+# partition, $second that of b/. Prints SKIP and fails where this host gives none.
+loops=() cli=
+loop_devices() {
+	local file device
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root"; return 1; }
+	trap drop_loops EXIT
+	for file in a b; do
+		truncate -s 96M "$file.disk"
+		mkdir "$file"
+	done
+	for file in a b; do
+		device=$(losetup -P --show -f "$file.disk" 2>losetup.err) || { echo "SKIP no loop device: $(cat losetup.err)"; return 1; }
+		loops+=("$device")
+	done
+	# Told to the kernel: one without a single kind of partition table knows partitions all the same.
+	addpart "${loops[0]}" 1 2048 194560 || die "addpart"
+	for _ in $(seq 500); do
+		[ ! -b "${loops[0]}p1" ] || break
+		sleep 0.02
+	done
+	mke2fs -q -F -t ext4 "${loops[0]}p1" || die "mke2fs a"
+	mke2fs -q -F -t ext4 "${loops[1]}" || die "mke2fs b"
+	mount "${loops[0]}p1" a || die "mount a"
+	mount "${loops[1]}" b || die "mount b"
+	first=$(cat "/sys/block/${loops[0]#/dev/}/dev")
+	second=$(cat "/sys/block/${loops[1]#/dev/}/dev")
+	cp "$small/small.ext4" a/
+}
+
+# Each goes at once, or something of a VM's still holds a file there.
+drop_loops() {
+	local folder device supervisor bad=0
+	if [ -n "$cli" ] && supervisor=$(pgrep -P "$cli" -x mvm-supervisor); then
+		kill -KILL "$cli"
+		while kill -0 "$supervisor" 2>/dev/null; do sleep 0.02; done
+	fi
+	for folder in a b; do
+		! mountpoint -q $folder || umount $folder || bad=1
+	done
+	for device in "${loops[@]}"; do
+		[ ! -e "/sys/block/${device#/dev/}/${device#/dev/}p1" ] || delpart "$device" 1 || bad=1
+		losetup -d "$device" || bad=1
+	done
+	[ $bad -eq 0 ] || die "a loop device is still in use"
+}
+
+# A VM on them in the background, after its command printed "ready": $cli, $vmm.
+start_on_loops() {
+	"$mvm" run --rootfs a/small.ext4 -m 96M "${lacking[@]}" "$@" >vm.out 2>vm.err &
+	cli=$!
+	for _ in $(seq 3000); do
+		! grep -q ready vm.out || break
+		kill -0 "$cli" 2>/dev/null || die "no VM: $(cat vm.out vm.err)"
+		sleep 0.02
+	done
+	grep -q ready vm.out || die "not ready: $(cat vm.out vm.err)"
+	vmm=$(vmm_of "$cli")
+}
+
+# The VMM's group of a controller ("" for version 2), as a folder.
+io_group() {
+	if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+		echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$vmm/cgroup")"
+	else
+		echo "/sys/fs/cgroup/blkio$(sed -En 's/^[0-9]+:([a-z,]*,)?blkio(,[a-z,]*)?://p' "/proc/$vmm/cgroup")"
+	fi
+}
+
+# The limits stand at both devices, once each, whole; what the guest writes is counted there; inspect reads them back.
+test_io_max() {
+	local group id shown written
+	loop_devices || return 0
+	truncate -s 16M a/disk.img b/disk.img
+	start_on_loops --disk a/disk.img --disk b/disk.img --io-max rbps=512m,wiops=50000 -- sh -c '
+		dd if=/dev/zero of=/dev/vdc bs=1M count=8 oflag=direct 2>/dev/null && echo ready; sleep 600'
+	group=$(io_group)
+	case $group in */mvm-????????????) ;; *) die "not in a group of its own: $group" ;; esac
+	id=${group##*/mvm-}
+	expect 0 "$mvm" inspect "$id" --security --format json
+	jq '.security.read.cgroup' stdout >cgroup.json
+	if [ -e "$group/io.max" ]; then
+		equal "$(sort "$group/io.max")" "$(printf '%s rbps=536870912 wbps=max riops=max wiops=50000\n' "$first" "$second" | sort)"
+		written=$(sed -En "s/^$second .*wbytes=([0-9]+).*/\1/p" "$group/io.stat")
+		equal "$(jq -r '.["io.max"][]' cgroup.json)" "$(cat "$group/io.max")"
+		shown="$second rbps=536870912 wbps=max riops=max wiops=50000"
+	else
+		equal "$(sort "$group/blkio.throttle.read_bps_device")" "$(printf '%s 536870912\n' "$first" "$second" | sort)"
+		equal "$(sort "$group/blkio.throttle.write_iops_device")" "$(printf '%s 50000\n' "$first" "$second" | sort)"
+		equal "$(cat "$group"/blkio.throttle.{write_bps,read_iops}_device)" ""
+		written=$(sed -En "s/^$second Write ([0-9]+)/\1/p" "$group/blkio.throttle.io_service_bytes")
+		equal "$(jq -r '.["blkio.throttle.write_iops_device"][]' cgroup.json)" "$(cat "$group/blkio.throttle.write_iops_device")"
+		shown="wiops $second 50000"
+	fi
+	# Large writes go past the host's page cache, and are the VMM's in either version.
+	[ "${written:-0}" -ge $((4 << 20)) ] || die "of 8 MiB only '$written' bytes are counted: $(cat "$group"/io.stat "$group"/blkio.throttle.io_service_bytes 2>/dev/null)"
+	expect 0 "$mvm" inspect "$id" --security
+	case $out in *"$shown"*) ;; *) die "inspect does not show $shown: $out" ;; esac
+	# the spec makes the VM again
+	expect 0 "$mvm" inspect "$id" --format json
+	equal "$(jq -r '.spec["io-max"]' stdout)" "rbps=536870912,wiops=50000"
+	refused io-max "cannot be changed" -- "$mvm" update "$id" --io-max rbps=1m
+	kill -TERM "$cli"
+	wait "$cli" || true
+	[ ! -d "$group" ] || die "left behind: $group"
+	drop_loops
+	loops=()
+}
+
+# A request that waits for its turn at a device keeps its process: of these 4 MiB the last would go after a quarter of an hour.
+test_io_max_holds_up_no_end() {
+	loop_devices || return 0
+	truncate -s 16M b/disk.img
+	limit=60 expect 124 "$mvm" run --rootfs a/small.ext4 -m 96M "${lacking[@]}" --disk b/disk.img --io-max wbps=4k --timeout 15s -- \
+		sh -c 'echo begun; dd if=/dev/zero of=/dev/vdb bs=1M count=4 oflag=direct 2>/dev/null; echo written'
+	equal "$out" begun
+}
+
+# As cpu: on for the VM's group when it was asked for, and not before.
+test_io_controller_only_when_asked() {
+	[ -e /sys/fs/cgroup/cgroup.controllers ] || { echo "SKIP needs cgroup v2"; return; }
+	loop_devices || return 0
+	own=/sys/fs/cgroup/mvm-test-$$
+	mkdir "$own" "$own/self"
+	trap 'rmdir "$own/self" "$own"; drop_loops' EXIT
+	grep -qw io "$own/cgroup.controllers" || { echo "SKIP io is not enabled at the root"; return; }
+	# shellcheck disable=SC2016 # expanded by that shell
+	local within='echo $$ >"$0/self/cgroup.procs"; exec "$@"'
+	expect 0 sh -c "$within" "$own" "$mvm" run --rootfs a/small.ext4 -m 96M "${lacking[@]}" -- true
+	! grep -qw io "$own/cgroup.subtree_control" || die "enabled: $(cat "$own/cgroup.subtree_control")"
+	expect 0 sh -c "$within" "$own" "$mvm" run --rootfs a/small.ext4 -m 96M "${lacking[@]}" --io-max riops=50000 -- true
+	grep -qw io "$own/cgroup.subtree_control" || die "not enabled: $(cat "$own/cgroup.subtree_control")"
+}
+
+test_io_max_refused() {
+	local words
+	for words in "" rbps rbps=0 wiops=0 rbps=1 bps=1m rbps=1m,rbps=1m rbps=fast wiops=1k "rbps=1m," ",rbps=1m" rbps=max; do
+		refused --io-max -- run --io-max "$words" -- true
+	done
+	refused --io-max rbps "given twice" -- run --io-max rbps=1m --io-max rbps=1m -- true
+	refused --io-max "rbps, wbps, riops and wiops" -- run --io-max frob=1m -- true
+	# file systems without a device of their own
+	mkdir t over
+	if [ "$(id -u)" -eq 0 ] && unshare -m true; then
+		# shellcheck disable=SC2016 # expanded by that shell
+		refused --io-max t/small.ext4 tmpfs "--blk-bps" ext4 -- unshare -m sh -c 'mount -t tmpfs none t && cp "$0" t/ && exec "$@"' \
+			"$small/small.ext4" "$mvm" run --rootfs t/small.ext4 -m 96M --io-max rbps=1m -- true
+		# shellcheck disable=SC2016 # expanded by that shell
+		refused --io-max over/disk.img overlay "--blk-bps" ext4 -- unshare -m sh -c 'mount -t tmpfs none t && mkdir t/l t/u t/w &&
+			mount -t overlay -o lowerdir=t/l,upperdir=t/u,workdir=t/w none over && cp "$0" over/disk.img && exec "$@"' \
+			"$small/small.ext4" "$mvm" run --rootfs over/disk.img -m 96M --io-max rbps=1m -- true
+	fi
+}
+
+# It was asked for by name: no way of leaving it out silently.
+test_io_max_without_the_controller() {
+	loop_devices || return 0
+	# shellcheck disable=SC2016 # expanded by that shell
+	local without='mount -o remount,bind,ro /sys/fs/cgroup; for f in /sys/fs/cgroup/*/; do mountpoint -q $f && mount -o remount,bind,ro $f; done; exec "$@"'
+	refused --io-max cgroup "--blk-bps" -- unshare -m sh -c "$without" sh "$mvm" run --rootfs a/small.ext4 -m 96M \
+		--allow-missing=cgroup,landlock-net --io-max rbps=1m -- true
+	[ -e /sys/fs/cgroup/cgroup.controllers ] || return 0
+	# a root of cgroups, as a container's, that was not given io
+	own=/sys/fs/cgroup/mvm-test-$$
+	mkdir "$own"
+	trap 'rmdir "$own/self" "$own"; drop_loops' EXIT
+	echo "+memory +pids" >"$own/cgroup.subtree_control"
+	mkdir "$own/self"
+	# shellcheck disable=SC2016 # expanded by that shell
+	refused --io-max "controller io" "--blk-bps" "mvm doctor" -- sh -c 'echo $$ >"$0/self/cgroup.procs"; exec "$@"' "$own" \
+		unshare -C -m sh -c 'umount /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"' sh \
+		"$mvm" run --rootfs a/small.ext4 -m 96M --allow-missing=cgroup,landlock-net --io-max rbps=1m -- true
+}

@@ -1,0 +1,228 @@
+# Detached VMs: their names, logs and ends, and what is left of them.
+
+# Every test here has its VMs end with it.
+life_set_up() {
+	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f; nothing_there' EXIT
+}
+
+nothing_there() {
+	[ -z "$("$mvm" ps -aq)" ] || die "left behind: $("$mvm" ps -a)"
+}
+
+# until COMMAND…: it succeeds within ten seconds
+until_so() {
+	for _ in $(seq 200); do
+		! "$@" >/dev/null 2>&1 || return 0
+		sleep 0.05
+	done
+	die "never so: $*"
+}
+
+logged() { # VM TEXT
+	"$mvm" logs "$1" 2>&1 | grep -q -- "$2"
+}
+
+test_life() {
+	life_set_up
+	expect 0 detached --name web -- sh -c 'echo out; echo err >&2; printf part; sleep 1; echo ial; sleep 1000'
+	local id=$out
+	[[ $id =~ ^[0-9a-f]{12}$ ]] || die "no id: $id"
+	equal "$err" ""
+	until_so logged web partial
+	expect 0 "$mvm" logs web
+	equal "$out" $'out\npartial'
+	equal "$err" err
+	expect 0 "$mvm" logs -n 1 -t "${id:0:5}"
+	[[ $out =~ ^20[0-9-]+T[0-9:.]+Z\ partial$ ]] || die "no time: $out"
+	expect 0 "$mvm" ps --format json
+	equal "$(jq -r '.[0] | [.id, .name, .state, .detached] | @text' stdout)" "[\"$id\",\"web\",\"running\",true]"
+	# Nobody's child: its caller has gone, and it lives.
+	expect 0 "$mvm" inspect web --security
+	expect 0 "$mvm" stop web
+	expect 0 "$mvm" ps -q
+	equal "$out" ""
+	expect 0 "$mvm" ps -a --format json
+	equal "$(jq -r '.[0] | [.state, .verdict, .status] | @text' stdout)" '["ended","operator",125]'
+	expect 0 "$mvm" start web
+	equal "$out" "$id"
+	until_so sh -c "[ \"\$('$mvm' logs web | grep -c '^out')\" = 2 ]"
+	expect 0 "$mvm" kill web
+	expect 0 "$mvm" rm web
+	nothing_there
+}
+
+test_ends() {
+	life_set_up
+	expect 0 detached --name seven -- sh -c 'exit 7'
+	expect 0 "$mvm" wait seven
+	equal "$out" 7
+	expect 0 "$mvm" wait seven # as often as one likes
+	equal "$out" 7
+	expect 0 detached --name gone --rm -- sh -c 'sleep 1; exit 3'
+	expect 0 "$mvm" wait gone
+	equal "$out" 3
+	refused gone 'no such VM' -- "$mvm" wait gone
+	# One without a name, waited for by two at once.
+	expect 0 detached -- sh -c 'sleep 2; kill -9 $$'
+	local id=$out
+	"$mvm" wait "$id" >other 2>/dev/null &
+	local other=$!
+	expect 0 "$mvm" wait "$id"
+	equal "$out" 137
+	wait $other
+	equal "$(cat other)" 137
+	# A failure to start is the caller's to hear, at once.
+	expect 127 detached -- /nonexistent
+	expect 125 detached --rootfs /etc/passwd -- true
+	expect 0 "$mvm" rm seven
+}
+
+# SIGTERM first, the end after the grace; two at once are no trouble.
+test_stop() {
+	life_set_up
+	expect 0 detached --name polite -- sh -c 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.1; done'
+	until_so logged polite up
+	"$mvm" stop polite &
+	local other=$!
+	expect 0 "$mvm" stop polite
+	wait $other || die "the second stop failed"
+	expect 0 "$mvm" logs polite
+	equal "$out" $'up\nbye'
+	expect 0 detached --name deaf -- sh -c 'trap "" TERM; echo up; while :; do sleep 0.1; done'
+	until_so logged deaf up
+	expect 0 "$mvm" stop -t 500ms deaf
+	equal "$("$mvm" ps -a --format json | jq -r '.[] | select(.name == "deaf") | .cause')" \
+		"stopped by the operator, and killed when it did not end by itself"
+	expect 0 "$mvm" stop deaf # it has ended already
+}
+
+test_signals_to_detached() {
+	life_set_up
+	expect 0 detached --name sig -- sh -c 'trap "echo usr1" USR1; echo up; while :; do sleep 0.1; done'
+	until_so logged sig up
+	expect 0 "$mvm" kill -s USR1 sig
+	until_so logged sig usr1
+	refused signal -- "$mvm" kill -s NONSENSE sig
+	refused signal -- "$mvm" kill -s 65 sig
+}
+
+test_follow() {
+	life_set_up
+	expect 0 detached --name steps -- sh -c 'for i in 1 2 3 4 5; do echo $i; sleep 0.3; done'
+	expect 0 "$mvm" logs -f steps
+	equal "$(echo "$out" | tr '\n' ' ')" "1 2 3 4 5 "
+	expect 0 "$mvm" logs --since 1h -n 2 steps
+	equal "$(echo "$out" | tr '\n' ' ')" "4 5 "
+	expect 0 "$mvm" logs --since 2999-01-01 steps
+	equal "$out" ""
+}
+
+# Whatever is printed, the log keeps to its size, says what it dropped, and the last lines are there.
+test_log_is_bounded() {
+	life_set_up
+	expect 0 detached --name loud --log-max 64k -- sh -c 'timeout 5 yes; head -c 100000 /dev/urandom; echo; echo the end'
+	expect 0 "$mvm" wait loud
+	local folder=/run/mvm
+	[ "$(id -u)" = 0 ] || folder=$XDG_RUNTIME_DIR/mvm
+	local bytes
+	bytes=$(cat "$folder"/*/log* | wc -c)
+	[ "$bytes" -le 65536 ] || die "the log has $bytes bytes"
+	[ "$("$mvm" logs loud 2>&1 | grep -ac 'bytes of this log were dropped')" -ge 1 ] || die "nothing said of what was dropped"
+	equal "$("$mvm" logs -n 1 loud | tr -d '\0')" "the end"
+}
+
+# A supervisor that was killed: the next command puts the record right, and the VM can be started again.
+test_crash_of_named() {
+	life_set_up
+	expect 0 detached --name crash -- sleep 1000
+	local id=$out supervisor vmm
+	supervisor=$("$mvm" ps --format json | jq '.[0].supervisor')
+	vmm=$("$mvm" ps --format json | jq '.[0].vmm')
+	kill -KILL "$supervisor"
+	until_so sh -c "! kill -0 $vmm"
+	expect 0 "$mvm" ps -a --format json
+	equal "$(jq -r '.[0] | [.state, .verdict] | @text' stdout)" '["ended","vmm-fault"]'
+	expect 0 "$mvm" wait crash
+	equal "$out" 125
+	expect 0 "$mvm" start crash
+	equal "$out" "$id"
+	expect 0 "$mvm" rm -f crash
+	nothing_there
+}
+
+test_names_are_refused() {
+	life_set_up
+	expect 0 detached --name taken -- sleep 1000
+	refused taken 'mvm rm' -- detached --name taken -- true
+	refused name -- detached --name 'a/b' -- true
+	refused name -- detached --name '' -- true
+	refused name -- detached --name $'a\033b' -- true
+	refused nosuch 'no such VM' -- "$mvm" stop nosuch
+	refused runs -- "$mvm" rm taken
+	refused runs -- "$mvm" start taken
+	refused 'exec' -- detached -t -- sh
+	expect 0 detached --name takes -- sleep 1000
+	refused several -- "$mvm" stop tak
+	refused 'no log' -- sh -c "'$mvm' run --name attached --rootfs '$small/small.ext4' -m 96M -- true && '$mvm' logs attached"
+	expect 0 "$mvm" rm attached
+}
+
+# A record that cannot be read is said to be so, and can be removed.
+test_damaged_record() {
+	life_set_up
+	expect 0 detached --name odd -- true
+	expect 0 "$mvm" wait odd
+	local folder=/run/mvm
+	[ "$(id -u)" = 0 ] || folder=$XDG_RUNTIME_DIR/mvm
+	echo '{"version":99}' >"$(echo "$folder"/*/state.json)"
+	expect 0 "$mvm" ps -a
+	[[ $out == *odd*unknown* ]] || die "not shown: $out"
+	refused "another version" 'mvm rm' -- "$mvm" wait odd
+	expect 0 "$mvm" rm odd
+	nothing_there
+}
+
+# What started it need not wait for its end: no descriptor of the caller's stays open.
+test_caller_is_free() {
+	life_set_up
+	local got
+	got=$(detached --name free -- sleep 1000 2>&1) || die "$got"
+	[[ $got =~ ^[0-9a-f]{12}$ ]] || die "said: $got"
+}
+
+test_pause() {
+	life_set_up
+	expect 0 detached --name tick -- sh -c 'while :; do echo .; sleep 0.1; done'
+	until_so logged tick .
+	expect 0 "$mvm" pause tick
+	equal "$("$mvm" ps --format json | jq -r '.[0].state')" paused
+	refused paused -- "$mvm" pause tick
+	refused resume -- "$mvm" exec tick true
+	local lines
+	lines=$("$mvm" logs tick | wc -l)
+	sleep 1
+	equal "$("$mvm" logs tick | wc -l)" "$lines"
+	expect 0 "$mvm" resume tick
+	refused 'not paused' -- "$mvm" resume tick
+	until_so sh -c "[ \$('$mvm' logs tick | wc -l) -gt $lines ]"
+	# A paused one can be ended, mildly and otherwise.
+	expect 0 "$mvm" pause tick
+	expect 0 "$mvm" stop tick
+	expect 0 "$mvm" start tick
+	expect 0 "$mvm" pause tick
+	expect 0 "$mvm" kill tick
+}
+
+test_stats_and_top() {
+	life_set_up
+	expect 0 detached --name busy -- sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=8 2>/dev/null; sleep 1000'
+	until_so sh -c "'$mvm' top busy | grep -q 'sleep 1000'"
+	expect 0 "$mvm" stats busy --format json
+	[ "$(jq '.[0].cpu_ns' stdout)" -gt 10000000 ] || die "no CPU time: $out"
+	[ "$(jq '.[0].memory' stdout)" -gt 10000000 ] || [ "$(id -u)" != 0 ] || die "no memory: $out"
+	[ "$(jq '.[0].guest_pids' stdout)" -ge 1 ] || die "no processes: $out"
+	[ "$(jq '.[0].scratch_used' stdout)" -ge 8388608 ] || die "no scratch used: $out"
+	refused nosuch -- sh -c "'$mvm' stats nosuch >/dev/null"
+	expect 0 "$mvm" stats
+	[[ $out == *busy* ]] || die "not in the table: $out"
+}

@@ -1,0 +1,113 @@
+#include "opts.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static enum opts_result wrong(const char *arg, const char *verb, const char *why)
+{
+	char text[160];
+
+	(void)snprintf(text, sizeof(text), "%s: mvm help %s shows how", why, verb);
+	(void)cli_unexpected(arg, text);
+	return OPTS_WRONG;
+}
+
+static const struct opt *find(const struct opt *opts, const char *name, size_t len, char letter)
+{
+	for (; opts->name; opts++)
+		if (letter ? opts->letter == letter : strlen(opts->name) == len && !memcmp(opts->name, name, len))
+			return opts;
+	return NULL;
+}
+
+/* --name, --name=value, --name value. Returns how many further arguments were used, or -1: said. */
+static int parse_long(const char *verb, const char *arg, const char *next, const struct opt *opts)
+{
+	size_t len = strcspn(arg + 2, "=");
+	const struct opt *opt = find(opts, arg + 2, len, 0);
+	const char *value = arg[2 + len] ? arg + 3 + len : NULL;
+
+	if (!opt || (opt->flag && value)) {
+		(void)wrong(arg, verb, opt ? "takes no value" : "unknown");
+		return -1;
+	}
+	if (opt->flag) {
+		*opt->flag = true;
+		return 0;
+	}
+	*opt->value = value ? value : next;
+	if (!*opt->value)
+		(void)wrong(arg, verb, "needs a value");
+	return *opt->value ? !value : -1;
+}
+
+/* -f, -fx, -n3, -n 3. */
+static int parse_short(const char *verb, const char *arg, const char *next, const struct opt *opts)
+{
+	for (const char *at = arg + 1; *at; at++) {
+		const struct opt *opt = find(opts, "", 0, *at);
+
+		if (!opt) {
+			(void)wrong(arg, verb, "unknown");
+			return -1;
+		}
+		if (opt->flag) {
+			*opt->flag = true;
+			continue;
+		}
+		*opt->value = at[1] ? at + 1 : next;
+		if (!*opt->value)
+			(void)wrong(arg, verb, "needs a value");
+		return *opt->value ? !at[1] : -1;
+	}
+	return 0;
+}
+
+enum opts_result opts_parse(int argc, char **argv, const struct opt *opts, bool rest, struct words *ret_words)
+{
+	bool only_words = false;
+
+	ret_words->n = 0;
+	for (int i = 1; i < argc; i++) {
+		const char *arg = argv[i];
+		int used;
+
+		if (!only_words && !strcmp(arg, "--")) {
+			only_words = true;
+			continue;
+		}
+		if (only_words || *arg != '-' || !arg[1]) {
+			ret_words->v[ret_words->n++] = arg;
+			only_words |= rest && ret_words->n > 1;
+			continue;
+		}
+		if (!strcmp(arg, "--help") || !strcmp(arg, "-h"))
+			return OPTS_HELP;
+		used = arg[1] == '-' ? parse_long(argv[0], arg, argv[i + 1], opts)
+				     : parse_short(argv[0], arg, argv[i + 1], opts);
+		if (used < 0)
+			return OPTS_WRONG;
+		i += used;
+	}
+	return OPTS_OK;
+}
+
+bool opts_format(const char *format, bool *ret_json)
+{
+	*ret_json = format && !strcmp(format, "json");
+	if (!format || *ret_json || !strcmp(format, "table"))
+		return true;
+	(void)cli_unexpected(format, "no format: table and json are");
+	return false;
+}
+
+bool opts_time(const char *name, const char *value, uint64_t *ret_ns)
+{
+	char text[64];
+
+	if (mvm_parse_time(value, ret_ns) == 0)
+		return true;
+	(void)snprintf(text, sizeof(text), "%s: no time: seconds, or with ms, s, m, h or d", name);
+	(void)cli_unexpected(value, text);
+	return false;
+}

@@ -1,0 +1,40 @@
+/*
+ * The options of a verb that has few: flags, values, and words.
+ *
+ * Purpose: one parser for the verbs that act on VMs; `run` has libmvm's table (args.c).
+ * Trust:   arguments are the user's; what is said of them is made harmless for a terminal.
+ */
+#ifndef OPTS_H
+#define OPTS_H
+
+#include <stdbool.h>
+
+#include "cli.h"
+
+struct opt {
+	const char *name; /* long; NULL ends the list */
+	char letter; /* 0: none */
+	bool *flag; /* a switch … */
+	const char **value; /* … or a value */
+};
+
+struct words {
+	const char **v; /* argc of them fit */
+	int n;
+};
+
+enum opts_result { OPTS_OK, OPTS_HELP, OPTS_WRONG };
+
+/*
+ * Options may stand anywhere before a word "--"; everything behind that is words. With `rest` the first word ends
+ * the options, too, and what follows belongs to it. OPTS_WRONG has been said.
+ */
+enum opts_result opts_parse(int argc, char **argv, const struct opt *opts, bool rest, struct words *ret_words);
+
+/* "table" or "json"; anything else is said. NULL: a table. */
+bool opts_format(const char *format, bool *ret_json);
+
+/* "10", "1.5s", "2m": nanoseconds. False: said. */
+bool opts_time(const char *name, const char *value, uint64_t *ret_ns);
+
+#endif

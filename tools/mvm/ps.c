@@ -1,0 +1,125 @@
+/* mvm ps: the VMs that there are. */
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+#include "mvm/cleanup.h"
+#include "opts.h"
+
+static const char *age(uint64_t then_ns, uint64_t now_ns, char text[32])
+{
+	static const struct {
+		const char *unit;
+		unsigned seconds;
+	} units[] = { { "d", 86400 }, { "h", 3600 }, { "m", 60 }, { "s", 1 } };
+	uint64_t seconds = now_ns > then_ns ? (now_ns - then_ns) / 1000000000U : 0; /* a clock may be set back */
+	size_t i = 0;
+
+	while (units[i].seconds > 1 && seconds < 2ULL * units[i].seconds)
+		i++;
+	(void)snprintf(text, 32, "%llu%s", (unsigned long long)(seconds / units[i].seconds), units[i].unit);
+	return text;
+}
+
+static void print_table(const struct mvm_list *list)
+{
+	const struct mvm_vm_entry *vm;
+	struct timespec now;
+	uint64_t now_ns;
+	int name = 4, status = 6;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	now_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
+		int len = (int)strlen(vm->name), words = (int)(strlen(vm->state) + strlen(vm->verdict) + 8);
+
+		name = len > name ? len : name;
+		status = words > status ? words : status;
+	}
+	(void)printf("%-12s  %-*s  %-*s  %-5s  %s\n", "ID", name, "NAME", status, "STATUS", "AGE", "COMMAND");
+	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
+		char text[32], how[128];
+
+		(void)snprintf(how, sizeof(how), "%s", vm->state);
+		if (*vm->verdict)
+			(void)snprintf(how, sizeof(how), "%s %s (%d)", vm->state, vm->verdict, vm->status);
+		(void)printf("%-12s  %-*s  %-*s  %-5s  %s\n", vm->id, name, vm->name, status, how,
+			     age(vm->ended_ns ? vm->ended_ns : vm->began_ns, now_ns, text), vm->command);
+	}
+}
+
+static bool add(struct json_object *object, const char *key, struct json_object *value)
+{
+	return value && json_object_object_add(object, key, value) == 0;
+}
+
+static bool print_json(const struct mvm_list *list)
+{
+	struct json_object *array = json_object_new_array();
+	const struct mvm_vm_entry *vm;
+	bool ok = array;
+
+	for (size_t i = 0; ok && (vm = mvm_list_at(list, i)); i++) {
+		struct json_object *o = json_object_new_object();
+
+		ok = o && json_object_array_add(array, o) == 0 && add(o, "id", json_object_new_string(vm->id)) &&
+		     add(o, "name", json_object_new_string(vm->name)) &&
+		     add(o, "state", json_object_new_string(vm->state)) &&
+		     add(o, "rootfs", json_object_new_string(vm->rootfs)) &&
+		     add(o, "command", json_object_new_string(vm->command)) &&
+		     add(o, "detached", json_object_new_boolean(vm->detached)) &&
+		     add(o, "supervisor", json_object_new_int(vm->supervisor)) &&
+		     add(o, "vmm", json_object_new_int(vm->vmm)) &&
+		     add(o, "began_ns", json_object_new_uint64(vm->began_ns)) &&
+		     add(o, "ended_ns", json_object_new_uint64(vm->ended_ns)) &&
+		     add(o, "verdict", json_object_new_string(vm->verdict)) &&
+		     add(o, "cause", json_object_new_string(vm->cause)) &&
+		     add(o, "status", json_object_new_int(vm->status));
+	}
+	if (ok)
+		(void)puts(json_object_to_json_string_ext(array,
+							  JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	json_object_put(array);
+	return ok;
+}
+
+int verb_ps(const struct cli *cli, int argc, char **argv)
+{
+	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
+	struct words words = { .v = v };
+	const char *format = NULL;
+	bool all = false, quiet = false, json;
+	const struct opt opts[] = {
+		{ "all", 'a', &all, NULL }, { "quiet", 'q', &quiet, NULL }, { "format", 0, NULL, &format }, { 0 }
+	};
+	const struct mvm_vm_entry *vm;
+	struct mvm_list *list;
+	struct mvm_error err;
+
+	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
+	case OPTS_HELP:
+		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+	case OPTS_WRONG:
+		return CLI_STATUS_FAILED;
+	case OPTS_OK:
+		break;
+	}
+	if (words.n)
+		return cli_unexpected(words.v[0], "not expected: mvm help ps shows how");
+	if (!opts_format(format, &json))
+		return CLI_STATUS_FAILED;
+	if (mvm_list_new(all, &list, &err) < 0)
+		return cli_fail(&err);
+	if (quiet)
+		for (size_t i = 0; (vm = mvm_list_at(list, i)); i++)
+			(void)puts(vm->id);
+	else if (!json)
+		print_table(list);
+	else if (!print_json(list))
+		cli_say("out of memory");
+	mvm_list_free(list);
+	return fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
+}

@@ -1,0 +1,20 @@
+/*
+ * Between a command in a VM and whoever started it.
+ *
+ * Purpose: what `run` and `exec` have in common once the command is on its way.
+ * Thread:  one. Signals stay blocked: the program is about to end.
+ */
+#ifndef RELAY_H
+#define RELAY_H
+
+#include <stdbool.h>
+
+#include "mvm/mvm.h"
+
+/* Before the start: from here on no signal is lost. A signalfd. */
+int relay_signals(bool tty);
+
+/* Until the end is known and all output delivered. Takes vm and signals over; returns the exit status. */
+int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals);
+
+#endif
