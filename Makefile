@@ -230,7 +230,7 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 # ---- installing ------------------------------------------------------------------------------------
 install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile into DESTDIR/etc/apparmor.d; loads nothing
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
-		share/bash-completion/completions) $(DESTDIR)/etc/apparmor.d
+		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
@@ -243,6 +243,7 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile int
 	for verb in logs wait start stop kill rm pause resume stats top; do \
 		ln -sf mvm-ps.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm-$$verb.1; done
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
+	install -m 644 tools/schema/receipt.schema.json $(DESTDIR)$(PREFIX)/share/mvm/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
 	install -m 644 tools/apparmor/mvm-vmm $(DESTDIR)/etc/apparmor.d/
 dist: ## a source archive of HEAD

@@ -90,7 +90,8 @@ struct supervisor {
 	uint64_t stages[STAGES];
 
 	struct receipt_place receipt;
-	struct digest rootfs_digest, kernel_digest;
+	struct digest digests[RECEIPT_FILES];
+	struct receipt_used used; /* complete once vmm_waited */
 	uint32_t logs_lost;
 };
 
@@ -102,6 +103,9 @@ int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *e
 void supervisor_write_spec(struct supervisor *s); /* as it is in force, for `mvm inspect` */
 
 void supervisor_write_record(struct supervisor *s);
+
+/* CLOCK_REALTIME of a moment of CLOCK_MONOTONIC's, ns. */
+uint64_t supervisor_realtime(uint64_t monotonic_ns);
 
 /* The record of the state folder; verdict NULL: it has not ended. free() it; NULL: out of memory. */
 char *supervisor_record(const struct supervisor *s, const struct verdict *verdict);
