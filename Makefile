@@ -17,7 +17,7 @@ LDHARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -Itests/unit -DMVM_PREFIX='"$(PREFIX)"'
 CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=3
 LDLIBS_VMM := -lfdt
-LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap
+LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap -lsodium
 STATIC := -static-pie
 CC := gcc
 
@@ -82,7 +82,7 @@ $(B)/libmvm.a: $(call obj,$(LIB_SRC))
 $(call obj,$(LIB_SRC)): CFLAGS_ALL += -fPIC -fvisibility=hidden
 $(call obj,$(LIB_SRC)): $(B)/prefix
 LIBMVM := libmvm.so.0
-LIBMVM_NEEDS := json-c libmd
+LIBMVM_NEEDS := json-c libmd libsodium
 $(B)/lib/libmvm.o: $(call obj,$(LIB_SRC))
 	@mkdir -p $(@D)
 	$(Q)ld -r --gc-sections --gc-keep-exported -o $@ $^; objcopy --localize-hidden --strip-unneeded $@

@@ -78,6 +78,13 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err);
 int mvm_spec_to_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err); /* free() it */
 int mvm_spec_from_json(const char *json, size_t len, struct mvm_spec **ret_spec, struct mvm_error *err);
 
+/*
+ * Whether a receipt (--receipt, --sign) is, byte for byte, what was signed with the private key that belongs to `key`, a
+ * public one in PEM. `signature`: its file; NULL: the receipt's name and ".sig". -EBADMSG: it is not; others: a file
+ * cannot be read, or is not what it should be.
+ */
+int mvm_receipt_verify(const char *receipt, const char *signature, const char *key, struct mvm_error *err);
+
 /* ---- a run ---- */
 
 struct mvm_vm;

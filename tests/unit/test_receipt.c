@@ -198,11 +198,11 @@ static void test_file(void **state)
 	(void)state;
 	assert_int_equal(receipt_open("r.json", -1, &place, &err), 0);
 	assert_int_equal(access("r.json", F_OK), -1); /* nothing before there is something to say */
-	assert_int_equal(receipt_write(&place, "id", "first\n", &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "first\n", NULL, &err), 0);
 	read_back("r.json", "first\n");
 	assert_int_equal(stat("r.json", &before), 0);
 	old = open("r.json", O_RDONLY | O_CLOEXEC);
-	assert_int_equal(receipt_write(&place, "id", "second\n", &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "second\n", NULL, &err), 0);
 	read_back("r.json", "second\n");
 	assert_int_equal(stat("r.json", &after), 0);
 	assert_int_not_equal(before.st_ino, after.st_ino); /* replaced, never half written */
@@ -255,7 +255,7 @@ static void test_descriptor(void **state)
 	(void)close(pair[1]);
 	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
 	assert_int_equal(receipt_open("fd:9", pair[1], &place, &err), 0);
-	assert_int_equal(receipt_write(&place, "id", "text", &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "text", NULL, &err), 0);
 	assert_int_equal(read(pair[0], got, sizeof(got)), 4);
 	assert_string_equal(got, "text");
 	receipt_close(&place);
@@ -269,7 +269,7 @@ static void test_full_disk(void **state)
 
 	(void)state;
 	assert_int_equal(receipt_open("/dev/full", -1, &place, &err), 0);
-	assert_int_equal(receipt_write(&place, "id", "text", &err), -ENOSPC);
+	assert_int_equal(receipt_write(&place, "id", "text", NULL, &err), -ENOSPC);
 	assert_non_null(strstr(err.text, "/dev/full: cannot be written: No space left"));
 	receipt_close(&place);
 }

@@ -13,6 +13,15 @@ _mvm() {
 		esac
 		return
 	fi
+	if [ "${COMP_WORDS[1]}" = verify ]; then
+		if [ "${cur#-}" = "$cur" ]; then
+			compopt -o filenames 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -W "--key --sig --help" -- "$cur")
+		fi
+		return
+	fi
 	local flags='' vms='mvm ps -q'
 	case ${COMP_WORDS[1]} in
 	update) flags="--blk-iops --blk-bps --help" ;;
@@ -49,7 +58,7 @@ _mvm() {
 		[ "${COMP_WORDS[i]}" != -- ] || return # after it: the command inside the VM, whose files are not here
 	done
 	case $prev in
-	--config | --rootfs | --kernel | --initrd | --console | --receipt | --env-file | --disk)
+	--config | --rootfs | --kernel | --initrd | --console | --receipt | --sign | --env-file | --disk)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;

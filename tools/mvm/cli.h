@@ -48,6 +48,7 @@ int verb_resume(const struct cli *cli, int argc, char **argv);
 int verb_stats(const struct cli *cli, int argc, char **argv);
 int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
+int verb_verify(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);
 int verb_help(const struct cli *cli, int argc, char **argv);
 

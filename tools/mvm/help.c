@@ -19,6 +19,11 @@ static void print_verb(const struct verb *verb)
 		printf("  --security           every layer around its process, read back from it\n");
 		printf("  --format table|json|config  how it is shown (table); config: what mvm run --config reads\n");
 	}
+	if (!strcmp(verb->name, "verify")) {
+		printf("\noptions:\n");
+		printf("  -k, --key FILE  the public key, Ed25519 in PEM\n");
+		printf("      --sig FILE  the signature (RECEIPT.sig)\n");
+	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");
 		printf("  --format table|json  how it is shown (table)\n");

@@ -31,6 +31,7 @@ static const struct verb verbs[] = {
 	{ "resume", "mvm resume VM…", "let paused VMs go on", verb_resume },
 	{ "update", "mvm update ID [--blk-iops N] [--blk-bps SIZE]", "change the limits of a VM that runs",
 	  verb_update },
+	{ "verify", "mvm verify RECEIPT --key FILE [--sig FILE]", "whether a receipt is what was signed", verb_verify },
 	{ "version", "mvm version", "versions of mvm, its kernel, its agent and its protocols", verb_version },
 	{ "help", "mvm help [verb]", "what the verbs do", verb_help },
 };

@@ -14,6 +14,7 @@
 #include "lib/agent_session.h"
 #include "lib/broker.h"
 #include "lib/digest.h"
+#include "lib/sign.h"
 #include "lib/spec.h"
 #include "lib/verdict.h"
 #include "lib/vm_files.h"
@@ -94,8 +95,15 @@ struct receipt_place {
 /* Before a run: whether it can be written there at all. `fd` (taken over) is used for "fd:N". */
 int receipt_open(const char *target, int fd, struct receipt_place *ret_place, struct mvm_error *err);
 
-/* After it: a file appears whole or not at all. -ENOSPC and others, with err. */
-int receipt_write(struct receipt_place *place, const char *id, const char *text, struct mvm_error *err);
+/* Whether a signature can lie beside it: of a plain file only. */
+int receipt_can_sign(const struct receipt_place *place, struct mvm_error *err);
+
+/*
+ * After it: a file appears whole or not at all, and with a key (else NULL) never without its signature. -ENOSPC and
+ * others, with err.
+ */
+int receipt_write(struct receipt_place *place, const char *id, const char *text, const struct sign_key *key,
+		  struct mvm_error *err);
 
 void receipt_close(struct receipt_place *place);
 

@@ -76,46 +76,98 @@ int receipt_open(const char *target, int fd, struct receipt_place *ret_place, st
 	return r;
 }
 
-static int write_all(int fd, const char *text)
+int receipt_can_sign(const struct receipt_place *place, struct mvm_error *err)
 {
-	size_t len = strlen(text);
+	if (place->fd >= 0)
+		return error_set(err, EINVAL, "--sign: %s: no plain file, beside which a signature could lie: name one",
+				 place->path);
+	if (strlen(place->name) + strlen(SIGN_SUFFIX) > NAME_MAX)
+		return error_set(err, ENAMETOOLONG,
+				 "--receipt: %.80s…: too long for its signature: choose a shorter name", place->path);
+	return 0;
+}
+
+static int write_all(int fd, const void *bytes, size_t len)
+{
+	const char *at = bytes;
 
 	while (len) {
-		ssize_t n = write(fd, text, len);
+		ssize_t n = write(fd, at, len);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
 			return n ? -errno : -EIO;
-		text += n;
+		at += n;
 		len -= (size_t)n;
 	}
 	return 0;
 }
 
-/* A regular file: written beside its place under a name of this run's, then renamed over it. */
-static int write_file(const struct receipt_place *place, const char *id, const char *text)
+/* A regular file is written beside its place under a name of this run's, then renamed over it. */
+struct fresh {
+	char temporary[64], name[NAME_MAX + 1]; /* both in the folder; temporary "": there is none */
+};
+
+static int fresh_write(const struct receipt_place *place, const char *id, const char *suffix, const void *bytes,
+		       size_t len, struct fresh *fresh)
 {
-	char temporary[64];
+	char temporary[sizeof(fresh->temporary)];
 	int fd, r;
 
-	(void)snprintf(temporary, sizeof(temporary), ".mvm-receipt-%s", id);
+	if (snprintf(fresh->name, sizeof(fresh->name), "%s%s", place->name, suffix) > NAME_MAX)
+		return -ENAMETOOLONG;
+	(void)snprintf(temporary, sizeof(temporary), ".mvm-receipt-%.16s%s", id, suffix);
 	fd = openat(place->folder_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return -errno;
-	r = write_all(fd, text);
+	memcpy(fresh->temporary, temporary, sizeof(temporary));
+	r = write_all(fd, bytes, len);
 	if (close(fd) < 0 && r == 0)
 		r = -errno;
-	if (r == 0 && renameat(place->folder_fd, temporary, place->folder_fd, place->name) < 0)
-		r = -errno;
-	if (r < 0)
-		(void)unlinkat(place->folder_fd, temporary, 0);
 	return r;
 }
 
-int receipt_write(struct receipt_place *place, const char *id, const char *text, struct mvm_error *err)
+static int fresh_rename(const struct receipt_place *place, struct fresh *fresh)
 {
-	int r = place->fd >= 0 ? write_all(place->fd, text) : write_file(place, id, text);
+	if (!*fresh->temporary)
+		return 0;
+	if (renameat(place->folder_fd, fresh->temporary, place->folder_fd, fresh->name) < 0)
+		return -errno;
+	*fresh->temporary = '\0';
+	return 0;
+}
+
+static void fresh_drop(const struct receipt_place *place, const struct fresh *fresh)
+{
+	if (*fresh->temporary)
+		(void)unlinkat(place->folder_fd, fresh->temporary, 0);
+}
+
+/* Both are written before the first is renamed; the signature first: who sees the receipt finds what proves it. */
+static int write_file(const struct receipt_place *place, const char *id, const char *text, const struct sign_key *key)
+{
+	struct fresh receipt = { "", "" }, proof = { "", "" };
+	uint8_t signature[SIGN_BYTES];
+	int r = fresh_write(place, id, "", text, strlen(text), &receipt);
+
+	if (r == 0 && key) {
+		sign_bytes(key, text, strlen(text), signature);
+		r = fresh_write(place, id, SIGN_SUFFIX, signature, sizeof(signature), &proof);
+	}
+	if (r == 0)
+		r = fresh_rename(place, &proof);
+	if (r == 0)
+		r = fresh_rename(place, &receipt);
+	fresh_drop(place, &proof);
+	fresh_drop(place, &receipt);
+	return r;
+}
+
+int receipt_write(struct receipt_place *place, const char *id, const char *text, const struct sign_key *key,
+		  struct mvm_error *err)
+{
+	int r = place->fd >= 0 ? write_all(place->fd, text, strlen(text)) : write_file(place, id, text, key);
 
 	if (r < 0)
 		return error_set(err, -r, "--receipt: %s: cannot be written: %s", place->path, strerror(-r));

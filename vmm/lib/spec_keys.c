@@ -221,6 +221,7 @@ static const struct spec_key keys[] = {
 	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
 	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net, lsm" }, SPEC_LAYERS, FIELD(may_lack), NULL },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
+	{ { "sign", 0, false, "KEY", "sign the receipt: FILE.sig, with an Ed25519 private key in PEM" }, SPEC_PATH, FIELD(sign), check_not_empty },
 };
 /* clang-format on */
 

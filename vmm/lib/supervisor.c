@@ -113,6 +113,10 @@ static int receive_start(struct supervisor *s)
 		r = mvm_spec_check(s->spec, &err);
 	if (r == 0 && s->spec->receipt)
 		r = receipt_open(s->spec->receipt, take_fd(&receipt_fd), &s->receipt, &err);
+	if (r == 0 && s->spec->sign)
+		r = receipt_can_sign(&s->receipt, &err);
+	if (r == 0 && s->spec->sign)
+		r = sign_key_read(s->spec->sign, &s->sign, &err);
 	return r < 0 ? refuse(s, &err) : 0;
 }
 
@@ -343,6 +347,7 @@ int main(void)
 	receipt_digests_free(s.digests);
 	broker_free(&s.broker);
 	receipt_close(&s.receipt);
+	sign_key_free(s.sign);
 	mvm_spec_free(s.spec);
 	return 0;
 }

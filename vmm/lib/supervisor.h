@@ -90,6 +90,7 @@ struct supervisor {
 	uint64_t stages[STAGES];
 
 	struct receipt_place receipt;
+	struct sign_key *sign; /* NULL: it is not signed. No process but ours has it, see sign.h */
 	struct digest digests[RECEIPT_FILES];
 	struct receipt_used used; /* complete once vmm_waited */
 	uint32_t logs_lost;

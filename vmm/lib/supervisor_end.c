@@ -153,7 +153,7 @@ static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 	(void)snprintf(name, sizeof(name), "%d", getpid());
 	if (!text)
 		supervisor_log(s, MVM_LOG_ERROR, "--receipt: %s: out of memory", s->receipt.path);
-	else if (receipt_write(&s->receipt, s->state.id[0] ? s->state.id : name, text, &err) < 0)
+	else if (receipt_write(&s->receipt, s->state.id[0] ? s->state.id : name, text, s->sign, &err) < 0)
 		supervisor_log(s, MVM_LOG_ERROR, "%s", err.text);
 }
 
@@ -209,7 +209,8 @@ void supervisor_report(struct supervisor *s)
 	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	verdict_decide(&s->facts, &verdict);
-	if (s->receipt.path)
+	/* A run that was refused for its key's sake has none: what is not signed does not pose as it. */
+	if (s->receipt.path && (s->sign || !s->spec->sign))
 		write_receipt(s, &verdict);
 	/* In this order: when the caller hears of the end, nothing of the run is left. */
 	broker_close(&s->broker);
