@@ -388,15 +388,15 @@ void cgroup_free(struct cgroup *cgroup)
 		cleanup_fd(&cgroup->procs[i]);
 		cleanup_fd(&cgroup->folders[i]);
 		(void)remove_folder(
-			cgroup->paths[i]); /* a process is still in it: the next run's reclaim finds it empty */
+			cgroup->paths[i]); /* a process is still in it: state_dir.c keeps its path, and tries again */
 	}
 	cgroup_init(cgroup);
 }
 
-void cgroup_reclaim(const char *path)
+bool cgroup_reclaim(const char *path)
 {
 	const char *name = strrchr(path, '/');
+	int r = name && !strncmp(name, "/mvm-", 5) ? remove_folder(path) : -ENOENT;
 
-	if (name && !strncmp(name, "/mvm-", 5))
-		(void)remove_folder(path);
+	return r == 0 || r == -ENOENT;
 }

@@ -53,7 +53,10 @@ unsigned cgroup_oom_kills(const struct cgroup *cgroup);
 /* Removes a cgroup and closes it. */
 void cgroup_free(struct cgroup *cgroup);
 
-/* Removes what a crashed supervisor left at `path`, whose last part must begin with "mvm-". */
-void cgroup_reclaim(const char *path);
+/*
+ * Removes what a supervisor left at `path`, whose last part must begin with "mvm-" (another is not looked at). False: it is
+ * still there.
+ */
+bool cgroup_reclaim(const char *path);
 
 #endif
