@@ -277,20 +277,24 @@ int mvm_log_wait(struct mvm_log *log);
 
 #define MVM_KEEP UINT64_MAX
 
-/* What can be changed while a VM runs; MVM_KEEP: stays as it is. Of each of its disks; 0: no limit. */
+/* What can be changed while a VM runs; MVM_KEEP: stays as it is; 0: no limit. */
 struct mvm_limits {
 	uint32_t size; /* of this struct: MVM_LIMITS_KEEP sets it */
 	uint32_t reserved; /* 0 */
-	uint64_t blk_iops, blk_bps;
+	uint64_t blk_iops, blk_bps; /* of each of its disks */
+	uint64_t io_rbps, io_wbps, io_riops, io_wiops; /* of each block device below them */
 };
 
 /* struct mvm_limits limits = MVM_LIMITS_KEEP; */
 #define MVM_LIMITS_KEEP                                                                                                \
 	{                                                                                                              \
-		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP                                                       \
+		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP               \
 	}
 
-/* Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). */
+/*
+ * Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). "io-max" sets those that are
+ * named in its value, where 0 is: no limit.
+ */
 int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *value, struct mvm_error *err);
 
 /*

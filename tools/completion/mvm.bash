@@ -24,7 +24,7 @@ _mvm() {
 	fi
 	local flags='' vms='mvm ps -q'
 	case ${COMP_WORDS[1]} in
-	update) flags="--blk-iops --blk-bps --help" ;;
+	update) flags="--blk-iops --blk-bps --io-max --help" ;;
 	inspect) flags="--security --format --help" ;;
 	ps) flags="--all --quiet --format --help" vms=: ;;
 	logs) flags="--follow --timestamps --since --tail --help" vms='mvm ps -aq' ;;
@@ -43,6 +43,10 @@ _mvm() {
 			local formats='table json'
 			[ "${COMP_WORDS[1]}" != inspect ] || formats+=' config'
 			mapfile -t COMPREPLY < <(compgen -W "$formats" -- "$cur")
+			;;
+		--io-max)
+			compopt -o nospace 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
 			;;
 		--blk-iops | --blk-bps | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
 		*)

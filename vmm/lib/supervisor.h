@@ -143,6 +143,9 @@ void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
 
+/* supervisor_io.c: `mvm update --io-max`; of each key MVM_KEEP, 0: no limit, or the limit. 0 or -errno with a text. */
+int supervisor_update_io(struct supervisor *s, const uint64_t most[IO_MAX_KEYS], char *ret_text, size_t size);
+
 /* supervisor_stats.c: what the VM uses and runs, paused and resumed. */
 int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *ret_text, size_t size);
 void supervisor_on_numbers(struct supervisor *s, const struct agent_event *event); /* TOPPED, STATTED */
