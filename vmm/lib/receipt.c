@@ -102,6 +102,16 @@ static json_object *disks_object(const struct receipt *receipt)
 	return all;
 }
 
+/* The NAME of NAME=VALUE. */
+static json_object *name_object(const char *entry)
+{
+	char *name = strndup(entry, strcspn(entry, "="));
+	json_object *o = name ? string_object(name) : NULL;
+
+	free(name);
+	return o;
+}
+
 /* Of the environment the names alone: values may be secrets, and a receipt is kept. */
 static json_object *environment_object(const struct mvm_spec *spec)
 {
@@ -114,11 +124,8 @@ static json_object *environment_object(const struct mvm_spec *spec)
 		(void)json_object_put(all);
 		return NULL;
 	}
-	for (size_t i = 0; i < n; i++) {
-		_cleanup_free_ char *name = strndup(env[i], strcspn(env[i], "="));
-
-		(void)json_object_array_add(all, name ? string_object(name) : NULL);
-	}
+	for (size_t i = 0; i < n; i++)
+		(void)json_object_array_add(all, name_object(env[i]));
 	free(env);
 	return all;
 }

@@ -124,7 +124,7 @@ static void finish_digests(struct supervisor *s)
 
 static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 {
-	struct counters counters;
+	struct counters counters = { 0 };
 	struct receipt receipt = {
 		.id = s->state.id,
 		.spec = s->spec,
