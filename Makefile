@@ -94,7 +94,7 @@ $(B)/lib/$(LIBMVM): $(B)/lib/libmvm.o vmm/lib/libmvm.map
 		-Wl,--version-script,vmm/lib/libmvm.map -o $@ $< $(LDLIBS_LIB)
 $(B)/lib/libmvm.so: $(B)/lib/$(LIBMVM)
 	$(Q)ln -sfn $(LIBMVM) $@
-$(B)/lib/libmvm.pc: vmm/lib/libmvm.pc.in include/mvm/version.h $(B)/prefix
+$(B)/lib/libmvm.pc: vmm/lib/libmvm.pc.in include/mvm/version.h Makefile $(B)/prefix
 	@mkdir -p $(@D)
 	$(Q)sed 's|@PREFIX@|$(PREFIX)|; s|@REQUIRES@|$(LIBMVM_NEEDS)|; s|@VERSION@|'"$$(sed -n \
 		's/#define MVM_VERSION "\(.*\)"/\1/p' include/mvm/version.h)|" $< >$@
