@@ -19,13 +19,13 @@ test_the_whole_account() {
 	truncate -s 2M rw.img ro.img
 	printf x | dd of=ro.img conv=notrunc status=none
 	cpio=$(dirname "$mvm")/agent.cpio
-	expect 7 run --receipt receipt.json --name whole --rm -c 2 -e SECRET=hunter2 -w /tmp -u 1234 --hostname box --cpus 1.5 --pids-max 77 \
+	expect 7 run --receipt receipt.json --name whole --rm -c 2 -e SECRET=hunter2 -w /tmp -u 0:0 --hostname box --cpus 1.5 --pids-max 77 \
 		--timeout 90s --blk-iops 5000 --console console --initrd "$cpio" --disk rw.img --disk ro.img,ro,id=data -i --allow-port 9=unix:/none \
 		-- sh -c 'cat /dev/vdc >/dev/null; head -c 100000 /dev/zero; exit 7'
 	equal "$(wc -c <stdout)" 100000
 	has '.receipt == 1 and .name == "whole" and .verdict == "exited" and .status == 7 and .word_of == "guest"'
 	has '.ended_ns > .began_ns and .used.wall_ns > 0 and .used.wall_ns < .times_ns.ended'
-	has '.command == {args: ["sh", "-c", .command.args[2]], user: "1234", workdir: "/tmp", hostname: "box", environment: ["SECRET"],
+	has '.command == {args: ["sh", "-c", .command.args[2]], user: "0:0", workdir: "/tmp", hostname: "box", environment: ["SECRET"],
 		interactive: true, tty: false, detached: false}'
 	! grep -q hunter2 receipt.json || die "a secret in the receipt"
 	has '.asked | .vcpus == 2 and .cpus == 1.5 and .pids_max == 77 and .timeout_ns == 90000000000 and .blk_iops == 5000 and .blk_bps == null'
