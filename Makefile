@@ -114,6 +114,7 @@ $(B)/mvm: $(call obj,$(CLI_SRC)) $(B)/libmvm.a
 
 # The agent: static, musl, nothing in the rootfs is needed or trusted.
 AGENT_CFLAGS := -std=gnu11 -Os -g -fPIE -ffunction-sections -fdata-sections $(WARN) -fstack-protector-strong -fno-plt \
+	$(filter -DMVM_TEST_HOOKS,$(CPPFLAGS_ALL)) \
 	-isystem build/musl-kernel-headers
 # musl-gcc's specs know no -static-pie: rcrt1.o, which relocates itself, is named by hand.
 MUSL := /usr/lib/$(shell uname -m)-linux-musl

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/host_conf.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
@@ -95,5 +96,6 @@ int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, stru
 	handover->fds[VMM_FD_LOG] = log_writer;
 	handover->fds[VMM_FD_JAIL] = s->jail.papers;
 	s->stages[STAGE_JAIL_MADE] = text_now_ns();
+	hooks_stage("jail-made");
 	return jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
 }
