@@ -22,6 +22,10 @@ await() {
 	done
 }
 
+gone() {
+	! kill -0 "$1"
+}
+
 no_process() {
 	! pgrep '^mvm' >/dev/null
 }
@@ -60,10 +64,10 @@ run_lanes() {
 	for ((i = 0; i < lanes; i++)); do
 		for file in "$work/lane.$i".*; do
 			[ ! -f "$file" ] || "$top/tests/e2e/lane" "$name-${file##*/lane.}" "${file##*.}" "$@" <"$file"
-		done >"$work/out.$i" 2>&1 &
+		done 2>&1 | tee "$work/out.$i" &
 	done
 	wait
-	cat "$work"/out.* | tee "$work/all"
+	cat "$work"/out.* >"$work/all"
 	wanted=$(cat "$work"/lane.* | wc -l)
 	lines=$(grep -cE '^(not )?ok - ' "$work/all")
 	[ "$wanted" -eq "$lines" ] || echo "not ok - $name: $lines of $wanted rows told their end"
