@@ -114,6 +114,7 @@ $(B)/mvm: $(call obj,$(CLI_SRC)) $(B)/libmvm.a
 
 # The agent: static, musl, nothing in the rootfs is needed or trusted.
 AGENT_CFLAGS := -std=gnu11 -Os -g -fPIE -ffunction-sections -fdata-sections $(WARN) -fstack-protector-strong -fno-plt \
+	$(filter -DMVM_TEST_HOOKS,$(CPPFLAGS_ALL)) \
 	-isystem build/musl-kernel-headers
 # musl-gcc's specs know no -static-pie: rcrt1.o, which relocates itself, is named by hand.
 MUSL := /usr/lib/$(shell uname -m)-linux-musl
@@ -138,7 +139,7 @@ kernel: ## the guest kernel, build/kernel/vmlinux
 kernel-qemu: kernel ## its twin that QEMU's microvm machine boots too (bench)
 	$(Q)kernel-config/build --variant qemu
 IMAGE := build/images/debian.img
-IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr
+IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr redis-server
 image: ## the Debian rootfs that demo and tests run
 	$(Q)tools/image/debian $(IMAGE) 700 $(IMAGE_PACKAGES)
 lab: ## a shell on an emulated machine with real KVM
@@ -200,6 +201,8 @@ check-unit: ## the module tests
 	$(Q)tests/run unit
 check-e2e: ## the real binaries, on real KVM (the lab where this machine has none)
 	$(Q)tests/run e2e
+check-life: ## verdicts of untrusted programs, processes killed at every stage, host calls that fail
+	$(Q)tests/run life
 check-escape: ## the escape suite: an attacker inside the VMM
 	$(Q)tests/run escape
 check-hostile: ## a guest that breaks the devices' every rule, on real KVM
@@ -254,5 +257,5 @@ help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-hostile \
+.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-life check-escape check-hostile \
 	check-kvm check-readme check-long hostile asan ubsan tsan fuzz lint coverage bench install dist clean help FORCE

@@ -7,6 +7,7 @@
 
 #include "agent.h"
 #include "dial.h"
+#include "hooks.h"
 #include "mount.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
@@ -115,6 +116,7 @@ static void on_setup(struct agent *a, struct proto_in in)
 		return;
 	}
 	a->rooted = true;
+	agent_hook("rooted");
 	if (*req.hostname && sethostname(req.hostname, strlen(req.hostname)) < 0)
 		agent_fail(a, "the hostname cannot be set");
 }
@@ -162,6 +164,7 @@ static void start_boot(struct agent *a, const struct exec_request *req)
 		return;
 	}
 	say_started(a, &a->boot);
+	agent_hook("started");
 }
 
 static void start_further(struct agent *a, const struct exec_request *req)
@@ -189,6 +192,7 @@ static void start_further(struct agent *a, const struct exec_request *req)
 	}
 	a->more[slot] = s;
 	a->nmore++;
+	agent_hook("exec");
 	say_started(a, s);
 }
 
@@ -539,10 +543,12 @@ static void step(struct agent *a)
 		flush(a);
 	}
 	session_close(boot);
+	agent_hook("settling");
 	r = a->rooted ? mount_settle(a->device, a->rw) : 0;
 	if (r < 0)
 		console_line("agent: %s: still in use after the workload: %s", a->device, strerror(-r));
 	a->over = true;
+	agent_hook("over");
 	put_frame(a, PROTO_BYE, NULL, 0, NULL);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/inspect.h"
 #include "lib/session.h"
 #include "lib/sized.h"
@@ -289,7 +290,9 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 		attached.fds[attached.n++] = take_fd(&receipt);
 		message.fds |= SESSION_HAS_RECEIPT;
 	}
+	hooks_stage("asked");
 	r = start_supervisor(vm, &options, &message, &attached, err);
+	hooks_stage("supervisor-asked");
 	attached_close(&attached);
 	if (r < 0) {
 		mvm_free(vm);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "jail/cgroup.h"
+#include "jail/ids.h"
 #include "lib/attach.h"
 #include "lib/record.h"
 #include "lib/text.h"
@@ -408,6 +409,8 @@ int state_dir_reclaim(const char *parent, const char *but)
 			if (is_id(entry->d_name) && strcmp(entry->d_name, but) != 0)
 				gone += reclaim_one(fd, entry->d_name);
 	(void)closedir(stream); /* gives the flock up */
+	if (gone && geteuid() == 0)
+		ids_reclaim(IDS_FOLDER); /* their uids */
 	return gone;
 }
 

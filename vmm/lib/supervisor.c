@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/host.h"
 #include "lib/inspect.h"
 #include "lib/record.h"
@@ -170,6 +171,7 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 		r = state_dir_reopen(parent, s->start.again, &s->state, &err);
 	else if (r == 0)
 		r = state_dir_create(parent, s->spec->name, &s->state, &err);
+	hooks_stage("folder-made");
 	if (r == 0)
 		r = supervisor_output_open(s, &err);
 	if (r == 0)
@@ -177,9 +179,11 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 	if (r == 0)
 		r = allow_ports(s, &err);
 	s->stages[STAGE_OPENED] = text_now_ns();
+	hooks_stage("opened");
 	if (r == 0)
 		r = supervisor_spawn(s, config, handover, &err);
 	s->stages[STAGE_VMM_SPAWNED] = text_now_ns();
+	hooks_stage("vmm-spawned");
 	return r < 0 ? refuse(s, &err) : 0;
 }
 
@@ -313,9 +317,8 @@ static int settle(struct supervisor *s)
 	if (r < 0)
 		return refuse(s, &err);
 	write_state(s);
+	hooks_stage("recorded");
 	reclaimed = state_dir_parent(parent, NULL) < 0 ? 0 : state_dir_reclaim(parent, s->state.id);
-	if (reclaimed && s->jail.by_root)
-		ids_reclaim(IDS_FOLDER);
 	if (reclaimed)
 		supervisor_log(s, MVM_LOG_INFO, "removed what %d crashed run%s left", reclaimed,
 			       reclaimed == 1 ? "" : "s");
@@ -335,6 +338,7 @@ int main(void)
 
 	init(&s);
 	watch_signals(&s);
+	hooks_stage("supervisor");
 	s.phase = PHASE_OVER;
 	if (receive_start(&s) == 0 && prepare(&s, &config, &handover) == 0) {
 		s.phase = PHASE_BOOT;

@@ -8,12 +8,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
 #define DIGEST_GRACE_NS 60000000000ULL /* for hashing after the end; an image may be any size */
-#define STOP_GRACE_NS   2000000000ULL /* a VMM told to stop finishes its requests and exits */
+#define STOP_GRACE_NS   10000000000ULL /* a VMM told to stop finishes its requests and exits; a host may be busy */
+#define HURRY_GRACE_NS  2000000000ULL /* … where its end changes no verdict any more */
 
 void supervisor_kill(struct supervisor *s)
 {
@@ -57,7 +59,8 @@ void supervisor_stop(struct supervisor *s)
 		       &s->jail.options.io); /* a request that waits for its turn would hold the end up */
 	s->phase = PHASE_STOP;
 	s->stages[STAGE_STOPPED] = text_now_ns();
-	s->phase_deadline = s->stages[STAGE_STOPPED] + STOP_GRACE_NS;
+	hooks_stage("stopping");
+	s->phase_deadline = s->stages[STAGE_STOPPED] + (s->hurried ? HURRY_GRACE_NS : STOP_GRACE_NS);
 	s->facts.stop_sent = true;
 	/* After a regular exit only the reader of the output can hold the VMM up. */
 	s->waiting_for_output = (s->facts.exited || s->facts.failed) && s->session >= 0 && !s->hurried;
@@ -208,6 +211,7 @@ void supervisor_report(struct supervisor *s)
 
 	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
+	hooks_stage("ended");
 	verdict_decide(&s->facts, &verdict);
 	/* A run that was refused for its key's sake has none: what is not signed does not pose as it. */
 	if (s->receipt.path && (s->sign || !s->spec->sign))
@@ -220,8 +224,11 @@ void supervisor_report(struct supervisor *s)
 		s->streams[i] = -1;
 	}
 	vm_files_close(&s->files);
+	hooks_stage("jail-left");
 	jail_free(&s->jail);
+	hooks_stage("jail-gone");
 	leave_folder(s, &verdict);
+	hooks_stage("folder-left");
 	supervisor_attach_close(s, &verdict);
 	if (s->session >= 0)
 		send_result(s, &verdict);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -119,6 +120,7 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 		take_back(s, session);
 		(void)snprintf(ret_text, size, "%s", why_not(s, r));
 	} else {
+		hooks_stage("exec-asked");
 		s->clients[client].kind = CLIENT_RUNS;
 		s->clients[client].session = session;
 		s->clients[client].deadline_ns = UINT64_MAX;

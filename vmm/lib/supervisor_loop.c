@@ -94,8 +94,8 @@ static void on_deadlines(struct supervisor *s, uint64_t now)
 		if (session_send(s->session, SESSION_ASK_BUSY, 0, 0, NULL) == -EAGAIN)
 			s->phase_deadline = now + NS_PER_S;
 	} else if (s->phase == PHASE_STOP) {
-		/* After a host's verdict a VMM that will not end changes nothing but the way. */
-		if (s->hurried)
+		/* After a host's verdict, or its own last word, a VMM that will not end changes nothing but the way. */
+		if (s->hurried || s->facts.vmm_ended)
 			supervisor_kill(s);
 		else
 			supervisor_vmm_broke(s, "the VMM did not end when told to");

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -208,6 +209,7 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 			return;
 		}
 		s->control_used++;
+		hooks_stage("vmm-spoke");
 		if (control_from_vmm(datagram, (size_t)n, &msg) < 0) {
 			supervisor_vmm_broke(s, "the VMM broke the control protocol");
 			return;
@@ -238,6 +240,7 @@ static bool writes_disks(const struct supervisor *s)
 static void workload_over(struct supervisor *s)
 {
 	s->stages[STAGE_EXITED] = text_now_ns();
+	hooks_stage("exited");
 	if (writes_disks(s))
 		supervisor_shut_down(s, SYNC_RW_GRACE_NS);
 	else
@@ -299,6 +302,7 @@ static bool tell_started(struct supervisor *s)
 static void on_started(struct supervisor *s, const struct agent_event *event)
 {
 	s->stages[STAGE_STARTED] = text_now_ns();
+	hooks_stage("started");
 	s->started = event->started;
 	if (s->phase == PHASE_BOOT)
 		s->phase = PHASE_RUN;
@@ -309,6 +313,7 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	if (s->log && s->started_told)
 		supervisor_detach(s);
 	drop_start_up_text();
+	hooks_stage("started-told");
 }
 
 static void on_agent_event(struct supervisor *s, const struct agent_event *event)
@@ -325,6 +330,7 @@ static void on_agent_event(struct supervisor *s, const struct agent_event *event
 	switch (event->type) {
 	case PROTO_HELLO:
 		s->stages[STAGE_AGENT] = text_now_ns();
+		hooks_stage("agent");
 		(void)snprintf(s->agent_version, sizeof(s->agent_version), "%s", event->text);
 		text_harmless(s->agent_version);
 		break;

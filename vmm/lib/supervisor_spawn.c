@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/host_conf.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
@@ -116,5 +117,6 @@ int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct han
 	handover->fds[VMM_FD_LOG] = log_writer;
 	handover->fds[VMM_FD_JAIL] = s->jail.papers;
 	s->stages[STAGE_JAIL_MADE] = text_now_ns();
+	hooks_stage("jail-made");
 	return jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
 }
