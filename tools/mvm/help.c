@@ -19,6 +19,13 @@ static void print_verb(const struct verb *verb)
 		printf("  --security           every layer around its process, read back from it\n");
 		printf("  --format table|json  how it is shown (table)\n");
 	}
+	if (!strcmp(verb->name, "cp")) {
+		printf("\nVM is a name, an id, or the beginning of either; a path here that has a colon is written "
+		       "./a:b.\n"
+		       "FOLDER/. means what is in it; - is a tar stream.\n\noptions:\n");
+		printf("  -a, --archive        keep owner, group and the whole mode\n");
+		printf("  -L, --follow-link    a source that is a symbolic link means what it leads to\n");
+	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");
 		printf("  --format table|json  how it is shown (table)\n");
