@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -33,9 +34,13 @@ static void take_down(struct agent *a)
 {
 	a->ending = true;
 	a->boot.killed |= session_running(&a->boot);
-	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++)
-		if (a->more[i])
-			a->more[i]->killed |= session_running(a->more[i]);
+	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++) {
+		if (!a->more[i])
+			continue;
+		a->more[i]->killed |= session_running(a->more[i]);
+		if (a->more[i]->copy) /* the container's end is not its */
+			session_signal(a->more[i], SIGKILL);
+	}
 	container_kill(&a->container);
 }
 

@@ -216,6 +216,33 @@ int mvm_send_signal(const char *id, int signo, struct mvm_error *err);
 int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *options,
 	     struct mvm_vm **ret_vm, struct mvm_error *err);
 
+/* How files are copied. */
+struct mvm_copy_options {
+	uint32_t size; /* of this struct: MVM_COPY_OPTIONS sets it */
+	int fd; /* a tar stream, where the host's path is NULL: read or written to its end, not closed */
+	bool archive; /* owner, group and the whole mode stay; else what is made belongs to root there, to the caller here */
+	bool follow; /* a source that is a symbolic link means what it leads to */
+	uint16_t reserved; /* 0 */
+};
+
+/* struct mvm_copy_options options = MVM_COPY_OPTIONS; */
+#define MVM_COPY_OPTIONS                                                                                               \
+	{                                                                                                              \
+		sizeof(struct mvm_copy_options), -1, false, false, 0                                                   \
+	}
+
+/*
+ * Files, folders and symbolic links of the host's into a VM that runs, and out of it, as docker cp has it: a source
+ * FOLDER/. means what is in it; a destination that is a folder gets the source below it, another one is what the source
+ * becomes. Whatever the guest sends, nothing but the destination is touched: mvm-cp(1). Returns when all is there; a file has
+ * its name when it is whole. NULL for options is MVM_COPY_OPTIONS. ret_note (may be NULL): one line about what was
+ * left out (devices, fifos, sockets), "" when nothing was. -ESRCH no such VM, and others.
+ */
+int mvm_copy_in(const char *id, const char *from, const char *to, const struct mvm_copy_options *options,
+		char ret_note[MVM_ERROR_TEXT_MAX], struct mvm_error *err);
+int mvm_copy_out(const char *id, const char *from, const char *to, const struct mvm_copy_options *options,
+		 char ret_note[MVM_ERROR_TEXT_MAX], struct mvm_error *err);
+
 /* Stops a VM's time until it is resumed. -EALREADY: as it is. */
 int mvm_pause(const char *id, struct mvm_error *err);
 int mvm_resume(const char *id, struct mvm_error *err);

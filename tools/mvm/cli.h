@@ -37,6 +37,7 @@ int verb_doctor(const struct cli *cli, int argc, char **argv);
 int verb_inspect(const struct cli *cli, int argc, char **argv);
 int verb_start(const struct cli *cli, int argc, char **argv);
 int verb_exec(const struct cli *cli, int argc, char **argv);
+int verb_cp(const struct cli *cli, int argc, char **argv);
 int verb_ps(const struct cli *cli, int argc, char **argv);
 int verb_logs(const struct cli *cli, int argc, char **argv);
 int verb_wait(const struct cli *cli, int argc, char **argv);

@@ -18,6 +18,8 @@ static const struct verb verbs[] = {
 	{ "start", "mvm start VM…", "start VMs that have a name and have ended again", verb_start },
 	{ "exec", "mvm exec [-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] VM [--] command [argument…]",
 	  "run a further command in a VM that runs", verb_exec },
+	{ "cp", "mvm cp [-a] [-L] VM:PATH PATH|- | PATH|- VM:PATH", "copy files out of a VM that runs, and into it",
+	  verb_cp },
 	{ "ps", "mvm ps [-a] [-q] [--format table|json]", "the VMs that there are", verb_ps },
 	{ "logs", "mvm logs [-f] [-t] [--since TIME] [-n LINES] VM", "what a detached VM's command printed",
 	  verb_logs },

@@ -40,6 +40,7 @@ enum attach_type {
 	ATTACH_STATS = 8, /* nothing; answered with struct attach_stats */
 	ATTACH_PAUSE = 9, /* nothing */
 	ATTACH_RESUME = 10, /* nothing */
+	ATTACH_COPY = 11, /* as ATTACH_EXEC; the spec's command is a copy's (proto.h, PROTO_EXEC_COPY) */
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "lib/attach.h"
 #include "lib/session.h"
 #include "mvm/mvm.h"
 
@@ -33,6 +34,10 @@ void attached_close(struct attached *attached);
 /* The caller's object, without a session yet; the spec and the streams' other ends are attached, start->fds tells which. */
 int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct session_start *start,
 	      struct attached *attached, struct mvm_error *err);
+
+/* A command in a VM that runs (exec.c): the request of that type, and what it is answered. */
+int start_command(const char *id, enum attach_type type, const struct mvm_spec *spec,
+		  const struct mvm_start_options *options, struct mvm_vm **ret_vm, struct mvm_error *err);
 
 /* The caller's, which may be NULL or of another version, over the defaults. */
 int start_options(const struct mvm_start_options *given, struct mvm_start_options *options, struct mvm_error *err);

@@ -165,7 +165,9 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 	char text[512] = "";
 	int fd = s->clients[i].fd, r = -ENOTSUP;
 
-	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_EXEC) && free_slots(s) < ATTACH_SPARE) {
+	bool command = msg->hdr.type == ATTACH_EXEC || msg->hdr.type == ATTACH_COPY;
+
+	if ((msg->hdr.type == ATTACH_WAIT || command) && free_slots(s) < ATTACH_SPARE) {
 		(void)snprintf(text, sizeof(text), "as many wait for this VM, or run commands in it, as may");
 		(void)attach_send(fd, ATTACH_ANSWER, EBUSY, text, strlen(text));
 		return;
@@ -175,7 +177,7 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 		s->clients[i].deadline_ns = UINT64_MAX;
 		return;
 	}
-	if (msg->hdr.type == ATTACH_EXEC)
+	if (command)
 		r = supervisor_exec_start(s, i, msg, fds, nfds, text, sizeof(text));
 	if (msg->hdr.type == ATTACH_TOP || msg->hdr.type == ATTACH_STATS)
 		r = supervisor_ask_agent(s, i, msg->hdr.type == ATTACH_TOP, text, sizeof(text));

@@ -42,8 +42,8 @@ static int grant(struct supervisor *s, uint32_t session, const struct attach_exe
 	return 0;
 }
 
-static int launch(struct supervisor *s, const struct mvm_spec *spec, const struct attach_exec *wanted, uint32_t session,
-		  const uint32_t ports[3])
+static int launch(struct supervisor *s, const struct mvm_spec *spec, const struct attach_exec *wanted, bool copy,
+		  uint32_t session, const uint32_t ports[3])
 {
 	static const char *const none[] = { NULL };
 	_cleanup_free_ const char **env = NULL;
@@ -51,6 +51,7 @@ static int launch(struct supervisor *s, const struct mvm_spec *spec, const struc
 		.argv = (const char *const *)spec->args.v,
 		.cwd = spec->workdir,
 		.user = spec->user,
+		.copy = copy,
 		.tty = spec->tty,
 		.rows = wanted->rows,
 		.cols = wanted->cols,
@@ -88,6 +89,7 @@ static const char *why_not(const struct supervisor *s, int r)
 int supervisor_exec_start(struct supervisor *s, unsigned client, const struct attach_msg *msg, int *fds, unsigned nfds,
 			  char *ret_text, size_t size)
 {
+	bool copy = msg->hdr.type == ATTACH_COPY;
 	struct attach_exec wanted;
 	struct mvm_spec *spec = NULL;
 	struct mvm_error err;
@@ -100,7 +102,8 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 	if (wanted.fds & ~(uint32_t)ATTACH_EXEC_STREAMS || nfds != 1U + (unsigned)__builtin_popcount(wanted.fds))
 		return -EPROTO;
 	r = supervisor_read_spec(fds[0], &spec, &err);
-	if (r == 0 && (!spec->args.n || (spec->tty && wanted.fds != SESSION_HAS_STDIN)))
+	if (r == 0 && (!spec->args.n || (spec->tty && wanted.fds != SESSION_HAS_STDIN) ||
+		       (copy && (spec->tty || spec->args.n != PROTO_COPY_ARGS))))
 		r = error_set(&err, EPROTO, "the request makes no sense");
 	if (r < 0) {
 		mvm_spec_free(spec);
@@ -115,7 +118,7 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 	session = ++s->last_session;
 	r = s->phase == PHASE_RUN ? grant(s, session, &wanted, fds, ports) : -ENOTCONN;
 	if (r == 0)
-		r = launch(s, spec, &wanted, session, ports);
+		r = launch(s, spec, &wanted, copy, session, ports);
 	if (r < 0) {
 		take_back(s, session);
 		(void)snprintf(ret_text, size, "%s", why_not(s, r));
@@ -124,7 +127,7 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 		s->clients[client].kind = CLIENT_RUNS;
 		s->clients[client].session = session;
 		s->clients[client].deadline_ns = UINT64_MAX;
-		supervisor_log(s, MVM_LOG_INFO, "exec: %.200s", spec->args.v[0]);
+		supervisor_log(s, MVM_LOG_INFO, "%s: %.200s", copy ? "copy" : "exec", spec->args.v[copy]);
 	}
 	mvm_spec_free(spec);
 	return r;
