@@ -266,6 +266,29 @@ int mvm_log_next(struct mvm_log *log, const struct mvm_log_line **ret_line);
 /* Waits for more. 1 there may be, 0 there will be none: the VM has ended. */
 int mvm_log_wait(struct mvm_log *log);
 
+/* ---- what happened to the caller's VMs, those that are gone included ---- */
+
+struct mvm_events;
+
+/* An event; mvm-events(1) lists their kinds and keys. Everything is harmless on a terminal. */
+struct mvm_event_entry {
+	const char *time; /* RFC 3339, UTC, nanoseconds */
+	const char *kind, *severity; /* "started"; "info", "notice", "warning", "error" */
+	const char *id, *name; /* of the VM; "" where it has none */
+	const char *details; /* its other keys in one line, "key=value key=value" */
+	const char *json; /* all of it: one line */
+};
+
+/* From the oldest that is kept; later ones as they happen. The caller's own VMs'. */
+int mvm_events_open(struct mvm_events **ret_events, struct mvm_error *err);
+void mvm_events_free(struct mvm_events *events);
+
+/* 1 and an event, valid until the next call; 0 when there is none now; -errno. */
+int mvm_events_next(struct mvm_events *events, const struct mvm_event_entry **ret_event);
+
+/* Waits for more: returns when there may be some, or after a second. */
+void mvm_events_wait(struct mvm_events *events);
+
 /* ---- a run that somebody else started ---- */
 
 #define MVM_KEEP UINT64_MAX

@@ -22,6 +22,7 @@ _mvm() {
 	wait) flags="--help" vms='mvm ps -aq' ;;
 	start) flags="--help" vms='mvm ps -aq' ;;
 	pause | resume | top) flags="--help" ;;
+	events) flags="--follow --since --filter --format --help" vms=: ;;
 	stats) flags="--follow --format --help" ;;
 	stop) flags="--time --help" ;;
 	kill) flags="--signal --help" ;;
@@ -31,7 +32,7 @@ _mvm() {
 	if [ "$flags" ]; then
 		case $prev in
 		--format) mapfile -t COMPREPLY < <(compgen -W "table json" -- "$cur") ;;
-		--blk-iops | --blk-bps | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
+		--blk-iops | --blk-bps | --filter | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
 		*)
 			local names=''
 			[ "$vms" = : ] || names=$($vms 2>/dev/null; mvm ps -a --format json 2>/dev/null | sed -n 's/^ *"name":"\(.*\)",$/\1/p')

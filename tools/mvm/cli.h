@@ -46,6 +46,7 @@ int verb_rm(const struct cli *cli, int argc, char **argv);
 int verb_pause(const struct cli *cli, int argc, char **argv);
 int verb_resume(const struct cli *cli, int argc, char **argv);
 int verb_stats(const struct cli *cli, int argc, char **argv);
+int verb_events(const struct cli *cli, int argc, char **argv);
 int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);

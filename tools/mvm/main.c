@@ -26,6 +26,8 @@ static const struct verb verbs[] = {
 	{ "kill", "mvm kill [-s SIGNAL] VM…", "end VMs at once, or send their commands a signal", verb_kill },
 	{ "rm", "mvm rm [-f] VM…", "forget VMs that have a name and have ended", verb_rm },
 	{ "stats", "mvm stats [-f] [--format table|json] [VM…]", "what VMs use", verb_stats },
+	{ "events", "mvm events [-f] [--since TIME] [--filter KEY=VALUE[,KEY=VALUE]] [--format table|json]",
+	  "what happened to VMs, and who asked for it", verb_events },
 	{ "top", "mvm top VM", "the processes in a VM", verb_top },
 	{ "pause", "mvm pause VM…", "stop VMs' time", verb_pause },
 	{ "resume", "mvm resume VM…", "let paused VMs go on", verb_resume },

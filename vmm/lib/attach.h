@@ -116,8 +116,8 @@ int attach_check(struct attach_msg *msg, size_t n);
 /* Makes the socket in the folder, however long the folder's path is. */
 int attach_listen(int folder_fd, int *ret_fd);
 
-/* 1 and a client that may speak, 0 none or one that may not (closed), -errno. */
-int attach_accept(int listener, int *ret_fd);
+/* 1 and a client that may speak, 0 none, -EPERM one that may not (closed; *ret_refused: who), -errno. */
+int attach_accept(int listener, int *ret_fd, struct attach_peer *ret_refused);
 
 /* The same with descriptors, *ret_n of them; the receiver's to close. Whoever expects none uses the one below. */
 int attach_receive_with(int fd, struct attach_msg *ret_msg, int ret_fds[ATTACH_FDS_MAX], unsigned *ret_n);

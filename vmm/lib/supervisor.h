@@ -10,6 +10,7 @@
 #define LIB_SUPERVISOR_H
 
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <sys/types.h>
 
 #include "jail/jail.h"
@@ -17,6 +18,9 @@
 #include "lib/attach.h"
 #include "lib/broker.h"
 #include "lib/digest.h"
+#include "lib/event.h"
+#include "lib/event_sink.h"
+#include "lib/host_conf.h"
 #include "lib/log_reader.h"
 #include "lib/output_log.h"
 #include "lib/receipt.h"
@@ -27,6 +31,7 @@
 #include "lib/vm_files.h"
 
 #define SUPERVISOR_OUTPUTS 2 /* stdout and stderr */
+#define SUPERVISOR_SINKS   2 /* of events: the operator's, the run's own */
 
 enum supervisor_phase {
 	PHASE_BOOT, /* until the workload runs; bounded by --boot-timeout */
@@ -90,6 +95,12 @@ struct supervisor {
 	struct receipt_place receipt;
 	struct digest rootfs_digest, kernel_digest;
 	uint32_t logs_lost;
+
+	struct host_conf conf;
+	struct event_sink sinks[SUPERVISOR_SINKS];
+	uint64_t events_lost; /* that the journal did not take since one was last told */
+	uint64_t clients_refused;
+	bool created_told, log_drop_told;
 };
 
 /* supervisor.c */
@@ -125,7 +136,8 @@ int supervisor_output_open(struct supervisor *s, struct mvm_error *err);
 bool supervisor_output_allowed(struct supervisor *s, uint64_t now);
 void supervisor_output_prepare(const struct supervisor *s, bool allowed, struct pollfd fds[SUPERVISOR_OUTPUTS]);
 void supervisor_output_run(struct supervisor *s, const struct pollfd fds[SUPERVISOR_OUTPUTS]);
-void supervisor_output_close(struct supervisor *s);
+void supervisor_output_close(struct supervisor *s); /* whatever was sent is in the log */
+void supervisor_output_free(struct supervisor *s);
 void supervisor_detach(struct supervisor *s);
 
 /* supervisor_attach.c: requests of others; the entries of poll() are prepared, then run, each turn. */
@@ -149,6 +161,22 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 void supervisor_exec_event(struct supervisor *s, const struct agent_event *event);
 void supervisor_exec_client(struct supervisor *s, unsigned client);
 void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
+
+/* supervisor_events.c: what is told of all this (event.h). */
+int supervisor_events_open(struct supervisor *s, struct mvm_error *err);
+void supervisor_events_close(struct supervisor *s);
+void supervisor_event_created(struct supervisor *s);
+void supervisor_event_stage(struct supervisor *s, enum event_kind kind, enum receipt_stage stage);
+void supervisor_event_asked(struct supervisor *s, unsigned client, const struct attach_msg *msg, int result);
+void supervisor_event_caller(struct supervisor *s, enum event_kind kind);
+void supervisor_event_signalled(struct supervisor *s, const struct signalfd_siginfo *info);
+void supervisor_event_client_refused(struct supervisor *s, const struct attach_peer *peer);
+void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t session, const struct mvm_spec *spec);
+void supervisor_event_exec_ended(struct supervisor *s, uint32_t session, const struct verdict *verdict);
+void supervisor_event_port(struct supervisor *s, const struct broker_answer *answer);
+void supervisor_event_violation(struct supervisor *s, const char *of, const char *how);
+void supervisor_event_log_dropped(struct supervisor *s);
+void supervisor_event_ended(struct supervisor *s, const struct verdict *verdict);
 
 /* supervisor_peers.c, too: somebody wants the end. `grace_ns`: for the workload, after a SIGTERM. */
 void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once);

@@ -185,6 +185,7 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 	}
 	if (msg->hdr.type == ATTACH_UPDATE)
 		r = update(s, msg, text, sizeof(text));
+	supervisor_event_asked(s, i, msg, r);
 	if (r < 0 && !*text)
 		(void)snprintf(text, sizeof(text), "refused: %s", strerror(-r));
 	(void)attach_send(fd, ATTACH_ANSWER, -r, text, strlen(text)); /* one that does not read misses it */
@@ -236,6 +237,7 @@ void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 +
 
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now)
 {
+	struct attach_peer refused;
 	int slot, fd, r;
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
@@ -249,11 +251,13 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	slot = free_slot(s);
 	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
 		return;
-	r = attach_accept(s->attach_listener, &fd);
+	r = attach_accept(s->attach_listener, &fd, &refused);
 	if (r > 0) {
 		s->clients[slot].fd = fd;
 		s->clients[slot].kind = CLIENT_ASKS;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
+	} else if (r == -EPERM) {
+		supervisor_event_client_refused(s, &refused);
 	} else if (r < 0) {
 		/* EMFILE and its like would come again at once. */
 		supervisor_log(s, MVM_LOG_WARNING, "control socket: %s: tried again in a second", strerror(-r));

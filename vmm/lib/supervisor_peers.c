@@ -98,9 +98,11 @@ void supervisor_on_session(struct supervisor *s)
 			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 		break;
 	case SESSION_STOP:
+		supervisor_event_caller(s, EVENT_STOP);
 		supervisor_operator_ends(s, "stopped by the operator", false);
 		break;
 	case SESSION_KILL:
+		supervisor_event_caller(s, EVENT_KILL);
 		supervisor_operator_ends(s, "killed by the operator", true);
 		break;
 	case SESSION_BUSY:
@@ -153,6 +155,8 @@ static void answer_dial(struct supervisor *s, const struct broker_answer *answer
 		supervisor_log(
 			s, MVM_LOG_WARNING, "vsock: the guest dialled host port %u, which it may not%s", answer->port,
 			answer->port > PROTO_PORT && answer->port < PROTO_PORT_STREAM ? ": see --allow-port" : "");
+	if (answer->tell)
+		supervisor_event_port(s, answer);
 	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
 	if (send_answer(s, &msg, fd) == -EAGAIN)
 		supervisor_vmm_broke(s, "the VMM does not read its control socket");
@@ -249,6 +253,7 @@ static void agent_broke(struct supervisor *s, const char *how)
 	if (!s->facts.agent_error) {
 		(void)snprintf(s->text_agent, sizeof(s->text_agent), "%s", how);
 		s->facts.agent_error = s->text_agent;
+		supervisor_event_violation(s, "agent", how);
 	}
 	agent_session_close(&s->agent);
 	/* A panic is under way, most likely: pid 1 is gone. The VMM gets time to see it. */
@@ -306,6 +311,7 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	if (s->session >= 0 && !tell_started(s))
 		s->logs_lost++;
 	supervisor_write_record(s);
+	supervisor_event_stage(s, EVENT_STARTED, STAGE_STARTED);
 	if (s->log && s->started_told)
 		supervisor_detach(s);
 	drop_start_up_text();
@@ -327,6 +333,7 @@ static void on_agent_event(struct supervisor *s, const struct agent_event *event
 		s->stages[STAGE_AGENT] = text_now_ns();
 		(void)snprintf(s->agent_version, sizeof(s->agent_version), "%s", event->text);
 		text_harmless(s->agent_version);
+		supervisor_event_stage(s, EVENT_BOOTED, STAGE_AGENT);
 		break;
 	case PROTO_STARTED:
 		on_started(s, event);
