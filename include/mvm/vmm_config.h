@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define VMM_CONFIG_MAGIC   0x434d564dU /* "MVMC" */
-#define VMM_CONFIG_VERSION 3U
+#define VMM_CONFIG_VERSION 4U
 
 /* The descriptors that every VMM starts with; all others are named in struct vmm_config. */
 enum vmm_fd {
@@ -84,11 +84,13 @@ struct vmm_config {
 	struct vmm_initrd initrds[VMM_INITRDS_MAX];
 	struct vmm_disk disks[VMM_DISKS_MAX];
 	uint64_t console_rate; /* bytes a second that reach console_fd; 0: VMM_CONSOLE_RATE */
+	int32_t counters_fd; /* memfd of a struct counters (mvm/counters.h); 0: nobody counts */
+	uint32_t reserved;
 	char cmdline[VMM_CMDLINE_MAX]; /* NUL-terminated */
 };
 
 _Static_assert(sizeof(struct vmm_disk) == 56, "layout");
 _Static_assert(sizeof(struct vmm_initrd) == 16, "layout");
-_Static_assert(sizeof(struct vmm_config) == 72 + 2 * 16 + 16 * 56 + 2048, "layout");
+_Static_assert(sizeof(struct vmm_config) == 80 + 2 * 16 + 16 * 56 + 2048, "layout");
 
 #endif

@@ -29,6 +29,7 @@
 #include "lib/state_dir.h"
 #include "lib/verdict.h"
 #include "lib/vm_files.h"
+#include "mvm/counters.h"
 
 #define SUPERVISOR_OUTPUTS 2 /* stdout and stderr */
 #define SUPERVISOR_SINKS   2 /* of events: the operator's, the run's own */
@@ -54,6 +55,7 @@ struct supervisor {
 	struct agent_session agent;
 	struct log_reader log_reader;
 
+	const struct counters *counters; /* the VMM's word, see mvm/counters.h; NULL: there was no VMM */
 	pid_t vmm_pid;
 	uint64_t vmm_start; /* when it began, ticks since the host's boot: with its pid it names it for ever */
 	int attach_listener; /* others of the same user's, see attach.h */
@@ -116,8 +118,7 @@ void supervisor_write_record(struct supervisor *s);
 char *supervisor_record(const struct supervisor *s, const struct verdict *verdict);
 
 /* supervisor_spawn.c: config memfd, sockets, the VMM's process. 0 or -errno with err. */
-int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,
-		     struct mvm_error *err);
+int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct handover *handover, struct mvm_error *err);
 
 /* supervisor_loop.c: from the spawned VMM to its end (PHASE_OVER). */
 void supervisor_loop(struct supervisor *s);

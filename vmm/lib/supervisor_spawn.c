@@ -25,6 +25,23 @@ static int make_config(const struct vmm_config *config, int *ret_fd, struct mvm_
 	return 0;
 }
 
+/* What the VMM adds up in, and we read as long as we live. */
+static int make_counters(struct supervisor *s, int *ret_fd, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = memfd_create("mvm-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *map = MAP_FAILED;
+
+	/* Of a fixed size: what its writer could cut off while we read it would end us. Not executable, as above. */
+	if (fd >= 0 && fchmod(fd, 0600) == 0 && ftruncate(fd, sizeof(struct counters)) == 0 &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW) == 0)
+		map = mmap(NULL, sizeof(struct counters), PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return error_set(err, errno, "counters: their memfd cannot be made: %s", strerror(errno));
+	s->counters = map;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
 /* Should we be killed, whoever removes our folder removes them. */
 static int write_cgroups(struct supervisor *s, struct mvm_error *err)
 {
@@ -62,10 +79,9 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 	return r < 0 ? r : write_cgroups(s, err);
 }
 
-int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,
-		     struct mvm_error *err)
+int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct handover *handover, struct mvm_error *err)
 {
-	_cleanup_fd_ int config_fd = -1, exe = -1, control = -1, log_writer = -1;
+	_cleanup_fd_ int config_fd = -1, exe = -1, control = -1, log_writer = -1, counters = -1;
 	_cleanup_free_ char *path = NULL;
 	int pair[2];
 	int r = mvm_part_path("mvm-vmm", &path, err);
@@ -75,6 +91,11 @@ int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, stru
 	exe = open(path, O_PATH | O_CLOEXEC);
 	if (exe < 0)
 		return error_set(err, errno, "%s: %s: install mvm again", path, strerror(errno));
+	r = make_counters(s, &counters, err);
+	if (r < 0)
+		return r;
+	config->counters_fd = (int32_t)handover->n;
+	handover->fds[handover->n++] = counters; /* HANDOVER_MAX has room for it */
 	r = make_config(config, &config_fd, err);
 	if (r == 0)
 		r = make_jail(s, config, err);

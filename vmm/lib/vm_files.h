@@ -24,7 +24,7 @@ struct vm_files {
 };
 
 /* The descriptors of a VMM, in the order of their numbers from VMM_FD_FIRST on. Borrowed. */
-#define HANDOVER_MAX (VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + 3) /* kvm, console, kernel */
+#define HANDOVER_MAX (VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + 4) /* kvm, console, kernel, counters */
 struct handover {
 	int fds[HANDOVER_MAX]; /* index: the number in the VMM */
 	unsigned n;
@@ -45,7 +45,7 @@ int vm_files_devices(const struct vm_files *files, const struct mvm_spec *spec, 
 		     dev_t ret_devices[VMM_DISKS_MAX], unsigned *ret_n, struct mvm_error *err);
 
 /*
- * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the first three.
+ * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the fixed ones.
  * *config need not be zeroed.
  */
 int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, struct vmm_config *config,
