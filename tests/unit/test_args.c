@@ -156,13 +156,50 @@ static void test_tables_agree(void **state)
 	}
 }
 
+static void test_config(void **state)
+{
+	static const struct {
+		const char *words[ARGS_MAX];
+		const char *path, *says;
+	} cases[] = {
+		{ { "--config", "a.json" }, "a.json", NULL },
+		{ { "-c", "2", "--config=-", "--rw" }, "-", NULL },
+		{ { "--rw" }, NULL, NULL },
+		{ { "--hostname", "--config", "-i" }, NULL, NULL }, /* another option's value */
+		{ { "-im", "--config" }, NULL, NULL },
+		{ { "--", "--config", "x" }, NULL, NULL },
+		{ { "--config" }, NULL, "--config: needs a value" },
+		{ { "--config=" }, NULL, "--config: needs a value" },
+		{ { "--config=a", "--config", "b" }, NULL, "b: given twice" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char copies[ARGS_MAX][128], *argv[ARGS_MAX + 1] = { copies[0] };
+		const char *path = "unset";
+		struct mvm_error err;
+		int argc = 1;
+
+		(void)strcpy(copies[0], "run");
+		for (; cases[i].words[argc - 1]; argc++)
+			argv[argc] = strcpy(copies[argc], cases[i].words[argc - 1]);
+		argv[argc] = NULL;
+		assert_int_equal(args_config(argc, argv, &path, &err), cases[i].says ? -EINVAL : 0);
+		if (cases[i].says)
+			assert_non_null(strstr(err.text, cases[i].says));
+		else if (cases[i].path)
+			assert_string_equal(path, cases[i].path);
+		else
+			assert_null(path);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_help_and_nothing),
-		cmocka_unit_test(test_tables_agree),
+		cmocka_unit_test(test_refused),          cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_help_and_nothing), cmocka_unit_test(test_tables_agree),
+		cmocka_unit_test(test_config),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -507,7 +507,11 @@ static void test_json_refused(void **state)
 		{ "[]", "not a JSON object" },
 		{ "{} x", "not JSON" },
 		{ "{\"rotfs\":\"x\"}", "did you mean rootfs" },
-		{ "{\"frobnicate\":1}", "unknown key" },
+		{ "{\"frobnicate\":1}", "unknown key: mvm run --help" },
+		{ "{\"vcpus\":1,\"rw\":true,\"vcpus\":1}", "vcpus: given twice" },
+		{ "{\"vcpus\":1,\"\\u0076cpus\" : 1}", "vcpus: given twice" },
+		{ "{\"disk\":[{\"file\":\"a\",\"ro\":true,\"file\":\"b\"}]}", "file: given twice" },
+		{ "{\"vcpus\":1,/**/\"rw\":true}", "not JSON" },
 		{ "{\"memory\":\"1t\"}", "not a size" },
 		{ "{\"memory\":-1}", "not a size" },
 		{ "{\"memory\":null}", "plain value" },
@@ -558,6 +562,34 @@ static void test_json_plain_forms(void **state)
 	mvm_spec_free(spec);
 }
 
+/* Only keys count, each in its own object. */
+static void test_json_unique(void **state)
+{
+	static const char *const good[] = {
+		"{\"args\":[\"vcpus\",\"vcpus\",\"vcpus\\\":\",\"a:\"],\"vcpus\":1}",
+		"{\"disk\":[{\"file\":\"a\"},{\"file\":\"b\"}],\"hostname\":\"hostname\"}",
+		"{\"cmdline\":\"\\\\\",\"args\":[\"{\\\"a\\\":1,\\\"a\\\":2}\"]}",
+	};
+	static const char *const odd[] = { "", "\"", "{\"a", "{\"a\\", "]]]]", "{{{{{{{{", "{\"a\"" };
+	struct mvm_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct mvm_spec *spec;
+
+		if (mvm_spec_from_json(good[i], strlen(good[i]), &spec, &err) < 0)
+			fail_msg("%s: %s", good[i], err.text);
+		mvm_spec_free(spec);
+	}
+	/* It is called on JSON alone, and reads no further than it may when it is not. */
+	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+		char *copy = memcpy(malloc(strlen(odd[i]) + 1), odd[i], strlen(odd[i]));
+
+		(void)spec_json_unique(copy, strlen(odd[i]), &err);
+		free(copy);
+	}
+}
+
 static void test_harmless(void **state)
 {
 	static const struct {
@@ -597,13 +629,21 @@ static void test_distance(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),          cmocka_unit_test(test_durations),
-		cmocka_unit_test(test_values),         cmocka_unit_test(test_disk_forms),
-		cmocka_unit_test(test_too_many_disks), cmocka_unit_test(test_ports),
-		cmocka_unit_test(test_check),          cmocka_unit_test(test_arguments_too_large),
-		cmocka_unit_test(test_env_file),       cmocka_unit_test(test_json_round_trip),
-		cmocka_unit_test(test_json_refused),   cmocka_unit_test(test_json_plain_forms),
-		cmocka_unit_test(test_harmless),       cmocka_unit_test(test_distance),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_disk_forms),
+		cmocka_unit_test(test_too_many_disks),
+		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_arguments_too_large),
+		cmocka_unit_test(test_env_file),
+		cmocka_unit_test(test_json_round_trip),
+		cmocka_unit_test(test_json_refused),
+		cmocka_unit_test(test_json_unique),
+		cmocka_unit_test(test_json_plain_forms),
+		cmocka_unit_test(test_harmless),
+		cmocka_unit_test(test_distance),
 		cmocka_unit_test(test_io_max),
 	};
 

@@ -31,7 +31,11 @@ _mvm() {
 	esac
 	if [ "$flags" ]; then
 		case $prev in
-		--format) mapfile -t COMPREPLY < <(compgen -W "table json" -- "$cur") ;;
+		--format)
+			local formats='table json'
+			[ "${COMP_WORDS[1]}" != inspect ] || formats+=' config'
+			mapfile -t COMPREPLY < <(compgen -W "$formats" -- "$cur")
+			;;
 		--blk-iops | --blk-bps | --filter | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
 		*)
 			local names=''
@@ -46,7 +50,7 @@ _mvm() {
 		[ "${COMP_WORDS[i]}" != -- ] || return # after it: the command inside the VM, whose files are not here
 	done
 	case $prev in
-	--rootfs | --kernel | --initrd | --console | --receipt | --env-file | --disk)
+	--config | --rootfs | --kernel | --initrd | --console | --receipt | --env-file | --disk)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;

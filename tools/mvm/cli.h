@@ -67,6 +67,12 @@ struct args {
 	bool help;
 };
 
+/* The file of --config, which is read before all other options, wherever it stands; NULL: none. 0 or -errno with err. */
+int args_config(int argc, char **argv, const char **ret_path, struct mvm_error *err);
+
+/* The spec that a file ("-": standard input) describes, in the JSON form of mvm.h. 0 or -errno with err. */
+int config_read(const char *path, struct mvm_spec **ret_spec, struct mvm_error *err);
+
 /* Whether the option's value is the next word. */
 bool args_takes_value(const char *arg);
 

@@ -17,7 +17,7 @@ static void print_verb(const struct verb *verb)
 	if (!strcmp(verb->name, "inspect")) {
 		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
 		printf("  --security           every layer around its process, read back from it\n");
-		printf("  --format table|json  how it is shown (table)\n");
+		printf("  --format table|json|config  how it is shown (table); config: what mvm run --config reads\n");
 	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");

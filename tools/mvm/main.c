@@ -9,11 +9,11 @@
 #include "tty.h"
 
 static const struct verb verbs[] = {
-	{ "run", "mvm run [options] --rootfs FILE -- command [argument…]", "run a command in a microVM of its own",
-	  verb_run },
+	{ "run", "mvm run [options] [--config FILE|-] --rootfs FILE -- command [argument…]",
+	  "run a command in a microVM of its own", verb_run },
 	{ "doctor", "mvm doctor [--format table|json] [--strict]",
 	  "what this host offers to VMs, and what to put right", verb_doctor },
-	{ "inspect", "mvm inspect ID [--security] [--format table|json]",
+	{ "inspect", "mvm inspect ID [--security] [--format table|json|config]",
 	  "what a VM that runs is, and what stands around it", verb_inspect },
 	{ "start", "mvm start VM…", "start VMs that have a name and have ended again", verb_start },
 	{ "exec", "mvm exec [-i] [-t] [-e NAME=VALUE] [-u USER] [-w DIR] VM [--] command [argument…]",

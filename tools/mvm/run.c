@@ -126,18 +126,46 @@ static int detached(const struct cli *cli, struct mvm_spec *spec, struct mvm_err
 	return r < 0 ? cli_fail(err) : leave(vm);
 }
 
+/* What --config says, or nothing yet; the flags come on top. */
+static int first_spec(int argc, char **argv, const char **ret_config, struct mvm_spec **ret_spec, struct mvm_error *err)
+{
+	int r = args_config(argc, argv, ret_config, err);
+
+	if (r < 0)
+		return r;
+	if (*ret_config)
+		return config_read(*ret_config, ret_spec, err);
+	r = mvm_spec_new(ret_spec);
+	if (r < 0) {
+		err->code = -r;
+		(void)snprintf(err->text, sizeof(err->text), "out of memory");
+	}
+	return r;
+}
+
+/* Standard input is read once: by --config - or by the command. */
+static int check_input(const char *config, const struct mvm_spec *spec, struct mvm_error *err)
+{
+	if (!config || strcmp(config, "-") != 0 || !mvm_spec_has(spec, "interactive"))
+		return 0;
+	err->code = EINVAL;
+	(void)snprintf(err->text, sizeof(err->text),
+		       "--config: -: excludes --interactive, as standard input is read for it: name a file");
+	return -EINVAL;
+}
+
 int verb_run(const struct cli *cli, int argc, char **argv)
 {
-	struct mvm_spec *spec;
+	struct mvm_spec *spec = NULL;
+	const char *config;
 	struct mvm_error err;
 	struct args args;
-	int r = mvm_spec_new(&spec);
+	int r = first_spec(argc, argv, &config, &spec, &err);
 
-	if (r < 0) {
-		cli_say("out of memory");
-		return CLI_STATUS_FAILED;
-	}
-	r = args_parse(argc, argv, spec, &args, &err);
+	if (r == 0)
+		r = args_parse(argc, argv, spec, &args, &err);
+	if (r == 0 && !args.help)
+		r = check_input(config, spec, &err);
 	if (r == 0 && !args.help)
 		return mvm_spec_has(spec, "detach") ? detached(cli, spec, &err) : attached(cli, spec, &err);
 	mvm_spec_free(spec);

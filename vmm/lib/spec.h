@@ -17,6 +17,7 @@
 #include "mvm/vmm_config.h"
 
 #define SPEC_JSON_MAX      (16U << 20) /* bytes; EXEC's 4 MiB, escaped at worst */
+#define SPEC_JSON_DEPTH    4U /* object, array, object, value: what a spec needs */
 #define SPEC_ARG_MAX       131072U /* Linux' MAX_ARG_STRLEN, with the NUL */
 #define SPEC_EXEC_MAX      (3U << 20) /* bytes of arguments and environment together */
 #define SPEC_MEMORY        (256ULL << 20)
@@ -93,6 +94,9 @@ struct spec_key {
 	/* Further check of a text value, before it is stored; may be NULL. */
 	int (*check)(const struct spec_key *key, const char *value, struct mvm_error *err);
 };
+
+/* That no object of a JSON text has a key twice, however it is escaped. -EEXIST, with its name. */
+int spec_json_unique(const char *json, size_t len, struct mvm_error *err);
 
 /* The key of that name, or NULL. *ret_nearest (may be NULL): the nearest known name, or NULL. */
 const struct spec_key *spec_key_find(const char *name, const char **ret_nearest);
