@@ -92,6 +92,7 @@ enum mvm_event_type {
 	MVM_EVENT_LOG, /* level, text */
 	MVM_EVENT_ASK_BUSY, /* the VM is over but for output: call mvm_answer_busy() */
 	MVM_EVENT_ENDED, /* verdict, status, text (the cause); the last event */
+	MVM_EVENT_ALIVE, /* answer to mvm_ping() */
 };
 
 struct mvm_event {
@@ -143,6 +144,11 @@ int mvm_signal(struct mvm_vm *vm, int signo); /* to the workload */
 int mvm_resize(struct mvm_vm *vm, uint16_t rows, uint16_t cols);
 int mvm_stop(struct mvm_vm *vm); /* workload killed, file systems synced, VM ended: verdict `operator` */
 int mvm_kill(struct mvm_vm *vm); /* VM ended at once: verdict `operator` */
+/*
+ * Asks supervisor and VM whether they are alive: MVM_EVENT_ALIVE when both answered, the VM by its I/O loop; what is asked
+ * while an answer is awaited is answered with it. For a VM that is paused, or ending, the supervisor answers alone.
+ */
+int mvm_ping(struct mvm_vm *vm);
 int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still waits for its reader */
 
 /* Ends the VM if it is still there, and waits for its supervisor's end. */

@@ -79,6 +79,8 @@ struct supervisor {
 
 	enum supervisor_phase phase;
 	bool paused; /* the VMM's process is stopped */
+	uint32_t ping; /* number of the last CONTROL_PING */
+	bool pinged; /* it is not answered yet */
 	bool started_told; /* the caller knows that the command runs */
 	uint64_t run_deadline, boot_deadline, stop_deadline, phase_deadline; /* ns, UINT64_MAX: none */
 	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */

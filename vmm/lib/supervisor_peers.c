@@ -73,6 +73,32 @@ static void on_busy(struct supervisor *s, bool busy)
 		s->phase_deadline = text_now_ns() + NS_PER_S;
 }
 
+/* The VM's watchdog barks when no answer comes. One that is paused or ending is bounded by others. */
+static void on_ping(struct supervisor *s)
+{
+	struct control_msg msg = { .type = CONTROL_PING, .id = s->ping + 1 };
+
+	if (s->paused || s->phase >= PHASE_SYNC || s->vmm_control < 0) {
+		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
+		return;
+	}
+	if (s->pinged || send(s->vmm_control, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return;
+	s->ping++;
+	s->pinged = true;
+}
+
+static void on_pong(struct supervisor *s, const struct control_msg *msg)
+{
+	if (!s->pinged || msg->id != s->ping) {
+		supervisor_vmm_broke(s, "the VMM answered what it was not asked");
+		return;
+	}
+	s->pinged = false;
+	if (s->session >= 0)
+		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
+}
+
 void supervisor_on_session(struct supervisor *s)
 {
 	struct session_msg msg;
@@ -104,6 +130,9 @@ void supervisor_on_session(struct supervisor *s)
 	case SESSION_KILL:
 		supervisor_event_caller(s, EVENT_KILL);
 		supervisor_operator_ends(s, "killed by the operator", true);
+		break;
+	case SESSION_PING:
+		on_ping(s);
 		break;
 	case SESSION_BUSY:
 		on_busy(s, msg.code != 0);
@@ -222,6 +251,8 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 			s->stages[STAGE_VMM_RUNNING] = text_now_ns();
 		else if (msg.type == CONTROL_DIAL)
 			on_dial(s, &msg);
+		else if (msg.type == CONTROL_PONG)
+			on_pong(s, &msg);
 		else
 			on_ended(s, &msg);
 	}
