@@ -272,6 +272,12 @@ int mvm_log_next(struct mvm_log *log, const struct mvm_log_line **ret_line);
 /* Waits for more. 1 there may be, 0 there will be none: the VM has ended. */
 int mvm_log_wait(struct mvm_log *log);
 
+/*
+ * What the caller's VMs that live, and their host, do: in Prometheus' text format, version 0.0.4; mvm-metrics(1) lists
+ * the families. No guest is asked; supervisors that do not answer are waited for 5 seconds together. free() it.
+ */
+int mvm_metrics(char **ret_text, struct mvm_error *err);
+
 /* ---- what happened to the caller's VMs, those that are gone included ---- */
 
 struct mvm_events;

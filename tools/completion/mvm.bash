@@ -22,6 +22,7 @@ _mvm() {
 	wait) flags="--help" vms='mvm ps -aq' ;;
 	start) flags="--help" vms='mvm ps -aq' ;;
 	pause | resume | top) flags="--help" ;;
+	metrics) flags="--listen --help" vms=: ;;
 	events) flags="--follow --since --filter --format --help" vms=: ;;
 	stats) flags="--follow --format --help" ;;
 	stop) flags="--time --help" ;;
@@ -36,7 +37,7 @@ _mvm() {
 			[ "${COMP_WORDS[1]}" != inspect ] || formats+=' config'
 			mapfile -t COMPREPLY < <(compgen -W "$formats" -- "$cur")
 			;;
-		--blk-iops | --blk-bps | --filter | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
+		--blk-iops | --blk-bps | --filter | --listen | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
 		*)
 			local names=''
 			[ "$vms" = : ] || names=$($vms 2>/dev/null; mvm ps -a --format json 2>/dev/null | sed -n 's/^ *"name":"\(.*\)",$/\1/p')

@@ -47,6 +47,7 @@ int verb_pause(const struct cli *cli, int argc, char **argv);
 int verb_resume(const struct cli *cli, int argc, char **argv);
 int verb_stats(const struct cli *cli, int argc, char **argv);
 int verb_events(const struct cli *cli, int argc, char **argv);
+int verb_metrics(const struct cli *cli, int argc, char **argv);
 int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);

@@ -28,6 +28,8 @@ static const struct verb verbs[] = {
 	{ "stats", "mvm stats [-f] [--format table|json] [VM…]", "what VMs use", verb_stats },
 	{ "events", "mvm events [-f] [--since TIME] [--filter KEY=VALUE[,KEY=VALUE]] [--format table|json]",
 	  "what happened to VMs, and who asked for it", verb_events },
+	{ "metrics", "mvm metrics [--listen unix:PATH|127.0.0.1:PORT]", "what VMs and their host do, for Prometheus",
+	  verb_metrics },
 	{ "top", "mvm top VM", "the processes in a VM", verb_top },
 	{ "pause", "mvm pause VM…", "stop VMs' time", verb_pause },
 	{ "resume", "mvm resume VM…", "let paused VMs go on", verb_resume },

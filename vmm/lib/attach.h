@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "mvm/counters.h"
 #include "mvm/mvm.h"
 #include "mvm/proto.h"
 
@@ -39,6 +40,7 @@ enum attach_type {
 	ATTACH_STATS = 8, /* nothing; answered with struct attach_stats */
 	ATTACH_PAUSE = 9, /* nothing */
 	ATTACH_RESUME = 10, /* nothing */
+	ATTACH_METRICS = 20, /* nothing; answered at once with struct attach_metrics: no guest is asked */
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
@@ -94,6 +96,23 @@ struct attach_status {
 };
 
 enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED };
+
+/* What the supervisor and the kernel know of a VM, then its VMM's word. 0: not to be told. */
+struct attach_metrics {
+	uint64_t wall_ns; /* since its process began */
+	uint64_t user_ns, guest_ns, system_ns; /* CPU time of its process: in the VMM, in the guest, in the host's kernel */
+	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
+	uint64_t resident; /* bytes of its process */
+	uint64_t supervisor_ns, supervisor_peak; /* CPU time; most bytes resident so far */
+	uint64_t memory_asked, vcpus, disks; /* as in the spec; disks: the rootfs among them */
+	uint64_t log_bytes, log_dropped;
+	uint64_t execs, execs_ended; /* further commands begun, and ended */
+	uint64_t ports_refused, ports_opened, ports_failed;
+	uint64_t clients, clients_refused;
+	uint64_t events_lost;
+	uint64_t phase; /* enum attach_phase */
+	struct counters counters;
+};
 
 struct attach_peer {
 	pid_t pid;

@@ -102,6 +102,7 @@ struct supervisor {
 
 	struct host_conf conf;
 	struct event_sink sinks[SUPERVISOR_SINKS];
+	uint64_t execs, execs_ended, events_lost_ever; /* for metrics */
 	uint64_t events_lost; /* that the journal did not take since one was last told */
 	uint64_t clients_refused;
 	bool created_told, log_drop_told;
@@ -150,6 +151,7 @@ void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 +
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now);
 void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
+uint32_t supervisor_attach_phase(const struct supervisor *s); /* enum attach_phase */
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
 
 /* supervisor_stats.c: what the VM uses and runs, paused and resumed. */
@@ -164,6 +166,9 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 void supervisor_exec_event(struct supervisor *s, const struct agent_event *event);
 void supervisor_exec_client(struct supervisor *s, unsigned client);
 void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
+
+/* supervisor_metrics.c: answers with struct attach_metrics. */
+void supervisor_metrics(const struct supervisor *s, int fd);
 
 /* supervisor_events.c: what is told of all this (event.h). */
 int supervisor_events_open(struct supervisor *s, struct mvm_error *err);

@@ -100,16 +100,21 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 	return 0;
 }
 
+uint32_t supervisor_attach_phase(const struct supervisor *s)
+{
+	return s->phase == PHASE_BOOT  ? ATTACH_BOOTING
+	       : s->phase != PHASE_RUN ? ATTACH_ENDING
+	       : s->paused             ? ATTACH_PAUSED
+				       : ATTACH_RUNNING;
+}
+
 static void tell_status(const struct supervisor *s, int fd)
 {
 	const struct attach_status status = {
 		.began_ns = s->stages[STAGE_COMMAND],
 		.vmm_start = s->vmm_start,
 		.vmm = s->phase < PHASE_OVER ? s->vmm_pid : 0,
-		.phase = s->phase == PHASE_BOOT  ? ATTACH_BOOTING
-			 : s->phase != PHASE_RUN ? ATTACH_ENDING
-			 : s->paused             ? ATTACH_PAUSED
-						 : ATTACH_RUNNING,
+		.phase = supervisor_attach_phase(s),
 	};
 
 	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
@@ -181,6 +186,10 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 
 	if (msg->hdr.type == ATTACH_STATUS) {
 		tell_status(s, fd);
+		return;
+	}
+	if (msg->hdr.type == ATTACH_METRICS) {
+		supervisor_metrics(s, fd);
 		return;
 	}
 	if (msg->hdr.type == ATTACH_UPDATE)

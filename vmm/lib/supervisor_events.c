@@ -52,6 +52,7 @@ static void to_journal(struct supervisor *s, json_object *event)
 	if (event)
 		json_object_object_del(event, "lost");
 	s->events_lost = r < 0 ? s->events_lost + 1 : 0;
+	s->events_lost_ever += r < 0;
 }
 
 static void tell(struct supervisor *s, json_object *event)
@@ -241,6 +242,7 @@ void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t sessi
 
 	event_actor_peer(s->clients[client].fd, &actor);
 	event_by(event, &actor);
+	s->execs++;
 	event_number(event, "exec", session);
 	event_text(event, "command", command);
 	event_text(event, "user", spec->user);
@@ -252,6 +254,7 @@ void supervisor_event_exec_ended(struct supervisor *s, uint32_t session, const s
 {
 	json_object *event = new (s, EVENT_EXEC_ENDED);
 
+	s->execs_ended++;
 	event_number(event, "exec", session);
 	event_text(event, "verdict", verdict_name(verdict->kind));
 	event_number(event, "status", (uint64_t)verdict->status);

@@ -284,7 +284,6 @@ static void agent_broke(struct supervisor *s, const char *how)
 	if (!s->facts.agent_error) {
 		(void)snprintf(s->text_agent, sizeof(s->text_agent), "%s", how);
 		s->facts.agent_error = s->text_agent;
-		supervisor_event_violation(s, "agent", how);
 	}
 	agent_session_close(&s->agent);
 	/* A panic is under way, most likely: pid 1 is gone. The VMM gets time to see it. */
@@ -402,12 +401,14 @@ void supervisor_on_agent(struct supervisor *s)
 
 	while ((next = agent_session_next(&s->agent, &event)) > 0)
 		on_agent_event(s, &event);
-	if (next < 0)
+	if (next < 0) {
+		supervisor_event_violation(s, "agent", "the agent broke its protocol");
 		agent_broke(s, "the agent broke its protocol");
-	else if (r < 0 && s->agent.seen & AGENT_SEEN_BYE)
+	} else if (r < 0 && s->agent.seen & AGENT_SEEN_BYE) {
 		agent_session_close(&s->agent);
-	else if (r < 0)
+	} else if (r < 0) {
 		agent_broke(s, "the agent went away");
+	}
 }
 
 /* ---- the VMM's log ---- */

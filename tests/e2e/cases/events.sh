@@ -68,6 +68,8 @@ test_unnamed_and_refused() {
 	events_set_up
 	expect 7 run -- sh -c 'exit 7'
 	equal "$("$mvm" events --format json | jq -r 'select(.event == "ended") | .status' | tail -1)" 7
+	! "$mvm" events --since 10s --filter event=violation --format json | grep -q "$("$mvm" events --format json | tail -1 | jq -r .id)" ||
+		die "a regular end is told as a violation"
 	expect 125 run --rootfs /etc/passwd -- true
 	"$mvm" events --format json | tail -1 >last
 	equal "$(jq -r '[.event, .severity, .verdict, .rootfs, .by_uid] | @json' last)" \
