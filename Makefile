@@ -231,6 +231,7 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 	$(Q)tests/bench/run
 
 # ---- installing ------------------------------------------------------------------------------------
+SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)
 install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile into DESTDIR/etc/apparmor.d; loads nothing
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
 		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
@@ -248,6 +249,9 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile int
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 tools/schema/receipt.schema.json $(DESTDIR)$(PREFIX)/share/mvm/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
+	install -d $(DESTDIR)$(SYSTEMD_UNITS)
+	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/mvm@.service >$(DESTDIR)$(SYSTEMD_UNITS)/mvm@.service
+	chmod 644 $(DESTDIR)$(SYSTEMD_UNITS)/mvm@.service
 	install -m 644 tools/apparmor/mvm-vmm $(DESTDIR)/etc/apparmor.d/
 dist: ## a source archive of HEAD
 	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz

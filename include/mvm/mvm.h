@@ -99,6 +99,7 @@ enum mvm_event_type {
 	MVM_EVENT_LOG, /* level, text */
 	MVM_EVENT_ASK_BUSY, /* the VM is over but for output: call mvm_answer_busy() */
 	MVM_EVENT_ENDED, /* verdict, status, text (the cause); the last event */
+	MVM_EVENT_ALIVE, /* answer to mvm_ping() */
 };
 
 struct mvm_event {
@@ -150,6 +151,11 @@ int mvm_signal(struct mvm_vm *vm, int signo); /* to the workload */
 int mvm_resize(struct mvm_vm *vm, uint16_t rows, uint16_t cols);
 int mvm_stop(struct mvm_vm *vm); /* workload killed, file systems synced, VM ended: verdict `operator` */
 int mvm_kill(struct mvm_vm *vm); /* VM ended at once: verdict `operator` */
+/*
+ * Asks supervisor and VM whether they are alive: MVM_EVENT_ALIVE when both answered, the VM by its I/O loop; what is asked
+ * while an answer is awaited is answered with it. For a VM that is paused, or ending, the supervisor answers alone.
+ */
+int mvm_ping(struct mvm_vm *vm);
 int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still waits for its reader */
 
 /* Ends the VM if it is still there, and waits for its supervisor's end. */
@@ -299,6 +305,35 @@ int mvm_log_next(struct mvm_log *log, const struct mvm_log_line **ret_line);
 
 /* Waits for more. 1 there may be, 0 there will be none: the VM has ended. */
 int mvm_log_wait(struct mvm_log *log);
+
+/*
+ * What the caller's VMs that live, and their host, do: in Prometheus' text format, version 0.0.4; mvm-metrics(1) lists
+ * the families. No guest is asked; supervisors that do not answer are waited for 5 seconds together. free() it.
+ */
+int mvm_metrics(char **ret_text, struct mvm_error *err);
+
+/* ---- what happened to the caller's VMs, those that are gone included ---- */
+
+struct mvm_events;
+
+/* An event; mvm-events(1) lists their kinds and keys. Everything is harmless on a terminal. */
+struct mvm_event_entry {
+	const char *time; /* RFC 3339, UTC, nanoseconds */
+	const char *kind, *severity; /* "started"; "info", "notice", "warning", "error" */
+	const char *id, *name; /* of the VM; "" where it has none */
+	const char *details; /* its other keys in one line, "key=value key=value" */
+	const char *json; /* all of it: one line */
+};
+
+/* From the oldest that is kept; later ones as they happen. The caller's own VMs'. */
+int mvm_events_open(struct mvm_events **ret_events, struct mvm_error *err);
+void mvm_events_free(struct mvm_events *events);
+
+/* 1 and an event, valid until the next call; 0 when there is none now; -errno. */
+int mvm_events_next(struct mvm_events *events, const struct mvm_event_entry **ret_event);
+
+/* Waits for more: returns when there may be some, or after a second. */
+void mvm_events_wait(struct mvm_events *events);
 
 /* ---- a run that somebody else started ---- */
 

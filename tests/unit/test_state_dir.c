@@ -297,6 +297,7 @@ static void test_planted_parents(void **state)
 	struct stat st;
 
 	(void)state;
+	(void)unlink(in_parent("events")); /* what reclaiming told */
 	(void)rmdir(parent);
 	(void)snprintf(elsewhere, sizeof(elsewhere), "%s/elsewhere", folder);
 	assert_int_equal(mkdir(elsewhere, 0700), 0);
@@ -353,6 +354,7 @@ static int make_folder(void **state)
 static int remove_folder(void **state)
 {
 	(void)state;
+	(void)unlink(in_parent("events")); /* what reclaiming told */
 	(void)rmdir(parent);
 	return rmdir(folder); /* whatever a test left behind makes this fail */
 }
@@ -393,6 +395,7 @@ static void test_find(void **state)
 	assert_int_equal(state_dir_reclaim(parent, a.id), 1);
 	state_dir_remove(&b);
 	state_dir_remove(&a);
+	(void)unlink(in_parent("events"));
 	assert_int_equal(rmdir(parent), 0);
 }
 

@@ -31,6 +31,8 @@ _mvm() {
 	wait) flags="--help" vms='mvm ps -aq' ;;
 	start) flags="--help" vms='mvm ps -aq' ;;
 	pause | resume | top) flags="--help" ;;
+	metrics) flags="--listen --help" vms=: ;;
+	events) flags="--follow --since --filter --format --help" vms=: ;;
 	stats) flags="--follow --format --help" ;;
 	stop) flags="--time --help" ;;
 	kill) flags="--signal --help" ;;
@@ -48,7 +50,7 @@ _mvm() {
 			compopt -o nospace 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
 			;;
-		--blk-iops | --blk-bps | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
+		--blk-iops | --blk-bps | --filter | --listen | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
 		*)
 			local names=''
 			[ "$vms" = : ] || names=$($vms 2>/dev/null; mvm ps -a --format json 2>/dev/null | sed -n 's/^ *"name":"\(.*\)",$/\1/p')

@@ -47,6 +47,8 @@ int verb_rm(const struct cli *cli, int argc, char **argv);
 int verb_pause(const struct cli *cli, int argc, char **argv);
 int verb_resume(const struct cli *cli, int argc, char **argv);
 int verb_stats(const struct cli *cli, int argc, char **argv);
+int verb_events(const struct cli *cli, int argc, char **argv);
+int verb_metrics(const struct cli *cli, int argc, char **argv);
 int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
 int verb_verify(const struct cli *cli, int argc, char **argv);

@@ -12,15 +12,25 @@
 
 #include "channel.h"
 #include "cli.h"
+#include "notify.h"
 #include "tty.h"
 
 #define KILL_WINDOW_S 10 /* a second SIGINT or SIGTERM within it ends the VM */
 #define READER_MS     2000 /* after a time-out or a stop: for a reader that takes nothing of the output */
 
-enum slot { SLOT_VM, SLOT_SIGNALS, SLOT_IN, SLOT_OUT = SLOT_IN + 2, SLOT_ERR = SLOT_OUT + 2, SLOTS = SLOT_ERR + 2 };
+enum slot {
+	SLOT_VM,
+	SLOT_SIGNALS,
+	SLOT_WATCHDOG,
+	SLOT_IN,
+	SLOT_OUT = SLOT_IN + 2,
+	SLOT_ERR = SLOT_OUT + 2,
+	SLOTS = SLOT_ERR + 2
+};
 
 struct run {
 	struct mvm_vm *vm;
+	const struct notify *notify;
 	struct channel in, out, err;
 	bool tty;
 	int signals;
@@ -69,6 +79,7 @@ static void on_stop_signal(struct run *run, int signo)
 	run->stops = run->last_stop && now.tv_sec - run->last_stop <= KILL_WINDOW_S ? run->stops + 1 : 1;
 	run->last_stop = now.tv_sec;
 	if (run->stops == 1) {
+		notify_say(run->notify, "STOPPING=1\nSTATUS=Ending, as asked for");
 		(void)mvm_signal(run->vm, signo); /* when it is gone already, its end is on the way */
 	} else if (run->stops == 2) {
 		(void)mvm_kill(run->vm);
@@ -134,6 +145,16 @@ static void on_ended(struct run *run, const struct mvm_event *event)
 	cli_say(text);
 }
 
+static void on_started(struct run *run, const char *id)
+{
+	char text[128];
+
+	if (run->tty)
+		tty_raw();
+	(void)snprintf(text, sizeof(text), "READY=1\nSTATUS=VM %s runs", id);
+	notify_say(run->notify, text);
+}
+
 static void on_vm(struct run *run)
 {
 	const struct mvm_event *event;
@@ -142,8 +163,10 @@ static void on_vm(struct run *run)
 	while ((r = mvm_next(run->vm, &event)) > 0) {
 		switch (event->type) {
 		case MVM_EVENT_STARTED:
-			if (run->tty)
-				tty_raw();
+			on_started(run, event->text);
+			break;
+		case MVM_EVENT_ALIVE:
+			notify_say(run->notify, "WATCHDOG=1");
 			break;
 		case MVM_EVENT_LOG:
 			if (event->level == MVM_LOG_ERROR)
@@ -179,6 +202,7 @@ static void relay(struct run *run)
 			channel_close(&run->in);
 		fds[SLOT_VM] = (struct pollfd){ .fd = over ? -1 : mvm_fd(run->vm), .events = POLLIN };
 		fds[SLOT_SIGNALS] = (struct pollfd){ .fd = run->signals, .events = POLLIN };
+		fds[SLOT_WATCHDOG] = (struct pollfd){ .fd = over ? -1 : run->notify->timer, .events = POLLIN };
 		channel_prepare(&run->in, fds + SLOT_IN);
 		channel_prepare(&run->out, fds + SLOT_OUT);
 		channel_prepare(&run->err, fds + SLOT_ERR);
@@ -198,6 +222,8 @@ static void relay(struct run *run)
 		channel_run(&run->in, fds + SLOT_IN);
 		if (fds[SLOT_VM].revents)
 			on_vm(run);
+		if (fds[SLOT_WATCHDOG].revents && notify_is_due(run->notify))
+			(void)mvm_ping(run->vm); /* one that takes no questions is not alive */
 		if (fds[SLOT_SIGNALS].revents)
 			on_signal(run);
 	}
@@ -224,9 +250,14 @@ static int finish(struct run *run)
 	return run->status;
 }
 
-int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals)
+int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals, const struct notify *notify)
 {
-	struct run run = { .vm = vm, .tty = tty, .signals = signals, .status = CLI_STATUS_FAILED };
+	static const struct notify nobody = NOTIFY_NONE;
+	struct run run = { .vm = vm,
+			   .notify = notify ? notify : &nobody,
+			   .tty = tty,
+			   .signals = signals,
+			   .status = CLI_STATUS_FAILED };
 	int stdin_socket = mvm_take_stream(vm, MVM_STDIN);
 
 	if (tty) {

@@ -14,7 +14,12 @@
 /* Before the start: from here on no signal is lost. A signalfd. */
 int relay_signals(bool tty);
 
-/* Until the end is known and all output delivered. Takes vm and signals over; returns the exit status. */
-int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals);
+struct notify;
+
+/*
+ * Until the end is known and all output delivered. Takes vm and signals over; returns the exit status. `notify`: who is
+ * told how it goes, the caller's; NULL: nobody.
+ */
+int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals, const struct notify *notify);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "cli.h"
 #include "mvm/cleanup.h"
+#include "notify.h"
 #include "opts.h"
 #include "relay.h"
 #include "tty.h"
@@ -101,6 +102,7 @@ static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_err
 {
 	struct mvm_start_options options = MVM_START_OPTIONS;
 	bool tty, interactive;
+	struct notify notify;
 	struct mvm_vm *vm;
 	int signals, r = run_choose_terminal(spec, &options, &tty, err);
 
@@ -109,9 +111,12 @@ static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_err
 		return cli_fail(err);
 	interactive = mvm_spec_has(spec, "interactive");
 	signals = relay_signals(tty);
+	notify_open(&notify);
 	r = mvm_start(spec, &options, &vm, err);
 	mvm_spec_free(spec);
-	return r < 0 ? cli_fail(err) : relay_run(vm, tty, interactive, signals);
+	r = r < 0 ? cli_fail(err) : relay_run(vm, tty, interactive, signals, &notify);
+	notify_close(&notify);
+	return r;
 }
 
 static int detached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)

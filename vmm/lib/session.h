@@ -47,12 +47,14 @@ enum session_type {
 	SESSION_STOP,
 	SESSION_KILL,
 	SESSION_BUSY, /* answer to SESSION_ASK_BUSY: code = 1 while output waits for its reader */
+	SESSION_PING, /* of a run, not of a further command: SESSION_PONG when the VM's I/O loop has answered */
 
 	/* supervisor -> caller */
 	SESSION_STARTED = 16,
 	SESSION_LOG, /* code = enum mvm_log_level, text */
 	SESSION_ASK_BUSY,
 	SESSION_ENDED, /* code = exit status, kind = enum verdict_kind, text = cause. Last message. */
+	SESSION_PONG,
 };
 
 struct session_msg {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "jail/layers.h"
+#include "lib/event_sink.h"
 #include "lib/output_log.h"
 #include "lib/spec.h"
 #include "lib/text.h"
@@ -173,6 +174,11 @@ static int check_name(const struct spec_key *key, const char *value, struct mvm_
 	return 0;
 }
 
+static int check_events(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	return event_sink_check(LABEL(key), value, err);
+}
+
 static int check_log_max(const struct spec_key *key, const char *value, struct mvm_error *err)
 {
 	uint64_t bytes = 0;
@@ -220,6 +226,7 @@ static const struct spec_key keys[] = {
 	{ { "console-rate", 0, false, "SIZE", "most bytes a second that reach that file; the rest is dropped (4m)" }, SPEC_SIZE, FIELD(console_rate), check_console_rate },
 	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
 	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net, lsm" }, SPEC_LAYERS, FIELD(may_lack), NULL },
+	{ { "events", 0, false, "journald|syslog|file:PATH", "where the VM's events go besides the journal of mvm events" }, SPEC_STRING, FIELD(events), check_events },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
 	{ { "sign", 0, false, "KEY", "sign the receipt: FILE.sig, with an Ed25519 private key in PEM" }, SPEC_PATH, FIELD(sign), check_not_empty },
 };

@@ -371,6 +371,10 @@ int mvm_next(struct mvm_vm *vm, const struct mvm_event **ret_event)
 		case SESSION_ASK_BUSY:
 			event->type = MVM_EVENT_ASK_BUSY;
 			break;
+		case SESSION_PONG:
+			event->type = MVM_EVENT_ALIVE;
+			event->level = MVM_LOG_INFO;
+			break;
 		case SESSION_ENDED:
 			event->type = MVM_EVENT_ENDED;
 			event->status = vm->msg.code;
@@ -402,6 +406,11 @@ int mvm_stop(struct mvm_vm *vm)
 int mvm_kill(struct mvm_vm *vm)
 {
 	return session_send(vm->session, SESSION_KILL, 0, 0, NULL);
+}
+
+int mvm_ping(struct mvm_vm *vm)
+{
+	return session_send(vm->session, SESSION_PING, 0, 0, NULL);
 }
 
 int mvm_answer_busy(struct mvm_vm *vm, bool busy)

@@ -80,6 +80,8 @@ static void init(struct supervisor *s)
 		s->streams[i] = -1;
 	s->state = STATE_DIR_NONE;
 	s->receipt = RECEIPT_NOWHERE;
+	for (unsigned i = 0; i < SUPERVISOR_SINKS; i++)
+		s->sinks[i] = EVENT_SINK_CLOSED;
 	s->run_deadline = s->boot_deadline = s->stop_deadline = s->phase_deadline = UINT64_MAX;
 	s->stages[STAGE_SUPERVISOR] = text_now_ns();
 	s->last_session = AGENT_SESSION_ID;
@@ -161,8 +163,10 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 {
 	char parent[PATH_MAX];
 	struct mvm_error err;
-	int r = vm_files_open(s->spec, &s->files, &err);
+	int r = supervisor_events_open(s, &err);
 
+	if (r == 0)
+		r = vm_files_open(s->spec, &s->files, &err);
 	if (r == 0)
 		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
 	if (r == 0)
@@ -318,6 +322,7 @@ static int settle(struct supervisor *s)
 		return refuse(s, &err);
 	write_state(s);
 	hooks_stage("recorded");
+	supervisor_event_created(s);
 	reclaimed = state_dir_parent(parent, NULL) < 0 ? 0 : state_dir_reclaim(parent, s->state.id);
 	if (reclaimed)
 		supervisor_log(s, MVM_LOG_INFO, "removed what %d crashed run%s left", reclaimed,
@@ -347,6 +352,7 @@ int main(void)
 		supervisor_loop(&s);
 	}
 	supervisor_report(&s);
+	supervisor_events_close(&s);
 	agent_session_close(&s.agent);
 	receipt_digests_free(s.digests);
 	broker_free(&s.broker);

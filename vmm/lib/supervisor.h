@@ -10,6 +10,7 @@
 #define LIB_SUPERVISOR_H
 
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <sys/types.h>
 
 #include "jail/jail.h"
@@ -17,6 +18,9 @@
 #include "lib/attach.h"
 #include "lib/broker.h"
 #include "lib/digest.h"
+#include "lib/event.h"
+#include "lib/event_sink.h"
+#include "lib/host_conf.h"
 #include "lib/log_reader.h"
 #include "lib/output_log.h"
 #include "lib/receipt.h"
@@ -28,6 +32,7 @@
 #include "mvm/counters.h"
 
 #define SUPERVISOR_OUTPUTS 2 /* stdout and stderr */
+#define SUPERVISOR_SINKS   2 /* of events: the operator's, the run's own */
 
 enum supervisor_phase {
 	PHASE_BOOT, /* until the workload runs; bounded by --boot-timeout */
@@ -74,6 +79,8 @@ struct supervisor {
 
 	enum supervisor_phase phase;
 	bool paused; /* the VMM's process is stopped */
+	uint32_t ping; /* number of the last CONTROL_PING */
+	bool pinged; /* it is not answered yet */
 	bool started_told; /* the caller knows that the command runs */
 	uint64_t run_deadline, boot_deadline, stop_deadline, phase_deadline; /* ns, UINT64_MAX: none */
 	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */
@@ -94,6 +101,13 @@ struct supervisor {
 	struct digest digests[RECEIPT_FILES];
 	struct receipt_used used; /* complete once vmm_waited */
 	uint32_t logs_lost;
+
+	struct host_conf conf;
+	struct event_sink sinks[SUPERVISOR_SINKS];
+	uint64_t execs, execs_ended, events_lost_ever; /* for metrics */
+	uint64_t events_lost; /* that the journal did not take since one was last told */
+	uint64_t clients_refused;
+	bool created_told, log_drop_told;
 };
 
 /* supervisor.c */
@@ -131,7 +145,8 @@ int supervisor_output_open(struct supervisor *s, struct mvm_error *err);
 bool supervisor_output_allowed(struct supervisor *s, uint64_t now);
 void supervisor_output_prepare(const struct supervisor *s, bool allowed, struct pollfd fds[SUPERVISOR_OUTPUTS]);
 void supervisor_output_run(struct supervisor *s, const struct pollfd fds[SUPERVISOR_OUTPUTS]);
-void supervisor_output_close(struct supervisor *s);
+void supervisor_output_close(struct supervisor *s); /* whatever was sent is in the log */
+void supervisor_output_free(struct supervisor *s);
 void supervisor_detach(struct supervisor *s);
 
 /* supervisor_attach.c: requests of others; the entries of poll() are prepared, then run, each turn. */
@@ -141,6 +156,7 @@ void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 +
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now);
 void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
+uint32_t supervisor_attach_phase(const struct supervisor *s); /* enum attach_phase */
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
 
 /* supervisor_io.c: `mvm update --io-max`; of each key MVM_KEEP, 0: no limit, or the limit. 0 or -errno with a text. */
@@ -158,6 +174,25 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 void supervisor_exec_event(struct supervisor *s, const struct agent_event *event);
 void supervisor_exec_client(struct supervisor *s, unsigned client);
 void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
+
+/* supervisor_metrics.c: answers with struct attach_metrics. */
+void supervisor_metrics(const struct supervisor *s, int fd);
+
+/* supervisor_events.c: what is told of all this (event.h). */
+int supervisor_events_open(struct supervisor *s, struct mvm_error *err);
+void supervisor_events_close(struct supervisor *s);
+void supervisor_event_created(struct supervisor *s);
+void supervisor_event_stage(struct supervisor *s, enum event_kind kind, enum receipt_stage stage);
+void supervisor_event_asked(struct supervisor *s, unsigned client, const struct attach_msg *msg, int result);
+void supervisor_event_caller(struct supervisor *s, enum event_kind kind);
+void supervisor_event_signalled(struct supervisor *s, const struct signalfd_siginfo *info);
+void supervisor_event_client_refused(struct supervisor *s, const struct attach_peer *peer);
+void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t session, const struct mvm_spec *spec);
+void supervisor_event_exec_ended(struct supervisor *s, uint32_t session, const struct verdict *verdict);
+void supervisor_event_port(struct supervisor *s, const struct broker_answer *answer);
+void supervisor_event_violation(struct supervisor *s, const char *of, const char *how);
+void supervisor_event_log_dropped(struct supervisor *s);
+void supervisor_event_ended(struct supervisor *s, const struct verdict *verdict);
 
 /* supervisor_peers.c, too: somebody wants the end. `grace_ns`: for the workload, after a SIGTERM. */
 void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once);

@@ -109,16 +109,21 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 	return 0;
 }
 
+uint32_t supervisor_attach_phase(const struct supervisor *s)
+{
+	return s->phase == PHASE_BOOT  ? ATTACH_BOOTING
+	       : s->phase != PHASE_RUN ? ATTACH_ENDING
+	       : s->paused             ? ATTACH_PAUSED
+				       : ATTACH_RUNNING;
+}
+
 static void tell_status(const struct supervisor *s, int fd)
 {
 	const struct attach_status status = {
 		.began_ns = s->stages[STAGE_COMMAND],
 		.vmm_start = s->vmm_start,
 		.vmm = s->phase < PHASE_OVER ? s->vmm_pid : 0,
-		.phase = s->phase == PHASE_BOOT  ? ATTACH_BOOTING
-			 : s->phase != PHASE_RUN ? ATTACH_ENDING
-			 : s->paused             ? ATTACH_PAUSED
-						 : ATTACH_RUNNING,
+		.phase = supervisor_attach_phase(s),
 	};
 
 	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
@@ -194,8 +199,13 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 		tell_status(s, fd);
 		return;
 	}
+	if (msg->hdr.type == ATTACH_METRICS) {
+		supervisor_metrics(s, fd);
+		return;
+	}
 	if (msg->hdr.type == ATTACH_UPDATE)
 		r = update(s, msg, text, sizeof(text));
+	supervisor_event_asked(s, i, msg, r);
 	if (r < 0 && !*text)
 		(void)snprintf(text, sizeof(text), "refused: %s", strerror(-r));
 	(void)attach_send(fd, ATTACH_ANSWER, -r, text, strlen(text)); /* one that does not read misses it */
@@ -247,6 +257,7 @@ void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 +
 
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now)
 {
+	struct attach_peer refused;
 	int slot, fd, r;
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
@@ -260,11 +271,13 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	slot = free_slot(s);
 	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
 		return;
-	r = attach_accept(s->attach_listener, &fd);
+	r = attach_accept(s->attach_listener, &fd, &refused);
 	if (r > 0) {
 		s->clients[slot].fd = fd;
 		s->clients[slot].kind = CLIENT_ASKS;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
+	} else if (r == -EPERM) {
+		supervisor_event_client_refused(s, &refused);
 	} else if (r < 0) {
 		/* EMFILE and its like would come again at once. */
 		supervisor_log(s, MVM_LOG_WARNING, "control socket: %s: tried again in a second", strerror(-r));

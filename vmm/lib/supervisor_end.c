@@ -36,6 +36,7 @@ void supervisor_vmm_broke(struct supervisor *s, const char *how)
 	if (!s->facts.vmm_broke) {
 		(void)snprintf(s->text_broke, sizeof(s->text_broke), "%s", how);
 		s->facts.vmm_broke = s->text_broke;
+		supervisor_event_violation(s, "vmm", how);
 	}
 	supervisor_kill(s);
 }
@@ -219,6 +220,8 @@ void supervisor_report(struct supervisor *s)
 	/* In this order: when the caller hears of the end, nothing of the run is left. */
 	broker_close(&s->broker);
 	supervisor_output_close(s);
+	supervisor_event_ended(s, &verdict);
+	supervisor_output_free(s);
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		cleanup_fd(&s->streams[i]);
 		s->streams[i] = -1;

@@ -128,6 +128,7 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 		s->clients[client].session = session;
 		s->clients[client].deadline_ns = UINT64_MAX;
 		supervisor_log(s, MVM_LOG_INFO, "%s: %.200s", copy ? "copy" : "exec", spec->args.v[copy]);
+		supervisor_event_exec(s, client, session, spec);
 	}
 	mvm_spec_free(spec);
 	return r;
@@ -156,9 +157,9 @@ void supervisor_exec_event(struct supervisor *s, const struct agent_event *event
 
 	if (event->type != PROTO_STARTED)
 		take_back(s, event->session);
-	if (client < 0)
-		return; /* it left; its command was told to end */
 	if (event->type == PROTO_STARTED) {
+		if (client < 0)
+			return; /* it left; its command was told to end */
 		(void)session_send(s->clients[client].fd, SESSION_STARTED, 0, 0, s->state.id);
 		return;
 	}
@@ -172,6 +173,9 @@ void supervisor_exec_event(struct supervisor *s, const struct agent_event *event
 		facts.exit_value = le32_get(event->exited.value);
 	}
 	verdict_of_command(&facts, &verdict);
+	supervisor_event_exec_ended(s, event->session, &verdict);
+	if (client < 0)
+		return;
 	tell_end(s, (unsigned)client, &verdict);
 }
 

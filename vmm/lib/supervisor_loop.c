@@ -108,6 +108,7 @@ static void on_signal(struct supervisor *s)
 
 	if (read(s->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
+	supervisor_event_signalled(s, &info);
 	if (!s->facts.operator_why)
 		s->facts.operator_why = "the supervisor was told to end by a signal";
 	supervisor_hurry(s, END_GRACE_NS);

@@ -91,6 +91,7 @@ void supervisor_output_run(struct supervisor *s, const struct pollfd fds[SUPERVI
 	for (unsigned i = 0; i < SUPERVISOR_OUTPUTS; i++)
 		if (s->outputs[i] >= 0 && fds[i].fd == s->outputs[i] && fds[i].revents)
 			(void)take(s, i);
+	supervisor_event_log_dropped(s);
 }
 
 void supervisor_output_close(struct supervisor *s)
@@ -103,6 +104,11 @@ void supervisor_output_close(struct supervisor *s)
 		cleanup_fd(&s->outputs[i]);
 		s->outputs[i] = -1;
 	}
+	supervisor_event_log_dropped(s);
+}
+
+void supervisor_output_free(struct supervisor *s)
+{
 	if (s->log)
 		output_log_close(s->log);
 	free(s->log);

@@ -74,6 +74,32 @@ static void on_busy(struct supervisor *s, bool busy)
 		s->phase_deadline = text_now_ns() + NS_PER_S;
 }
 
+/* The VM's watchdog barks when no answer comes. One that is paused or ending is bounded by others. */
+static void on_ping(struct supervisor *s)
+{
+	struct control_msg msg = { .type = CONTROL_PING, .id = s->ping + 1 };
+
+	if (s->paused || s->phase >= PHASE_SYNC || s->vmm_control < 0) {
+		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
+		return;
+	}
+	if (s->pinged || send(s->vmm_control, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return;
+	s->ping++;
+	s->pinged = true;
+}
+
+static void on_pong(struct supervisor *s, const struct control_msg *msg)
+{
+	if (!s->pinged || msg->id != s->ping) {
+		supervisor_vmm_broke(s, "the VMM answered what it was not asked");
+		return;
+	}
+	s->pinged = false;
+	if (s->session >= 0)
+		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
+}
+
 void supervisor_on_session(struct supervisor *s)
 {
 	struct session_msg msg;
@@ -99,10 +125,15 @@ void supervisor_on_session(struct supervisor *s)
 			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 		break;
 	case SESSION_STOP:
+		supervisor_event_caller(s, EVENT_STOP);
 		supervisor_operator_ends(s, "stopped by the operator", false);
 		break;
 	case SESSION_KILL:
+		supervisor_event_caller(s, EVENT_KILL);
 		supervisor_operator_ends(s, "killed by the operator", true);
+		break;
+	case SESSION_PING:
+		on_ping(s);
 		break;
 	case SESSION_BUSY:
 		on_busy(s, msg.code != 0);
@@ -154,6 +185,8 @@ static void answer_dial(struct supervisor *s, const struct broker_answer *answer
 		supervisor_log(
 			s, MVM_LOG_WARNING, "vsock: the guest dialled host port %u, which it may not%s", answer->port,
 			answer->port > PROTO_PORT && answer->port < PROTO_PORT_STREAM ? ": see --allow-port" : "");
+	if (answer->tell)
+		supervisor_event_port(s, answer);
 	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
 	if (send_answer(s, &msg, fd) == -EAGAIN)
 		supervisor_vmm_broke(s, "the VMM does not read its control socket");
@@ -220,6 +253,8 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 			s->stages[STAGE_VMM_RUNNING] = text_now_ns();
 		else if (msg.type == CONTROL_DIAL)
 			on_dial(s, &msg);
+		else if (msg.type == CONTROL_PONG)
+			on_pong(s, &msg);
 		else
 			on_ended(s, &msg);
 	}
@@ -310,6 +345,7 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	if (s->session >= 0 && !tell_started(s))
 		s->logs_lost++;
 	supervisor_write_record(s);
+	supervisor_event_stage(s, EVENT_STARTED, STAGE_STARTED);
 	if (s->log && s->started_told)
 		supervisor_detach(s);
 	drop_start_up_text();
@@ -333,6 +369,7 @@ static void on_agent_event(struct supervisor *s, const struct agent_event *event
 		hooks_stage("agent");
 		(void)snprintf(s->agent_version, sizeof(s->agent_version), "%s", event->text);
 		text_harmless(s->agent_version);
+		supervisor_event_stage(s, EVENT_BOOTED, STAGE_AGENT);
 		break;
 	case PROTO_STARTED:
 		on_started(s, event);
@@ -370,12 +407,14 @@ void supervisor_on_agent(struct supervisor *s)
 
 	while ((next = agent_session_next(&s->agent, &event)) > 0)
 		on_agent_event(s, &event);
-	if (next < 0)
+	if (next < 0) {
+		supervisor_event_violation(s, "agent", "the agent broke its protocol");
 		agent_broke(s, "the agent broke its protocol");
-	else if (r < 0 && s->agent.seen & AGENT_SEEN_BYE)
+	} else if (r < 0 && s->agent.seen & AGENT_SEEN_BYE) {
 		agent_session_close(&s->agent);
-	else if (r < 0)
+	} else if (r < 0) {
 		agent_broke(s, "the agent went away");
+	}
 }
 
 /* ---- the VMM's log ---- */
