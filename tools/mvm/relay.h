@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "keys.h"
 #include "mvm/mvm.h"
 
 /* Before the start: from here on no signal is lost. A signalfd. */
@@ -16,5 +17,11 @@ int relay_signals(bool tty);
 
 /* Until the end is known and all output delivered. Takes vm and signals over; returns the exit status. */
 int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals);
+
+/*
+ * The same for a VM of mvm_attach()'s, which runs on when this ends: by the keys, by a SIGHUP or a second SIGINT or
+ * SIGTERM, or when nobody reads its output any more; 0 then. Without `input` nothing is passed on to it.
+ */
+int relay_attached(struct mvm_vm *vm, bool input, struct keys *keys, int signals);
 
 #endif

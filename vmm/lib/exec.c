@@ -50,7 +50,7 @@ int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start
 	r = r < 0 ? r : start_options(given, &options, err);
 	r = r < 0 ? r : state_dir_parent(parent, err);
 	r = r < 0 ? r : state_dir_find(parent, id, false, found, &folder, err);
-	r = r < 0 ? r : start_new(spec, &vm, &start, &attached, err);
+	r = r < 0 ? r : start_new(spec, false, &vm, &start, &attached, err);
 	if (r < 0)
 		return r;
 	exec = (struct attach_exec){ .fds = start.fds, .rows = options.rows, .cols = options.cols };

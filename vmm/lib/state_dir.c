@@ -304,7 +304,7 @@ static int delete_folder(int parent_fd, int folder_fd, const char *name)
 }
 
 /* The cgroups that its supervisor had made, a path a line. */
-static void reclaim_cgroups(int folder_fd)
+void state_dir_reclaim_cgroups(int folder_fd)
 {
 	_cleanup_fd_ int fd = openat(folder_fd, STATE_CGROUPS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	char text[CGROUPS_MAX_BYTES];
@@ -329,7 +329,7 @@ static int mark_ended(const struct state_dir *dir)
 	char *old[2];
 	int r;
 
-	reclaim_cgroups(dir->fd);
+	state_dir_reclaim_cgroups(dir->fd);
 	(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
 	(void)unlinkat(dir->fd, ATTACH_NAME, 0);
 	r = record_read(dir->fd, &record);
@@ -384,7 +384,7 @@ static int reclaim_one(int parent_fd, const char *id)
 		if (r >= 0)
 			return r;
 	}
-	reclaim_cgroups(folder_fd);
+	state_dir_reclaim_cgroups(folder_fd);
 	return delete_folder(parent_fd, folder_fd, id) == 0;
 }
 

@@ -191,7 +191,8 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;
 
-	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove && (s->vmm_pid > 0 || *s->start.again))
+	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove &&
+	    (s->vmm_pid > 0 || s->started_told || *s->start.again))
 		text = supervisor_record(s, verdict);
 	if (text)
 		state_dir_keep(&s->state, text, &err);
@@ -199,16 +200,13 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 		state_dir_remove(&s->state);
 }
 
-void supervisor_report(struct supervisor *s)
+void supervisor_finish(struct supervisor *s)
 {
-	struct verdict verdict;
-
 	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
-	verdict_decide(&s->facts, &verdict);
+	verdict_decide(&s->facts, &s->verdict);
 	if (s->receipt.path)
-		write_receipt(s, &verdict);
-	/* In this order: when the caller hears of the end, nothing of the run is left. */
+		write_receipt(s, &s->verdict);
 	broker_close(&s->broker);
 	supervisor_output_close(s);
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
@@ -217,8 +215,25 @@ void supervisor_report(struct supervisor *s)
 	}
 	vm_files_close(&s->files);
 	jail_free(&s->jail);
-	leave_folder(s, &verdict);
-	supervisor_attach_close(s, &verdict);
+	agent_session_close(&s->agent);
+	digest_free(&s->rootfs_digest);
+	digest_free(&s->kernel_digest);
+	broker_free(&s->broker);
+	receipt_close(&s->receipt);
+	cleanup_fd(&s->vmm_control);
+	cleanup_fd(&s->vmm_log);
+	cleanup_fd(&s->vmm_pidfd);
+	s->vmm_control = s->vmm_log = s->vmm_pidfd = -1;
+}
+
+/* In this order: when anybody hears of the end, nothing of the VM is left. */
+void supervisor_report(struct supervisor *s)
+{
+	supervisor_log_close(s);
+	leave_folder(s, &s->verdict);
+	supervisor_exec_close(s, &s->verdict);
+	supervisor_viewers_close(s, &s->verdict);
+	supervisor_attach_close(s, &s->verdict);
 	if (s->session >= 0)
-		send_result(s, &verdict);
+		send_result(s, &s->verdict);
 }
