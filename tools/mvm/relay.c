@@ -61,7 +61,7 @@ static void resize(struct run *run)
 {
 	uint16_t rows, cols;
 
-	if (tty_size(&rows, &cols))
+	if (mvm_has_terminal(run->vm) && tty_size(&rows, &cols))
 		(void)mvm_resize(run->vm, rows, cols); /* a VM that has gone needs no size */
 }
 
@@ -312,8 +312,7 @@ int relay_attached(struct mvm_vm *vm, bool input, struct keys *keys, int signals
 	channel_init(&run.in, STDIN_FILENO, stdin_socket, false);
 	channel_init(&run.out, STDOUT_FILENO, mvm_take_stream(vm, MVM_STDOUT), true);
 	channel_init(&run.err, STDERR_FILENO, mvm_take_stream(vm, MVM_STDERR), true);
-	if (mvm_has_terminal(vm))
-		resize(&run);
+	resize(&run);
 	if (run.tty) {
 		tty_raw();
 		run.keys = run.in.keys = tty_is_raw() ? keys : NULL;

@@ -163,7 +163,7 @@ int start_new(const struct mvm_spec *spec, bool attach, struct mvm_vm **ret_vm, 
 	struct mvm_vm *vm = NULL;
 	int r = vm_new(&vm, err);
 
-	if (r < 0)
+	if (r < 0 || !vm)
 		return r;
 	vm->terminal = spec->tty;
 	r = write_spec(spec, &attached->fds[0], err);

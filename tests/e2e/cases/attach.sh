@@ -164,6 +164,81 @@ test_refused() {
 	wait
 }
 
+# What else speaks on the control socket: wrong numbers of descriptors, and such as are no sockets, are closed, broken
+# or never read. The command's output and input go on, and no descriptor stays in the supervisor.
+test_suspect_clients() {
+	attach_set_up
+	expect 0 detached -i --name firm -- sh -c 'while read -r line; do echo "got $line"; done'
+	local supervisor folder before
+	supervisor=$("$mvm" ps --format json | jq '.[0].supervisor')
+	folder=$("$mvm" inspect firm --format json | jq -r .folder)
+	before=$(find "/proc/$supervisor/fd" -type l | wc -l)
+	cat >client.py <<-'END'
+		import errno, os, select, socket, struct, sys
+
+		VIEW, ANSWER = 16, 128
+		os.chdir(sys.argv[1])  # a socket's name is short
+
+		def ask(fds, payload=b""):
+		    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		    s.settimeout(20)
+		    s.connect("control")
+		    head = struct.pack("=IHHIi", 0x544D564D, 1, VIEW, len(payload), 0)
+		    socket.send_fds(s, [head + payload], fds)
+		    data = s.recv(65536)
+		    if not data:
+		        return s, None
+		    _, _, kind, length, code = struct.unpack("=IHHIi", data[:16])
+		    assert kind == ANSWER and length == len(data) - 16, data
+		    return s, code
+
+		def attach(fds):
+		    while True:  # those that have just gone may still count
+		        s, code = ask(list(fds))
+		        if code == 0:
+		            return s
+		        assert code == errno.EBUSY, (fds, code)
+
+		null = os.open("/dev/null", os.O_RDWR)
+		for fds, payload in [([], b""), ([null], b""), ([null] * 2, b""), ([null] * 4, b""), ([null] * 3, b"x")]:
+		    assert ask(fds, payload)[1] != 0, (fds, payload)
+
+		# Pipes that block, a file, an epoll, the control socket of another, a pair whose other end is closed.
+		read_end, write_end = os.pipe()
+		file = os.open("/proc/self/exe", os.O_RDONLY)
+		poll = select.epoll().fileno()
+		other = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+		other.connect("control")
+		a, b = socket.socketpair()
+		b.close()
+		held = []
+		for three in [(read_end, write_end, write_end), (file, file, file), (poll, poll, poll), (null, null, null),
+		              (other.fileno(),) * 3, (a.fileno(),) * 3]:
+		    held.append(attach(three))
+		for s in held:
+		    s.close()
+		# Messages that are none, and some that are not for those who are attached.
+		for message in [b"", b"x", b"x" * 60000, struct.pack("=IiII", 6, 0, 0, 0), struct.pack("=IiII", 99, 1, 2, 0),
+		                struct.pack("=IiII", 1, 77, 0, 0), struct.pack("=IiII", 2, -1, 0, 0)]:
+		    s = attach([null] * 3)
+		    s.send(message)
+		    s.close()
+	END
+	expect 0 python3 client.py "$folder"
+	mkfifo in
+	"$mvm" attach firm <in >seen 2>&1 &
+	local pid=$!
+	exec 5>in
+	echo line >&5
+	said seen 'got line'
+	exec 5>&-
+	kill -HUP $pid
+	wait $pid
+	equal $? 0
+	until_so sh -c "[ \$(find /proc/$supervisor/fd -type l | wc -l) -eq $before ]"
+	equal "$("$mvm" ps --format json | jq -r '.[0].state')" running
+}
+
 # Signals go to the command; the second one leaves.
 test_signals() {
 	attach_set_up
