@@ -116,12 +116,14 @@ struct mvm_start_options {
 	uint16_t rows, cols; /* of the terminal, with the option tty */
 	uint64_t began_ns; /* CLOCK_MONOTONIC: the zero of the receipt's times; 0: now */
 	const char *supervisor; /* path of mvm-supervisor; NULL: found beside the program or installed */
+	uint32_t attach; /* 1: a detached VM's streams are handed out from their first byte on, as by mvm_attach() */
+	uint32_t reserved; /* 0 */
 };
 
 /* struct mvm_start_options options = MVM_START_OPTIONS; */
 #define MVM_START_OPTIONS                                                                                              \
 	{                                                                                                              \
-		sizeof(struct mvm_start_options), 0, 0, 0, NULL                                                        \
+		sizeof(struct mvm_start_options), 0, 0, 0, NULL, 0, 0                                                  \
 	}
 
 /*
@@ -158,10 +160,18 @@ int mvm_kill(struct mvm_vm *vm); /* VM ended at once: verdict `operator` */
 int mvm_ping(struct mvm_vm *vm);
 int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still waits for its reader */
 
-/* Ends the VM if it is still there, and waits for its supervisor's end. */
+/*
+ * Bytes went through the streams of a run of mvm_start()'s: with the option idle-timeout, which cannot see them, it is
+ * not idle. Once a second is often enough.
+ */
+int mvm_active(struct mvm_vm *vm);
+
+bool mvm_has_terminal(const struct mvm_vm *vm); /* its command has one: the option tty */
+
+/* Ends the VM if it is still there, and waits for its supervisor's end; of mvm_exec() and mvm_attach() see there. */
 void mvm_free(struct mvm_vm *vm);
 
-/* Lets go of a detached VM that has started: it runs on. Of one that has ended it waits for the supervisor's end. */
+/* Lets go of a detached VM that has started: it runs on, whoever has its streams. Of one that has ended it waits for the supervisor's end. */
 void mvm_release(struct mvm_vm *vm);
 
 /* ---- VMs that somebody started: each by its name, its id, or the beginning of either ---- */
@@ -170,12 +180,14 @@ void mvm_release(struct mvm_vm *vm);
 struct mvm_vm_entry {
 	const char *id, *name; /* name: "" without one */
 	const char *rootfs, *command;
-	const char *state; /* "booting", "running", "paused", "ended"; "unknown": its record cannot be read */
+	const char *
+		state; /* "booting", "running", "paused", "restarting", "ended"; "unknown": its record cannot be read */
 	bool detached;
 	int supervisor, vmm; /* processes; 0 once it has ended */
 	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; 0: not yet */
 	const char *verdict, *cause; /* "" until it has ended */
 	int status;
+	uint32_t restarts; /* by the option restart, since somebody started it */
 };
 
 struct mvm_list;
@@ -202,7 +214,7 @@ struct mvm_end {
 		}                                                                                                      \
 	}
 
-/* Waits for its end, for ever. -ESRCH: no such VM (of one without a name nothing is left at its end). */
+/* Waits for its end, for ever; of one that is started again, for its last. -ESRCH: no such VM (of one without a name nothing is left at its end). */
 int mvm_wait(const char *id, struct mvm_end *ret_end, struct mvm_error *err);
 
 /*
@@ -248,6 +260,16 @@ int mvm_copy_in(const char *id, const char *from, const char *to, const struct m
 		char ret_note[MVM_ERROR_TEXT_MAX], struct mvm_error *err);
 int mvm_copy_out(const char *id, const char *from, const char *to, const struct mvm_copy_options *options,
 		 char ret_note[MVM_ERROR_TEXT_MAX], struct mvm_error *err);
+
+/*
+ * The own command of a detached VM, as mvm_start() gives it: what it prints from now on, and where the VM has the
+ * option interactive its stdin; mvm_take_stream() gives -1 for what there is not, and of a terminal the output as
+ * stdout, apart from stdin. Several may be attached at once; their input is taken in the order of its arrival, and the
+ * end of one's is not the command's. What is not read slows the command down, for five seconds: then MVM_EVENT_ENDED
+ * comes with the verdict "refused". Else it comes with the end of this run. mvm_signal() and mvm_resize() are for the
+ * command, mvm_stop() and mvm_kill() end the VM; mvm_free() leaves it as it is.
+ */
+int mvm_attach(const char *id, struct mvm_vm **ret_vm, struct mvm_error *err);
 
 /* Stops a VM's time until it is resumed. -EALREADY: as it is. */
 int mvm_pause(const char *id, struct mvm_error *err);
@@ -368,10 +390,11 @@ int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error
 /* What is told of a VM that lives. */
 struct mvm_vm_info {
 	const char *id, *folder; /* of its state */
-	const char *state; /* "booting", "running", "paused", "ending" */
+	const char *state; /* "booting", "running", "paused", "ending", "restarting" */
 	const char *spec; /* the JSON that makes it again; what was changed meanwhile is in it */
 	int supervisor, vmm; /* processes */
 	uint64_t began_ns; /* CLOCK_REALTIME */
+	uint32_t restarts; /* by the option restart, since somebody started it */
 };
 
 enum mvm_layer_state {

@@ -36,6 +36,7 @@ int verb_run(const struct cli *cli, int argc, char **argv);
 int verb_doctor(const struct cli *cli, int argc, char **argv);
 int verb_inspect(const struct cli *cli, int argc, char **argv);
 int verb_start(const struct cli *cli, int argc, char **argv);
+int verb_attach(const struct cli *cli, int argc, char **argv);
 int verb_exec(const struct cli *cli, int argc, char **argv);
 int verb_cp(const struct cli *cli, int argc, char **argv);
 int verb_ps(const struct cli *cli, int argc, char **argv);

@@ -45,7 +45,8 @@ static bool show(const struct choice *choice, const struct mvm_log_line *line, b
 		(void)fprintf(to, "%s ", line->time);
 	if (own)
 		(void)fprintf(to, "mvm: ");
-	put(to, line->text, line->len);
+	/* A terminal's lines end with a carriage return, too: on one of ours it is not text. */
+	put(to, line->text, line->len - (line->len && line->text[line->len - 1] == '\r' && isatty(fileno(to))));
 	if (!line->partial)
 		(void)fputc('\n', to);
 	if (!own)
@@ -63,7 +64,7 @@ static int relay(struct mvm_log *log, struct choice *choice)
 		while ((r = mvm_log_next(log, &line)) > 0)
 			if (wanted(choice, line)) {
 				if (choice->skip) {
-					choice->skip--;
+					choice->skip -= !line->partial;
 					continue;
 				}
 				if (!show(choice, line, begun))
@@ -87,7 +88,7 @@ static int count(const char *id, const struct choice *choice, uint64_t tail, uin
 	if (r < 0)
 		return r;
 	while (mvm_log_next(log, &line) > 0)
-		n += wanted(choice, line);
+		n += wanted(choice, line) && !line->partial; /* a long one stands there in several pieces */
 	mvm_log_free(log);
 	*ret_skip = n > tail ? n - tail : 0;
 	return 0;

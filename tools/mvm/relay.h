@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 
+#include "keys.h"
 #include "mvm/mvm.h"
 
 /* Before the start: from here on no signal is lost. A signalfd. */
@@ -21,5 +22,11 @@ struct notify;
  * told how it goes, the caller's; NULL: nobody.
  */
 int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals, const struct notify *notify);
+
+/*
+ * The same for a VM of mvm_attach()'s, which runs on when this ends: by the keys, by a SIGHUP or a second SIGINT or
+ * SIGTERM, or when nobody reads its output any more; 0 then. Without `input` nothing is passed on to it.
+ */
+int relay_attached(struct mvm_vm *vm, bool input, struct keys *keys, int signals);
 
 #endif

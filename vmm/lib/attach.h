@@ -43,6 +43,11 @@ enum attach_type {
 	ATTACH_RESUME = 10, /* nothing */
 	ATTACH_COPY = 11, /* as ATTACH_EXEC; the spec's command is a copy's (proto.h, PROTO_EXEC_COPY) */
 	ATTACH_METRICS = 20, /* nothing; answered at once with struct attach_metrics: no guest is asked */
+	/*
+	 * Nothing, and three sockets as descriptors: stdin, stdout, stderr; answered with struct attach_viewing, after that
+	 * messages of session.h. A descriptor that the VM has no use for is closed.
+	 */
+	ATTACH_VIEW = 16,
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
@@ -88,6 +93,16 @@ struct attach_stats {
 	uint64_t scratch_size, scratch_used; /* bytes */
 };
 
+enum attach_view_flags {
+	ATTACH_VIEW_INPUT = 1U << 0, /* the command takes what is written to the first socket */
+	ATTACH_VIEW_TTY = 1U << 1, /* it has a terminal: stdout alone, and RESIZE counts */
+};
+
+struct attach_viewing {
+	uint32_t flags; /* enum attach_view_flags */
+	uint32_t zero;
+};
+
 struct attach_ended {
 	uint32_t kind; /* enum verdict_kind */
 	int32_t status;
@@ -98,9 +113,11 @@ struct attach_status {
 	uint64_t vmm_start; /* of its process, in ticks since the host's boot (proc_pid_stat(5), field 22) */
 	int32_t vmm; /* its process; 0: none any more */
 	uint32_t phase; /* enum attach_phase */
+	uint32_t restarts;
+	uint32_t zero;
 };
 
-enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED };
+enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED, ATTACH_RESTARTING };
 
 /* What the supervisor and the kernel know of a VM, then its VMM's word. 0: not to be told. */
 struct attach_metrics {
@@ -130,8 +147,9 @@ struct attach_msg {
 };
 
 _Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 48 &&
-		       sizeof(struct attach_status) == 24 && sizeof(struct attach_stop) == 8 &&
-		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8,
+		       sizeof(struct attach_status) == 32 && sizeof(struct attach_stop) == 8 &&
+		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8 &&
+		       sizeof(struct attach_viewing) == 8,
 	       "layout");
 
 /* Checks a datagram of `n` bytes in *msg. 0, -EPROTO, -EPROTONOSUPPORT: of another version. */

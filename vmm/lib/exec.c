@@ -47,7 +47,7 @@ int start_command(const char *id, enum attach_type type, const struct mvm_spec *
 	int r = state_dir_parent(parent, err);
 
 	r = r < 0 ? r : state_dir_find(parent, id, false, found, &folder, err);
-	r = r < 0 ? r : start_new(spec, &vm, &start, &attached, err);
+	r = r < 0 ? r : start_new(spec, false, &vm, &start, &attached, err);
 	if (r < 0)
 		return r;
 	exec = (struct attach_exec){ .fds = start.fds, .rows = options->rows, .cols = options->cols };

@@ -7,7 +7,9 @@
 
 #include "jail/layers.h"
 #include "lib/event_sink.h"
+#include "lib/idle.h"
 #include "lib/output_log.h"
+#include "lib/restart.h"
 #include "lib/spec.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -191,6 +193,26 @@ static int check_log_max(const struct spec_key *key, const char *value, struct m
 	return 0;
 }
 
+static int check_restart(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	struct restart restart;
+
+	if (restart_parse(value, &restart) < 0)
+		return error_set(err, EINVAL, "%s: '%.40s': give no, on-failure, on-failure:N (N from 1) or always",
+				 LABEL(key), value);
+	return 0;
+}
+
+static int check_idle(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t ns = 0;
+
+	(void)text_parse_duration(value, &ns);
+	if (ns < IDLE_LEAST_NS)
+		return error_set(err, EINVAL, "%s: %.40s is too short to tell: give 1s or more", LABEL(key), value);
+	return 0;
+}
+
 /* clang-format off */
 #define FIELD(f) offsetof(struct mvm_spec, f)
 static const struct spec_key keys[] = {
@@ -216,8 +238,10 @@ static const struct spec_key keys[] = {
 	{ { "detach", 'd', false, NULL, "print the VM's id and leave it running; its output goes to its log" }, SPEC_SWITCH, FIELD(detach), NULL },
 	{ { "name", 0, false, "NAME", "a name for the VM; it can be started again until it is removed" }, SPEC_STRING, FIELD(name), check_name },
 	{ { "rm", 0, false, NULL, "remove the VM with its end, though it has a name" }, SPEC_SWITCH, FIELD(remove), NULL },
+	{ { "restart", 0, false, "POLICY", "start a detached VM with a name again: no, on-failure[:N] or always (no)" }, SPEC_STRING, FIELD(restart), check_restart },
 	{ { "log-max", 0, false, "SIZE", "most that the log of a detached VM may take (8m)" }, SPEC_SIZE, FIELD(log_max), check_log_max },
 	{ { "timeout", 0, false, "TIME", "end the whole run after so long: seconds, or with ms, s, m, h or d" }, SPEC_TIME, FIELD(timeout_ns), NULL },
+	{ { "idle-timeout", 0, false, "TIME", "end the VM when it has been idle for so long, 1s or more" }, SPEC_TIME, FIELD(idle_timeout_ns), check_idle },
 	{ { "boot-timeout", 0, false, "TIME", "most the VM may take until the command runs (60s)" }, SPEC_TIME, FIELD(boot_timeout_ns), NULL },
 	{ { "kernel", 0, false, "FILE", "guest kernel instead of mvm's own: vmlinux or bzImage" }, SPEC_PATH, FIELD(kernel), check_not_empty },
 	{ { "cmdline", 0, false, "TEXT", "appended to the kernel's command line" }, SPEC_STRING, FIELD(cmdline), NULL },

@@ -1,5 +1,5 @@
 /*
- * What a run and a further command have in common on the caller's side (start.c, exec.c).
+ * What a run, a further command, and attaching to one have in common on the caller's side (start.c, exec.c, view.c).
  *
  * Ownership: struct attached owns its descriptors until attached_close(); struct mvm_vm its own until mvm_free().
  * Returns: 0 or -errno with err.
@@ -19,6 +19,7 @@ struct mvm_vm {
 	int supervisor; /* pidfd, whose number stays its even when the caller waits for any child; -1: no child of ours */
 	bool quiet; /* the caller has no stderr */
 	bool started; /* SESSION_STARTED came */
+	bool terminal; /* the command has one */
 	struct session_msg msg; /* the last one received: an event's text lives here */
 	struct mvm_event event;
 };
@@ -31,8 +32,12 @@ struct attached {
 
 void attached_close(struct attached *attached);
 
-/* The caller's object, without a session yet; the spec and the streams' other ends are attached, start->fds tells which. */
-int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct session_start *start,
+/* The caller's object, with nothing in it. -ENOMEM. */
+int vm_new(struct mvm_vm **ret_vm, struct mvm_error *err);
+
+/* The caller's object, without a session yet; the spec and the streams' other ends are attached, start->fds tells which.
+ * `attach`: those of a detached VM, too. */
+int start_new(const struct mvm_spec *spec, bool attach, struct mvm_vm **ret_vm, struct session_start *start,
 	      struct attached *attached, struct mvm_error *err);
 
 /* A command in a VM that runs (exec.c): the request of that type, and what it is answered. */

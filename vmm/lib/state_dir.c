@@ -310,7 +310,7 @@ static int delete_folder(int parent_fd, int folder_fd, const char *name)
 }
 
 /* The cgroups that its supervisor had made, a path a line. Their list goes with the last of them; false: it stays. */
-static bool reclaim_cgroups(int folder_fd)
+bool state_dir_reclaim_cgroups(int folder_fd)
 {
 	_cleanup_fd_ int fd = openat(folder_fd, STATE_CGROUPS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	char text[CGROUPS_MAX_BYTES];
@@ -351,7 +351,7 @@ static int mark_ended(const struct state_dir *dir)
 	char *old[2];
 	int r;
 
-	(void)reclaim_cgroups(dir->fd);
+	(void)state_dir_reclaim_cgroups(dir->fd);
 	(void)unlinkat(dir->fd, ATTACH_NAME, 0);
 	r = record_read(dir->fd, &record);
 	if (r < 0)
@@ -407,7 +407,7 @@ static int reclaim_one(int parent_fd, const char *id)
 			return r;
 	}
 	/* Whose cgroup cannot be removed yet is not forgotten: the next command finds it here. */
-	if (!reclaim_cgroups(folder_fd))
+	if (!state_dir_reclaim_cgroups(folder_fd))
 		return 0;
 	if (faccessat(folder_fd, RECORD_FILE, F_OK, 0) == 0)
 		tell_crashed(parent_fd, id, name);
@@ -587,7 +587,7 @@ void state_dir_close(struct state_dir *dir)
 void state_dir_keep(struct state_dir *dir, const char *record, struct mvm_error *err)
 {
 	(void)unlinkat(dir->fd, ATTACH_NAME, 0);
-	(void)reclaim_cgroups(dir->fd);
+	(void)state_dir_reclaim_cgroups(dir->fd);
 	(void)unlinkat(dir->fd, "jail.json", 0);
 	(void)state_dir_write(dir, RECORD_FILE, record, err);
 	state_dir_close(dir);
@@ -600,7 +600,7 @@ void state_dir_remove(struct state_dir *dir)
 	 * lock goes last: until then the folder is ours.
 	 */
 	if (dir->fd >= 0) {
-		bool gone = reclaim_cgroups(dir->fd);
+		bool gone = state_dir_reclaim_cgroups(dir->fd);
 
 		(void)unlinkat(dir->fd, "state.json", 0);
 		(void)unlinkat(dir->fd, "spec.json", 0);

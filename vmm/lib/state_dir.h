@@ -60,6 +60,9 @@ int state_dir_write(const struct state_dir *dir, const char *name, const char *t
 /* A file of the folder, of `max` bytes at most; free() it. -EINVAL: empty, larger, or no file. */
 int state_dir_read(int folder_fd, const char *name, size_t max, char **ret_text);
 
+/* Removes the cgroups that the file STATE_CGROUPS names, where nobody is in them any more. */
+bool state_dir_reclaim_cgroups(int folder_fd); /* false: one cannot be removed yet, and stays on the list */
+
 /*
  * Deletes the folders under the parent whose lock nobody holds: what crashed runs left; of VMs with a name only
  * what else they left, and their record says that they have ended. Returns their number, 0 also when another

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -198,7 +199,8 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;
 
-	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove && (s->vmm_pid > 0 || *s->start.again))
+	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove &&
+	    (s->vmm_pid > 0 || s->started_told || *s->start.again))
 		text = supervisor_record(s, verdict);
 	if (text)
 		state_dir_keep(&s->state, text, &err);
@@ -206,22 +208,18 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 		state_dir_remove(&s->state);
 }
 
-void supervisor_report(struct supervisor *s)
+void supervisor_finish(struct supervisor *s)
 {
-	struct verdict verdict;
-
 	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	hooks_stage("ended");
-	verdict_decide(&s->facts, &verdict);
+	verdict_decide(&s->facts, &s->verdict);
 	/* A run that was refused for its key's sake has none: what is not signed does not pose as it. */
 	if (s->receipt.path && (s->sign || !s->spec->sign))
-		write_receipt(s, &verdict);
-	/* In this order: when the caller hears of the end, nothing of the run is left. */
+		write_receipt(s, &s->verdict);
 	broker_close(&s->broker);
 	supervisor_output_close(s);
-	supervisor_event_ended(s, &verdict);
-	supervisor_output_free(s);
+	supervisor_event_ended(s, &s->verdict);
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		cleanup_fd(&s->streams[i]);
 		s->streams[i] = -1;
@@ -230,9 +228,28 @@ void supervisor_report(struct supervisor *s)
 	hooks_stage("jail-left");
 	jail_free(&s->jail);
 	hooks_stage("jail-gone");
-	leave_folder(s, &verdict);
+	agent_session_close(&s->agent);
+	receipt_digests_free(s->digests);
+	broker_free(&s->broker);
+	receipt_close(&s->receipt);
+	if (s->counters)
+		(void)munmap((void *)(uintptr_t)s->counters, sizeof(*s->counters));
+	s->counters = NULL;
+	cleanup_fd(&s->vmm_control);
+	cleanup_fd(&s->vmm_log);
+	cleanup_fd(&s->vmm_pidfd);
+	s->vmm_control = s->vmm_log = s->vmm_pidfd = -1;
+}
+
+/* In this order: when anybody hears of the end, nothing of the VM is left. */
+void supervisor_report(struct supervisor *s)
+{
+	supervisor_log_close(s);
+	leave_folder(s, &s->verdict);
 	hooks_stage("folder-left");
-	supervisor_attach_close(s, &verdict);
+	supervisor_exec_close(s, &s->verdict);
+	supervisor_viewers_close(s, &s->verdict);
+	supervisor_attach_close(s, &s->verdict);
 	if (s->session >= 0)
-		send_result(s, &verdict);
+		send_result(s, &s->verdict);
 }

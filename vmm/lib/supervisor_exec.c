@@ -73,7 +73,8 @@ static const char *why_not(const struct supervisor *s, int r)
 {
 	switch (r) {
 	case -ENOTCONN:
-		return s->phase < PHASE_RUN ? "the VM is booting: its command does not run yet" : "the VM is ending";
+		return s->phase < PHASE_RUN ? "the VM is booting: its command does not run yet"
+					    : supervisor_state_text(s);
 	case -EBUSY:
 	case -ENOSPC:
 		return "as many commands as a VM takes run in it already: wait for one to end";

@@ -23,9 +23,19 @@
 
 /* ---- the caller ---- */
 
+const char *supervisor_state_text(const struct supervisor *s)
+{
+	if (s->restarting)
+		return "the VM has ended and is to be started again: try again";
+	if (s->phase < PHASE_RUN)
+		return "the VM is booting";
+	return s->paused ? "the VM is paused" : s->phase == PHASE_RUN ? "the VM is running" : "the VM is ending";
+}
+
 void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once)
 {
-	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out)
+	s->restart.off = true;
+	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out && !s->facts.idle_timed_out)
 		s->facts.operator_why = why;
 	supervisor_hurry(s, GONE_GRACE_NS);
 	if (at_once)
@@ -38,6 +48,7 @@ void supervisor_operator_asks(struct supervisor *s, uint64_t grace_ns)
 {
 	uint64_t deadline = text_now_ns() + grace_ns;
 
+	s->restart.off = true;
 	if (s->phase >= PHASE_SYNC)
 		return; /* it is ending already, and bounded */
 	if (s->phase != PHASE_RUN || s->paused || !grace_ns ||
@@ -100,28 +111,15 @@ static void on_pong(struct supervisor *s, const struct control_msg *msg)
 		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
 }
 
-void supervisor_on_session(struct supervisor *s)
+void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg)
 {
-	struct session_msg msg;
-	int r = session_receive(s->session, &msg);
-
-	if (r < 0) {
-		(void)close(s->session);
-		s->session = -1;
-		if (s->log && s->started_told)
-			return; /* it was told that the VM runs, and left it to itself */
-		supervisor_operator_ends(s, "the command that the run belongs to has gone", false);
-		return;
-	}
-	if (r == 0)
-		return;
-	switch (msg.type) {
+	switch (msg->type) {
 	case SESSION_SIGNAL:
-		on_signal(s, msg.code);
+		on_signal(s, msg->code);
 		break;
 	case SESSION_RESIZE:
-		if (agent_session_resize(&s->agent, AGENT_SESSION_ID, (uint16_t)(msg.code >> 16),
-					 (uint16_t)(msg.code & 0xffff)) == 0)
+		if (agent_session_resize(&s->agent, AGENT_SESSION_ID, (uint16_t)(msg->code >> 16),
+					 (uint16_t)(msg->code & 0xffff)) == 0)
 			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 		break;
 	case SESSION_STOP:
@@ -135,13 +133,33 @@ void supervisor_on_session(struct supervisor *s)
 	case SESSION_PING:
 		on_ping(s);
 		break;
+	case SESSION_ACTIVE:
+		s->stream_bytes++;
+		break;
 	case SESSION_BUSY:
-		on_busy(s, msg.code != 0);
+		on_busy(s, msg->code != 0);
 		break;
 	default:
-		supervisor_log(s, MVM_LOG_WARNING, "session: unknown message %u", msg.type);
+		supervisor_log(s, MVM_LOG_WARNING, "session: unknown message %u", msg->type);
 		break;
 	}
+}
+
+void supervisor_on_session(struct supervisor *s)
+{
+	struct session_msg msg;
+	int r = session_receive(s->session, &msg);
+
+	if (r < 0) {
+		(void)close(s->session);
+		s->session = -1;
+		if (s->log && s->started_told)
+			return; /* it was told that the VM runs, and left it to itself */
+		supervisor_operator_ends(s, "the command that the run belongs to has gone", false);
+		return;
+	}
+	if (r > 0)
+		supervisor_caller_says(s, &msg);
 }
 
 /* ---- the VMM ---- */
@@ -342,11 +360,12 @@ static void on_started(struct supervisor *s, const struct agent_event *event)
 	if (s->phase == PHASE_BOOT)
 		s->phase = PHASE_RUN;
 	s->boot_deadline = UINT64_MAX;
+	idle_start(&s->idle, s->spec->idle_timeout_ns, text_now_ns(), supervisor_cpu_time(s), s->stream_bytes);
 	if (s->session >= 0 && !tell_started(s))
 		s->logs_lost++;
 	supervisor_write_record(s);
 	supervisor_event_stage(s, EVENT_STARTED, STAGE_STARTED);
-	if (s->log && s->started_told)
+	if (s->log && s->session >= 0 && s->started_told)
 		supervisor_detach(s);
 	drop_start_up_text();
 	hooks_stage("started-told");

@@ -57,6 +57,7 @@ static void show(struct entry *entry)
 		.verdict = harmless(record->verdict),
 		.cause = harmless(record->cause),
 		.status = record->status,
+		.restarts = record->restarts,
 	};
 }
 
