@@ -92,6 +92,9 @@ static void handle(struct control *control, const struct control_msg *msg, int f
 				log_warn("vsock: connecting to guest port %u: %s", msg->port, strerror(-err));
 		}
 		break;
+	case CONTROL_PING:
+		(void)control_send(control, CONTROL_PONG, msg->id, 0, 0, 0); /* a supervisor that has gone shows here */
+		break;
 	case CONTROL_LIMITS:
 		set_limits(vm, msg);
 		break;

@@ -197,7 +197,7 @@ static int make_devices(struct vm *vm)
 		if (err)
 			return err;
 		if (vm->counters)
-			virtio_blk_count(dev, &vm->counters->disks[i]);
+			virtio_blk_count(dev, &vm->counters->disks[i], &vm->counters->latencies[i]);
 		vm->disks[i] = dev;
 	}
 	if (config->flags & VMM_CONFIG_VSOCK) {

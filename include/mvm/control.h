@@ -23,6 +23,7 @@ enum control_type {
 	CONTROL_RUNNING = 1, /* VM built, vCPUs start; arg = CONTROL_VERSION */
 	CONTROL_DIAL = 2, /* guest connects to host port `port`; `id` names the pending dial */
 	CONTROL_ENDED = 3, /* the VM is over; code = enum vm_end, arg = detail. Last message. */
+	CONTROL_PONG = 4, /* answer to CONTROL_PING with the same `id`: the I/O loop lives */
 
 	/* supervisor -> VMM */
 	CONTROL_DIALLED = 16, /* answer to `id`; one fd attached: a connected stream socket */
@@ -31,6 +32,7 @@ enum control_type {
 	CONTROL_STOP = 19, /* end the VM now: finish requests in flight, then CONTROL_ENDED */
 	/* Limits of disk `port`, by its place in the configuration, or of CONTROL_ALL_DISKS: those that `code` names. */
 	CONTROL_LIMITS = 20,
+	CONTROL_PING = 21, /* one at a time; `id`: of this one */
 };
 
 enum control_limits {

@@ -39,6 +39,17 @@ struct counters_disk {
 	uint64_t reserved;
 };
 
+#define COUNTERS_BUCKETS 24
+
+/*
+ * How long a disk's requests took, from the thread that took one to its answer, waiting for limits included. Bucket i:
+ * those of at most 2^i microseconds that are in no bucket before it; the last: all longer ones.
+ */
+struct counters_latency {
+	uint64_t buckets[COUNTERS_BUCKETS];
+	uint64_t sum_ns;
+};
+
 struct counters_vsock {
 	struct counters_queues queues;
 	uint64_t opened; /* connections established, streams of commands among them */
@@ -76,6 +87,7 @@ struct counters_vcpu {
 struct counters {
 	struct counters_disk disks[VMM_DISKS_MAX]; /* as the config has them: rootfs first */
 	struct counters_vcpu vcpus[VMM_VCPUS_MAX];
+	struct counters_latency latencies[VMM_DISKS_MAX]; /* of the disks */
 	struct counters_vsock vsock;
 	struct counters_rng rng;
 	struct counters_console console;
@@ -99,6 +111,15 @@ static inline void counters_copy(const struct counters *from, struct counters *r
 
 	for (size_t i = 0; i < sizeof(*from) / sizeof(*src); i++)
 		dst[i] = __atomic_load_n(&src[i], __ATOMIC_RELAXED);
+}
+
+/* The bucket of a latency. */
+static inline unsigned counters_bucket(uint64_t ns)
+{
+	uint64_t us = ns / 1000 + (ns % 1000 != 0);
+	unsigned bucket = us > 1 ? 64U - (unsigned)__builtin_clzll(us - 1) : 0;
+
+	return bucket < COUNTERS_BUCKETS ? bucket : COUNTERS_BUCKETS - 1;
 }
 
 /* A vCPU's exits of all kinds. */

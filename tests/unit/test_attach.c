@@ -95,11 +95,12 @@ static struct {
 static void *serve(void *arg)
 {
 	struct pollfd ready = { .fd = server.listener, .events = POLLIN };
+	struct attach_peer refused;
 	struct attach_msg msg;
 	int fd = -1, r;
 
 	(void)arg;
-	while ((r = attach_accept(server.listener, &fd)) == 0)
+	while ((r = attach_accept(server.listener, &fd, &refused)) == 0)
 		(void)poll(&ready, 1, -1);
 	assert_int_equal(r, 1);
 	ready.fd = fd;

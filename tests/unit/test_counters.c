@@ -49,13 +49,41 @@ static uint8_t range(uint32_t type, uint64_t sector, uint32_t count)
 	return request(type, 0, sizeof(*wire), false, NULL);
 }
 
+/* Requests of a disk, of whatever length. */
+static uint64_t timed(unsigned disk)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < COUNTERS_BUCKETS; i++)
+		sum += copy.latencies[disk].buckets[i];
+	return sum;
+}
+
+static void test_buckets(void **state)
+{
+	(void)state;
+	assert_int_equal(counters_bucket(0), 0);
+	assert_int_equal(counters_bucket(1000), 0);
+	assert_int_equal(counters_bucket(1001), 1);
+	assert_int_equal(counters_bucket(2000), 1);
+	assert_int_equal(counters_bucket(2001), 2);
+	assert_int_equal(counters_bucket(1024000), 10);
+	assert_int_equal(counters_bucket(1024001), 11);
+	for (unsigned i = 0; i < COUNTERS_BUCKETS - 1; i++) {
+		assert_int_equal(counters_bucket((1000ULL << i)), i);
+		assert_int_equal(counters_bucket((1000ULL << i) + 1), i + 1);
+	}
+	assert_int_equal(counters_bucket(UINT64_MAX - 1000), COUNTERS_BUCKETS - 1);
+	assert_int_equal(counters_bucket(UINT64_MAX), COUNTERS_BUCKETS - 1);
+}
+
 static void test_disk(void **state)
 {
 	const struct counters_disk *disk = &copy.disks[3];
 
 	(void)state;
 	bring_up(0, &fault_io, FLUSH_F, 0);
-	virtio_blk_count(drv.dev, &page.disks[3]);
+	virtio_blk_count(drv.dev, &page.disks[3], &page.latencies[3]);
 	assert_int_equal(read_disk(0, 4096), VIRTIO_BLK_S_OK);
 	assert_int_equal(read_disk(8, 512), VIRTIO_BLK_S_OK);
 	assert_int_equal(write_disk(0, 1024), VIRTIO_BLK_S_OK);
@@ -79,6 +107,9 @@ static void test_disk(void **state)
 	assert_true(disk->queues.kicks >= 1);
 	assert_true(disk->queues.interrupts >= 1);
 	assert_int_equal(copy.disks[2].reads + copy.disks[4].reads, 0);
+	assert_int_equal(timed(3), 7);
+	assert_true(copy.latencies[3].sum_ns > 0);
+	assert_int_equal(timed(2) + timed(4), 0);
 }
 
 /* What moves nothing counts as a request and as an error, not as bytes. */
@@ -86,7 +117,7 @@ static void test_disk_errors(void **state)
 {
 	(void)state;
 	bring_up(0, &fault_io, FLUSH_F, 0);
-	virtio_blk_count(drv.dev, &page.disks[0]);
+	virtio_blk_count(drv.dev, &page.disks[0], &page.latencies[0]);
 	assert_int_equal(read_disk(SECTORS, 512), VIRTIO_BLK_S_IOERR);
 	host.write_error = -ENOSPC;
 	assert_int_equal(write_disk(0, 512), VIRTIO_BLK_S_IOERR);
@@ -105,7 +136,7 @@ static void test_disk_throttled(void **state)
 {
 	(void)state;
 	bring_up(0, &fault_io, 0, 0);
-	virtio_blk_count(drv.dev, &page.disks[0]);
+	virtio_blk_count(drv.dev, &page.disks[0], &page.latencies[0]);
 	virtio_blk_limit(drv.dev, 2, 0);
 	for (unsigned i = 0; i < 3; i++)
 		assert_int_equal(read_disk(0, 512), VIRTIO_BLK_S_OK);
@@ -256,7 +287,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		B(test_disk), B(test_disk_errors), B(test_disk_throttled), T(test_vsock),
-		T(test_rng),  T(test_console),     T(test_which_memfd),
+		T(test_rng),  T(test_buckets), T(test_console),     T(test_which_memfd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

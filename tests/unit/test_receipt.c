@@ -66,6 +66,7 @@ static void test_contents(void **state)
 	assert_int_equal(mvm_spec_new(&spec), 0);
 	assert_int_equal(mvm_spec_set(spec, "vcpus", "2", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "cpus", "1.5", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "idle-timeout", "1m", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "io-max", "wbps=1m", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "env", "SECRET=hunter2", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "env", "A=", NULL), 0);
@@ -132,6 +133,8 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/asked/cpus"), "1.50");
 	assert_string_equal(field(root, "/asked/vcpus"), "2");
 	assert_string_equal(field(root, "/asked/pids_max"), "(null)");
+	assert_string_equal(field(root, "/asked/idle_timeout_ns"), "60000000000");
+	assert_string_equal(field(root, "/asked/restart"), "(null)");
 	assert_string_equal(field(root, "/asked/io_max/wbps"), "1048576");
 	assert_string_equal(field(root, "/asked/io_max/rbps"), "(null)");
 	assert_string_equal(field(root, "/used/cpu_user_ns"), "77");

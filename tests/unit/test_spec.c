@@ -372,6 +372,39 @@ static void test_check(void **state)
 	mvm_spec_free(spec);
 }
 
+/* One after the other: what each lacks. */
+static void test_check_restart(void **state)
+{
+	static const char *const steps[][3] = {
+		{ "restart", "no", NULL },
+		{ "rm", NULL, NULL },
+		{ "interactive", NULL, NULL },
+		{ "tty", NULL, NULL },
+		{ "restart", "always", "add --detach" },
+		{ "detach", NULL, "add --name" },
+		{ "name", "x", "excludes --rm" },
+		{ "rm", "false", NULL },
+		{ "receipt", "fd:7", "one run's alone" },
+		{ "receipt", "file", NULL },
+		{ "restart", "on-failure:7", NULL },
+	};
+	struct mvm_spec *spec = new_spec();
+	struct mvm_error err;
+
+	(void)state;
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int r;
+
+		assert_int_equal(mvm_spec_set(spec, steps[i][0], steps[i][1], NULL), 0);
+		r = mvm_spec_check(spec, &err);
+		if (steps[i][2] ? r != -EINVAL || !strstr(err.text, steps[i][2]) : r != 0)
+			fail_msg("step %zu: %s", i, r ? err.text : "allowed");
+	}
+	mvm_spec_free(spec);
+}
+
 static void test_arguments_too_large(void **state)
 {
 	struct mvm_spec *spec = new_spec();
@@ -442,6 +475,8 @@ static void test_json_round_trip(void **state)
 		{ "tty", NULL },
 		{ "timeout", "1500ms" },
 		{ "boot-timeout", "3s" },
+		{ "idle-timeout", "4s" },
+		{ "restart", "on-failure:3" },
 		{ "kernel", "k" },
 		{ "cmdline", "a b" },
 		{ "initrd", "i" },
@@ -471,6 +506,8 @@ static void test_json_round_trip(void **state)
 	assert_string_equal(back->rootfs, spec->rootfs);
 	assert_int_equal(back->memory, 512 << 20);
 	assert_int_equal(back->timeout_ns, 1500000000);
+	assert_int_equal(back->idle_timeout_ns, 4000000000);
+	assert_string_equal(back->restart, "on-failure:3");
 	assert_int_equal(back->log_level, MVM_LOG_ERROR);
 	assert_true(back->tty && back->interactive && !back->rw);
 	assert_int_equal(back->ndisks, 2);
@@ -636,6 +673,7 @@ int main(void)
 		cmocka_unit_test(test_too_many_disks),
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_check_restart),
 		cmocka_unit_test(test_arguments_too_large),
 		cmocka_unit_test(test_env_file),
 		cmocka_unit_test(test_json_round_trip),

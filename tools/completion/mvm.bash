@@ -29,12 +29,15 @@ _mvm() {
 	ps) flags="--all --quiet --format --help" vms=: ;;
 	logs) flags="--follow --timestamps --since --tail --help" vms='mvm ps -aq' ;;
 	wait) flags="--help" vms='mvm ps -aq' ;;
-	start) flags="--help" vms='mvm ps -aq' ;;
+	start) flags="--attach --interactive --detach-keys --help" vms='mvm ps -aq' ;;
 	pause | resume | top) flags="--help" ;;
+	metrics) flags="--listen --help" vms=: ;;
+	events) flags="--follow --since --filter --format --help" vms=: ;;
 	stats) flags="--follow --format --help" ;;
 	stop) flags="--time --help" ;;
 	kill) flags="--signal --help" ;;
 	rm) flags="--force --help" vms='mvm ps -aq' ;;
+	attach) flags="--no-stdin --detach-keys --help" ;;
 	exec) flags="--interactive --tty --env --env-file --user --workdir --help" ;;
 	esac
 	if [ "$flags" ]; then
@@ -48,7 +51,7 @@ _mvm() {
 			compopt -o nospace 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
 			;;
-		--blk-iops | --blk-bps | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
+		--blk-iops | --blk-bps | --filter | --listen | --since | --tail | --time | --signal | --detach-keys | --env | --user | --workdir) ;;
 		*)
 			local names=''
 			[ "$vms" = : ] || names=$($vms 2>/dev/null; mvm ps -a --format json 2>/dev/null | sed -n 's/^ *"name":"\(.*\)",$/\1/p')
@@ -71,6 +74,7 @@ _mvm() {
 		mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
 		;;
 	--allow-missing) mapfile -t COMPREPLY < <(compgen -W "cgroup landlock landlock-net lsm" -- "$cur") ;;
+	--restart) mapfile -t COMPREPLY < <(compgen -W "no on-failure always" -- "$cur") ;;
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info debug" -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "$(mvm run --help 2>/dev/null | grep -o -- '--[a-z-]*' | sort -u) --" -- "$cur") ;;
 	esac

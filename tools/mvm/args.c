@@ -16,7 +16,6 @@ static const struct {
 	  "there are no volumes yet: put the files into the image, or on a disk of their own with --disk" },
 	{ "publish", 'p', "there are no published ports yet" },
 	{ "net", 0, "there is no network yet: a VM has its loopback alone" },
-	{ "idle-timeout", 0, "there is no idle time-out yet: --timeout bounds the whole run" },
 };
 
 static int refuse(struct mvm_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

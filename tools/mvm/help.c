@@ -25,6 +25,13 @@ static void print_verb(const struct verb *verb)
 		printf("  -k, --key FILE  the public key, Ed25519 in PEM\n");
 		printf("      --sig FILE  the signature (RECEIPT.sig)\n");
 	}
+	if (!strcmp(verb->name, "cp")) {
+		printf("\nVM is a name, an id, or the beginning of either; a path here that has a colon is written "
+		       "./a:b.\n"
+		       "FOLDER/. means what is in it; - is a tar stream.\n\noptions:\n");
+		printf("  -a, --archive        keep owner, group and the whole mode\n");
+		printf("  -L, --follow-link    a source that is a symbolic link means what it leads to\n");
+	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");
 		printf("  --format table|json  how it is shown (table)\n");

@@ -67,6 +67,8 @@ static void print_table(const struct mvm_inspection *inspection, bool security)
 	printf("%-16s %s\n", "state", info->state);
 	printf("%-16s %s\n", "since", since);
 	printf("%-16s supervisor %d, VMM %d\n", "processes", info->supervisor, info->vmm);
+	if (info->restarts)
+		printf("%-16s %u\n", "restarts", info->restarts);
 	printf("%-16s %s\n", "folder", info->folder);
 	printf("%-16s %s\n", "spec", info->spec);
 	if (!security)

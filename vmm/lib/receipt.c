@@ -162,6 +162,7 @@ static json_object *asked_object(const struct mvm_spec *spec)
 	add_limit(o, "pids_max", spec->pids_max);
 	add_limit(o, "scratch", spec->scratch);
 	add_limit(o, "timeout_ns", spec->timeout_ns);
+	add_limit(o, "idle_timeout_ns", spec->idle_timeout_ns);
 	add_limit(o, "boot_timeout_ns", spec->boot_timeout_ns);
 	add_limit(o, "blk_iops", spec->blk_iops);
 	add_limit(o, "blk_bps", spec->blk_bps);
@@ -170,6 +171,7 @@ static json_object *asked_object(const struct mvm_spec *spec)
 	receipt_add(o, "io_max", io_max);
 	add_limit(o, "console_rate", spec->console_rate);
 	add_limit(o, "log_max", spec->log_max);
+	receipt_add_string(o, "restart", spec->restart);
 	return o;
 }
 

@@ -50,7 +50,7 @@ struct spec_port {
 };
 
 struct mvm_spec {
-	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *sign, *name;
+	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *sign, *name, *events, *restart;
 	struct spec_disk disks[SPEC_USER_DISKS];
 	size_t ndisks;
 	struct spec_port ports[SPEC_PORTS_MAX];
@@ -58,7 +58,7 @@ struct mvm_spec {
 	uint64_t memory; /* bytes */
 	uint64_t scratch; /* bytes; 0: half of memory */
 	uint64_t vcpus;
-	uint64_t timeout_ns, boot_timeout_ns; /* 0: none, and the default */
+	uint64_t timeout_ns, idle_timeout_ns, boot_timeout_ns; /* 0: none, none, and the default */
 	uint64_t log_level; /* enum mvm_log_level */
 	uint64_t may_lack; /* enum jail_layer */
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */

@@ -31,6 +31,7 @@ int supervisor_attach_open(struct supervisor *s, struct mvm_error *err)
 
 void supervisor_drop_client(struct supervisor *s, unsigned i)
 {
+	supervisor_viewer_gone(s, i);
 	cleanup_fd(&s->clients[i].fd);
 	s->clients[i].fd = -1;
 }
@@ -44,7 +45,6 @@ void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict
 	memcpy(payload, &ended, sizeof(ended));
 	memcpy(payload + sizeof(ended), verdict->cause, len);
 	cleanup_fd(&s->attach_listener);
-	supervisor_exec_close(s, verdict);
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
 		if (s->clients[i].fd >= 0 && s->clients[i].kind == CLIENT_WAITS)
 			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, 0, payload, sizeof(ended) + len);
@@ -87,7 +87,7 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 		limits.arg = wanted.blk_bps;
 	}
 	if (s->phase >= PHASE_STOP || s->vmm_control < 0) {
-		(void)snprintf(ret_text, size, "the VM is ending");
+		(void)snprintf(ret_text, size, "%s", supervisor_state_text(s));
 		return -ESHUTDOWN;
 	}
 	if (msg->hdr.len > ATTACH_UPDATE_LEAST) {
@@ -109,16 +109,23 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 	return 0;
 }
 
+uint32_t supervisor_attach_phase(const struct supervisor *s)
+{
+	return s->phase == PHASE_BOOT  ? ATTACH_BOOTING
+	       : s->restarting         ? ATTACH_RESTARTING
+	       : s->phase != PHASE_RUN ? ATTACH_ENDING
+	       : s->paused             ? ATTACH_PAUSED
+				       : ATTACH_RUNNING;
+}
+
 static void tell_status(const struct supervisor *s, int fd)
 {
 	const struct attach_status status = {
 		.began_ns = s->stages[STAGE_COMMAND],
 		.vmm_start = s->vmm_start,
+		.restarts = s->restart.count,
 		.vmm = s->phase < PHASE_OVER ? s->vmm_pid : 0,
-		.phase = s->phase == PHASE_BOOT  ? ATTACH_BOOTING
-			 : s->phase != PHASE_RUN ? ATTACH_ENDING
-			 : s->paused             ? ATTACH_PAUSED
-						 : ATTACH_RUNNING,
+		.phase = supervisor_attach_phase(s),
 	};
 
 	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
@@ -150,8 +157,7 @@ static int signal_workload(struct supervisor *s, const struct attach_msg *msg, c
 		return 0;
 	}
 	if (s->phase != PHASE_RUN) {
-		(void)snprintf(ret_text, size, "its command is not running: the VM is %s",
-			       s->phase < PHASE_RUN ? "booting" : "ending");
+		(void)snprintf(ret_text, size, "its command is not running: %s", supervisor_state_text(s));
 		return -ESRCH;
 	}
 	r = agent_session_signal(&s->agent, AGENT_SESSION_ID, wanted.signo);
@@ -165,7 +171,9 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 	char text[512] = "";
 	int fd = s->clients[i].fd, r = -ENOTSUP;
 
-	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_EXEC) && free_slots(s) < ATTACH_SPARE) {
+	bool command = msg->hdr.type == ATTACH_EXEC || msg->hdr.type == ATTACH_COPY;
+
+	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_VIEW || command) && free_slots(s) < ATTACH_SPARE) {
 		(void)snprintf(text, sizeof(text), "as many wait for this VM, or run commands in it, as may");
 		(void)attach_send(fd, ATTACH_ANSWER, EBUSY, text, strlen(text));
 		return;
@@ -175,8 +183,10 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 		s->clients[i].deadline_ns = UINT64_MAX;
 		return;
 	}
-	if (msg->hdr.type == ATTACH_EXEC)
+	if (command)
 		r = supervisor_exec_start(s, i, msg, fds, nfds, text, sizeof(text));
+	if (msg->hdr.type == ATTACH_VIEW)
+		r = supervisor_view(s, i, msg, fds, nfds, text, sizeof(text));
 	if (msg->hdr.type == ATTACH_TOP || msg->hdr.type == ATTACH_STATS)
 		r = supervisor_ask_agent(s, i, msg->hdr.type == ATTACH_TOP, text, sizeof(text));
 	if (r > 0)
@@ -192,8 +202,13 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 		tell_status(s, fd);
 		return;
 	}
+	if (msg->hdr.type == ATTACH_METRICS) {
+		supervisor_metrics(s, fd);
+		return;
+	}
 	if (msg->hdr.type == ATTACH_UPDATE)
 		r = update(s, msg, text, sizeof(text));
+	supervisor_event_asked(s, i, msg, r);
 	if (r < 0 && !*text)
 		(void)snprintf(text, sizeof(text), "refused: %s", strerror(-r));
 	(void)attach_send(fd, ATTACH_ANSWER, -r, text, strlen(text)); /* one that does not read misses it */
@@ -208,6 +223,10 @@ static void on_client(struct supervisor *s, unsigned i, uint64_t now)
 
 	if (s->clients[i].kind == CLIENT_RUNS) {
 		supervisor_exec_client(s, i);
+		return;
+	}
+	if (s->clients[i].kind == CLIENT_VIEWS) {
+		supervisor_viewer_speaks(s, i);
 		return;
 	}
 	r = attach_receive_with(s->clients[i].fd, &msg, fds, &nfds);
@@ -245,6 +264,7 @@ void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 +
 
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now)
 {
+	struct attach_peer refused;
 	int slot, fd, r;
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
@@ -258,11 +278,13 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	slot = free_slot(s);
 	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
 		return;
-	r = attach_accept(s->attach_listener, &fd);
+	r = attach_accept(s->attach_listener, &fd, &refused);
 	if (r > 0) {
 		s->clients[slot].fd = fd;
 		s->clients[slot].kind = CLIENT_ASKS;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
+	} else if (r == -EPERM) {
+		supervisor_event_client_refused(s, &refused);
 	} else if (r < 0) {
 		/* EMFILE and its like would come again at once. */
 		supervisor_log(s, MVM_LOG_WARNING, "control socket: %s: tried again in a second", strerror(-r));

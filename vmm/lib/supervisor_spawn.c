@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/host_conf.h"
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -66,16 +66,15 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 		.cpu_percent = s->spec->cpu_percent,
 		.io.max = s->spec->io_max,
 	};
-	struct host_conf conf;
-	int r = host_conf_read(HOST_CONF_PATH, &conf, err);
+	int r = 0;
 
-	if (r == 0 && io_max_any(&options.io.max))
+	if (io_max_any(&options.io.max))
 		r = vm_files_devices(&s->files, s->spec, "/sys", options.io.devices, &options.io.ndevices, err);
 	if (r < 0)
 		return r;
-	options.may_lack |= conf.may_lack;
-	options.uid_first = conf.uid_first;
-	options.uid_count = conf.uid_count;
+	options.may_lack |= s->conf.may_lack;
+	options.uid_first = s->conf.uid_first;
+	options.uid_count = s->conf.uid_count;
 	options.file_size_max = vm_files_written_max(&s->files, s->spec);
 	r = jail_prepare(&options, &s->jail, err);
 	return r < 0 ? r : write_cgroups(s, err);
@@ -116,5 +115,6 @@ int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct han
 	handover->fds[VMM_FD_LOG] = log_writer;
 	handover->fds[VMM_FD_JAIL] = s->jail.papers;
 	s->stages[STAGE_JAIL_MADE] = text_now_ns();
+	hooks_stage("jail-made");
 	return jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
 }

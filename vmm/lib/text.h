@@ -38,4 +38,9 @@ unsigned text_distance(const char *a, const char *b);
 
 uint64_t text_now_ns(void); /* CLOCK_MONOTONIC */
 
+#define TEXT_TIME 32U /* bytes of text_time(), with the NUL */
+
+/* Now, as RFC 3339 writes it: "2026-11-22T10:20:30.123456789Z". Returns its length. */
+size_t text_time(char buf[TEXT_TIME]);
+
 #endif

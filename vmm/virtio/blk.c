@@ -50,6 +50,7 @@ struct worker {
 	char name[16];
 	bool busy; /* req was popped and not pushed yet (L) */
 	struct blk_request req;
+	uint64_t took_ns; /* until its answer */
 };
 
 struct blk {
@@ -63,6 +64,7 @@ struct blk {
 	bool throttled; /* one thread waits for the limits, the others leave the queue alone */
 	struct ratelimit limit;
 	struct counters_disk *counted, uncounted; /* as dev.counted */
+	struct counters_latency *timed, untimed;
 	unsigned nbusy, nidle;
 	pthread_cond_t resumed; /* not paused any more, or dropping, or stopping, or other limits */
 	pthread_cond_t quiet; /* nbusy == 0 */
@@ -142,6 +144,8 @@ static void complete(struct worker *w)
 		log_failure(blk, &w->req);
 	if (dev->live && !blk->stopping) {
 		count(blk->counted, &w->req);
+		counters_add(&blk->timed->buckets[counters_bucket(w->took_ns)], 1);
+		counters_add(&blk->timed->sum_ns, w->took_ns);
 		*w->req.status_byte = w->req.status;
 		vq_push(&dev->queues[0], w->req.chain.head, w->req.written);
 	}
@@ -225,12 +229,15 @@ static void serve(struct worker *w)
 {
 	struct blk *blk = w->blk;
 	struct virtio_dev *dev = &blk->dev;
+	uint64_t began = 0, now; /* a request's end is the next one's beginning: one look at the clock for each */
 	unsigned unsignalled = 0;
 
 	while (dev->live && !blk->stopping && !blk->throttled && take(w) > 0) {
 		bool done;
 
 		vq_disable_kicks(&dev->queues[0]);
+		if (!began)
+			began = now_ns();
 		if (ratelimit_on(&blk->limit)) {
 			uint64_t at = ratelimit_take(&blk->limit, bytes_of(&w->req), now_ns());
 
@@ -259,6 +266,9 @@ static void serve(struct worker *w)
 			if (w->req.zeroed && ratelimit_on(&blk->limit))
 				ratelimit_charge(&blk->limit, w->req.zeroed, now_ns());
 		}
+		now = now_ns();
+		w->took_ns = now - began;
+		began = now;
 		complete(w);
 		if (++unsignalled >= IRQ_BATCH && dev->live) {
 			virtio_dev_used(dev, 0);
@@ -341,10 +351,11 @@ void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps)
 	(void)pthread_mutex_unlock(&dev->lock);
 }
 
-void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters)
+void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters, struct counters_latency *latency)
 {
 	(void)pthread_mutex_lock(&dev->lock);
 	blk_of(dev)->counted = counters;
+	blk_of(dev)->timed = latency;
 	dev->counted = &counters->queues;
 	(void)pthread_mutex_unlock(&dev->lock);
 }
@@ -563,6 +574,7 @@ int virtio_blk_new_io(const struct vmm_disk *disk, const struct blk_io_ops *io, 
 	(void)pthread_cond_init(&blk->resumed, NULL);
 	(void)pthread_cond_init(&blk->quiet, NULL);
 	blk->counted = &blk->uncounted;
+	blk->timed = &blk->untimed;
 	blk->epoll_fd = -1;
 	blk->disk.io = io;
 	blk->disk.io_arg = io_arg;

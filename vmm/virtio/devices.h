@@ -25,7 +25,7 @@ void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps);
  * Where a device adds up what it does, from here on; before it is nowhere. Borrowed, for the device's life. Any
  * thread, unlocked.
  */
-void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters);
+void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters, struct counters_latency *latency);
 void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters);
 void virtio_rng_count(struct virtio_dev *dev, struct counters_rng *counters);
 
