@@ -77,8 +77,8 @@ struct supervisor {
 	struct log_reader log_reader;
 
 	const struct counters *counters; /* the VMM's word, see mvm/counters.h; NULL: there was no VMM */
-	pid_t vmm_pid;
 	uint64_t vmm_start; /* when it began, ticks since the host's boot: with its pid it names it for ever */
+	pid_t vmm_pid;
 	int attach_listener; /* others of the same user's, see attach.h */
 	uint64_t attach_retry_ns; /* not looked at before then */
 	struct {
@@ -103,13 +103,13 @@ struct supervisor {
 	uint64_t log_used, log_refilled_ns; /* … and bytes of its log */
 
 	enum supervisor_phase phase;
-	bool paused; /* the VMM's process is stopped */
 	uint32_t ping; /* number of the last CONTROL_PING */
+	bool paused; /* the VMM's process is stopped */
 	bool pinged; /* it is not answered yet */
 	bool restarting; /* the VM has ended and is to be started again */
+	bool started_told; /* the caller knows that the command runs */
 	struct restart restart;
 	struct verdict verdict; /* of the run that ended last */
-	bool started_told; /* the caller knows that the command runs */
 	uint64_t run_deadline, boot_deadline, stop_deadline, phase_deadline; /* ns, UINT64_MAX: none */
 	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */
 	bool waiting_for_output; /* PHASE_STOP after a regular end: its length is the reader's affair */
