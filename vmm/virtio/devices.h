@@ -22,6 +22,15 @@ void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps);
 
 int virtio_rng_new(const struct guestmem *gm, struct loop *loop, struct virtio_dev **ret_dev);
 
+/* Takes net->fd over on success. */
+int virtio_net_new(const struct vmm_net *net, const char *name, const struct guestmem *gm, struct loop *loop,
+		   struct virtio_dev **ret_dev);
+
+#define NET_LIMIT_KEEP UINT64_MAX
+
+/* Changes the limits of both directions, 0: none, NET_LIMIT_KEEP: as it is. I/O thread, unlocked. */
+void virtio_net_limit(struct virtio_dev *dev, uint64_t pps, uint64_t bps);
+
 /*
  * The guest dials host port `port`: the owner decides and answers later with virtio_vsock_dialled()
  * on the I/O thread. `dial` is the device's number for it.
