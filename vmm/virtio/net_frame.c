@@ -76,6 +76,18 @@ static bool is_zero(const uint8_t *p, size_t len)
 	return true;
 }
 
+/* Nobody's address on a wire; to a host's stack, or to passt's sockets, its own: RFC 1122 §3.2.1.3. */
+static bool is_nobody4(const uint8_t *ip)
+{
+	return ip[0] == 127 || ip[0] == 0;
+}
+
+/* The same, and IPv4's in IPv6's clothes: RFC 4291 §2.5. */
+static bool is_nobody6(const uint8_t *ip)
+{
+	return is_zero(ip, 10) && ((ip[10] == 0xff && ip[11] == 0xff) || (is_zero(ip + 10, 5) && ip[15] <= 1));
+}
+
 /* ---- IPv4 and ARP ---- */
 
 /* Loose and strict source routes, RFC 791 §3.1; -1: the options are malformed. */
@@ -123,6 +135,8 @@ static enum net_drop check_ipv4(const struct net_rules *rules, struct view v)
 	if (routed)
 		return routed < 0 ? NET_DROP_KIND : NET_DROP_ROUTE;
 	source = v.p + NET_ETH + 12;
+	if (is_nobody4(source + 4) || source[0] == 127)
+		return NET_DROP_ADDRESS;
 	if (is_zero(rules->ip4, 4) || memcmp(source, rules->ip4, 4) == 0)
 		return NET_PASSED;
 	return is_zero(source, 4) && is_dhcp_request(v, NET_ETH + header) ? NET_PASSED : NET_DROP_ADDRESS;
@@ -252,6 +266,8 @@ static enum net_drop check_ipv6(const struct net_rules *rules, struct view v)
 		kind = v.p[at];
 		at += len;
 	}
+	if (is_nobody6(source + 16) || (is_nobody6(source) && !is_zero(source, 16)))
+		return NET_DROP_ADDRESS;
 	/* Who has no address yet asks whether one is free, and who the routers are (RFC 4862 §5.4, RFC 4861 §4.1). */
 	if (!is_own(rules, source) && !(is_zero(source, 16) && kind == PROTO_ICMPV6))
 		return NET_DROP_ADDRESS;
