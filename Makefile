@@ -17,7 +17,7 @@ LDHARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -Itests/unit -DMVM_PREFIX='"$(PREFIX)"'
 CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=3
 LDLIBS_VMM := -lfdt
-LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap
+LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap -lsodium
 STATIC := -static-pie
 CC := gcc
 
@@ -60,7 +60,7 @@ all: $(ESCAPE_TOOLS)
 endif
 SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
 LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
-	guest/proto.c
+	$(addprefix guest/,proto.c failure.c tar_reader.c tar_writer.c pack.c place.c unpack.c)
 CLI_SRC := $(wildcard tools/mvm/*.c)
 AGENT_SRC := $(wildcard guest/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))
@@ -82,7 +82,7 @@ $(B)/libmvm.a: $(call obj,$(LIB_SRC))
 $(call obj,$(LIB_SRC)): CFLAGS_ALL += -fPIC -fvisibility=hidden
 $(call obj,$(LIB_SRC)): $(B)/prefix
 LIBMVM := libmvm.so.0
-LIBMVM_NEEDS := json-c libmd
+LIBMVM_NEEDS := json-c libmd libsodium
 $(B)/lib/libmvm.o: $(call obj,$(LIB_SRC))
 	@mkdir -p $(@D)
 	$(Q)ld -r --gc-sections --gc-keep-exported -o $@ $^; objcopy --localize-hidden --strip-unneeded $@
@@ -114,6 +114,7 @@ $(B)/mvm: $(call obj,$(CLI_SRC)) $(B)/libmvm.a
 
 # The agent: static, musl, nothing in the rootfs is needed or trusted.
 AGENT_CFLAGS := -std=gnu11 -Os -g -fPIE -ffunction-sections -fdata-sections $(WARN) -fstack-protector-strong -fno-plt \
+	$(filter -DMVM_TEST_HOOKS,$(CPPFLAGS_ALL)) \
 	-isystem build/musl-kernel-headers
 # musl-gcc's specs know no -static-pie: rcrt1.o, which relocates itself, is named by hand.
 MUSL := /usr/lib/$(shell uname -m)-linux-musl
@@ -138,7 +139,7 @@ kernel: ## the guest kernel, build/kernel/vmlinux
 kernel-qemu: kernel ## its twin that QEMU's microvm machine boots too (bench)
 	$(Q)kernel-config/build --variant qemu
 IMAGE := build/images/debian.img
-IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr
+IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr redis-server
 image: ## the Debian rootfs that demo and tests run
 	$(Q)tools/image/debian $(IMAGE) 700 $(IMAGE_PACKAGES)
 lab: ## a shell on an emulated machine with real KVM
@@ -200,6 +201,8 @@ check-unit: ## the module tests
 	$(Q)tests/run unit
 check-e2e: ## the real binaries, on real KVM (the lab where this machine has none)
 	$(Q)tests/run e2e
+check-life: ## verdicts of untrusted programs, processes killed at every stage, host calls that fail
+	$(Q)tests/run life
 check-escape: ## the escape suite: an attacker inside the VMM
 	$(Q)tests/run escape
 check-hostile: ## a guest that breaks the devices' every rule, on real KVM
@@ -228,9 +231,10 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 	$(Q)tests/bench/run
 
 # ---- installing ------------------------------------------------------------------------------------
+SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)
 install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile into DESTDIR/etc/apparmor.d; loads nothing
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
-		share/bash-completion/completions) $(DESTDIR)/etc/apparmor.d
+		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
@@ -243,7 +247,11 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile int
 	for verb in logs wait start stop kill rm pause resume stats top; do \
 		ln -sf mvm-ps.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm-$$verb.1; done
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
+	install -m 644 tools/schema/receipt.schema.json $(DESTDIR)$(PREFIX)/share/mvm/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
+	install -d $(DESTDIR)$(SYSTEMD_UNITS)
+	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/mvm@.service >$(DESTDIR)$(SYSTEMD_UNITS)/mvm@.service
+	chmod 644 $(DESTDIR)$(SYSTEMD_UNITS)/mvm@.service
 	install -m 644 tools/apparmor/mvm-vmm $(DESTDIR)/etc/apparmor.d/
 dist: ## a source archive of HEAD
 	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz
@@ -253,5 +261,5 @@ help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-escape check-hostile \
+.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-life check-escape check-hostile \
 	check-kvm check-readme check-long hostile asan ubsan tsan fuzz lint coverage bench install dist clean help FORCE

@@ -1,4 +1,5 @@
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -7,6 +8,7 @@
 
 #include "agent.h"
 #include "dial.h"
+#include "hooks.h"
 #include "mount.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
@@ -33,9 +35,13 @@ static void take_down(struct agent *a)
 {
 	a->ending = true;
 	a->boot.killed |= session_running(&a->boot);
-	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++)
-		if (a->more[i])
-			a->more[i]->killed |= session_running(a->more[i]);
+	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++) {
+		if (!a->more[i])
+			continue;
+		a->more[i]->killed |= session_running(a->more[i]);
+		if (a->more[i]->copy) /* the container's end is not its */
+			session_signal(a->more[i], SIGKILL);
+	}
 	container_kill(&a->container);
 }
 
@@ -127,6 +133,7 @@ static void on_setup(struct agent *a, struct proto_in in)
 		return;
 	}
 	a->rooted = true;
+	agent_hook("rooted");
 	if (*req.hostname && sethostname(req.hostname, strlen(req.hostname)) < 0)
 		agent_fail(a, "the hostname cannot be set");
 }
@@ -174,6 +181,7 @@ static void start_boot(struct agent *a, const struct exec_request *req)
 		return;
 	}
 	say_started(a, &a->boot);
+	agent_hook("started");
 }
 
 static void start_further(struct agent *a, const struct exec_request *req)
@@ -201,6 +209,7 @@ static void start_further(struct agent *a, const struct exec_request *req)
 	}
 	a->more[slot] = s;
 	a->nmore++;
+	agent_hook("exec");
 	say_started(a, s);
 }
 
@@ -554,10 +563,12 @@ static void step(struct agent *a)
 		flush(a);
 	}
 	session_close(boot);
+	agent_hook("settling");
 	r = a->rooted ? mount_settle(a->device, a->rw) : 0;
 	if (r < 0)
 		console_line("agent: %s: still in use after the workload: %s", a->device, strerror(-r));
 	a->over = true;
+	agent_hook("over");
 	put_frame(a, PROTO_BYE, NULL, 0, NULL);
 }
 

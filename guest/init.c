@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agent.h"
+#include "hooks.h"
 #include "mount.h"
 #include "mvm/version.h"
 #include "net.h"
@@ -58,6 +59,7 @@ int main(void)
 
 	(void)clock_gettime(CLOCK_BOOTTIME, &t);
 	plug_stdio();
+	agent_hook("born");
 	if (agent_init(&a, (uint64_t)t.tv_sec * 1000000000U + (uint64_t)t.tv_nsec, &f) < 0 || stage(&a, &f) < 0)
 		agent_fail(&a, f.text);
 	else

@@ -61,9 +61,10 @@ int request_exec(struct proto_in in, struct exec_request *ret)
 		return -EPROTO;
 	flags = le32_get(wire.flags);
 	req.session = le32_get(wire.session);
-	if (flags & ~(uint32_t)PROTO_EXEC_TTY || !req.session)
+	if (flags & ~(uint32_t)(PROTO_EXEC_TTY | PROTO_EXEC_COPY) || !req.session)
 		return -EPROTO;
 	req.tty = flags & PROTO_EXEC_TTY;
+	req.copy = flags & PROTO_EXEC_COPY;
 	req.ports[0] = le32_get(wire.stdin_port);
 	req.ports[1] = le32_get(wire.stdout_port);
 	req.ports[2] = le32_get(wire.stderr_port);
@@ -74,6 +75,8 @@ int request_exec(struct proto_in in, struct exec_request *ret)
 	req.cols = le16_get(wire.cols);
 	req.argc = le32_get(wire.argc);
 	req.envc = le32_get(wire.envc);
+	if (req.copy && (req.tty || req.session == PROTO_SESSION_BOOT || req.argc != PROTO_COPY_ARGS))
+		return -EPROTO;
 	if (proto_get_str(&in, &req.cwd) < 0 || proto_get_str(&in, &req.user) < 0)
 		return -EPROTO;
 	r = proto_get_strs(&in, req.argc, &argv);

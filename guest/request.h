@@ -35,6 +35,7 @@ struct net_request {
 struct exec_request {
 	uint32_t session;
 	bool tty;
+	bool copy; /* argv has PROTO_COPY_ARGS entries */
 	uint32_t ports[3]; /* stdin, stdout, stderr */
 	uint16_t rows, cols;
 	const char *cwd, *user;

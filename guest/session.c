@@ -3,6 +3,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "copy.h"
 #include "exec.h"
 #include "mvm/cleanup.h"
 #include "session.h"
@@ -87,6 +88,7 @@ int session_start(struct session *s, const struct exec_request *req, struct cont
 	int r = 0;
 
 	s->id = req->session;
+	s->copy = s->killed = req->copy; /* no OOM killer of the container's finds it */
 	/* First, here: their connecting overlaps with what init still has to do. */
 	if (is_boot(s))
 		r = dial_streams(s, req, f);
@@ -97,7 +99,8 @@ int session_start(struct session *s, const struct exec_request *req, struct cont
 	if (!is_boot(s))
 		s->oom_before = container_number(container, "memory.events", "oom_kill ");
 	if (r == 0)
-		r = exec_launch(&launch, &s->pid, &s->pidfd, f);
+		r = req->copy ? copy_launch(&launch, &s->pid, &s->pidfd, f)
+			      : exec_launch(&launch, &s->pid, &s->pidfd, f);
 	for (int i = 0; i < 3; i++)
 		cleanup_fd(&launch.stdio[i]);
 	if (r == 0)

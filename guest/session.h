@@ -20,6 +20,7 @@ struct session {
 	struct stream streams[3]; /* with a terminal only the first */
 	uint32_t id; /* 0: free */
 	int epoll;
+	bool copy; /* no command but the agent's own (copy.h), outside of the container */
 	bool killed; /* by the host or with the container: no OOM killer's work */
 	uint64_t oom_before; /* the container's count when the command started */
 	pid_t pid;

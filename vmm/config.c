@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "log.h"
 
@@ -39,6 +40,8 @@ static int check_files(const struct vmm_config *config)
 		return bad("console_fd");
 	if (config->console_rate > VMM_CONSOLE_RATE_MAX || (config->console_rate && config->console_fd < 0))
 		return bad("console_rate");
+	if (config->counters_fd && !fd_ok(config->counters_fd))
+		return bad("counters_fd");
 	if (!fd_ok(config->kernel_fd))
 		return bad("kernel_fd");
 	if (config->kernel_size == 0 || config->kernel_size > config->mem_bytes)
@@ -51,7 +54,7 @@ static int check_files(const struct vmm_config *config)
 		if (!fd_ok(initrd->fd) || initrd->reserved || initrd->size == 0 || initrd->size > config->mem_bytes)
 			return bad("initrds");
 	}
-	if (config->nnets > VMM_NETS_MAX || config->reserved)
+	if (config->nnets > VMM_NETS_MAX)
 		return bad("nnets");
 	for (unsigned i = 0; i < config->nnets; i++)
 		if (!net_ok(&config->nets[i]))
@@ -114,4 +117,32 @@ int config_read(int fd, const struct vmm_config **ret_config)
 	}
 	*ret_config = map;
 	return config_check(map);
+}
+
+int config_counters(const struct vmm_config *config, struct counters **ret_counters)
+{
+	const int seals_needed = F_SEAL_SHRINK | F_SEAL_SEAL;
+	int seals, err = 0;
+	struct stat st;
+	void *map;
+
+	if (!config->counters_fd) {
+		*ret_counters = NULL;
+		return 0;
+	}
+	seals = fcntl(config->counters_fd, F_GET_SEALS);
+	if (seals < 0 || (seals & seals_needed) != seals_needed || fstat(config->counters_fd, &st) < 0 ||
+	    st.st_size != (off_t)sizeof(struct counters)) {
+		log_error("counters: not a sealed memfd of their size");
+		return -EINVAL;
+	}
+	map = mmap(NULL, sizeof(struct counters), PROT_READ | PROT_WRITE, MAP_SHARED, config->counters_fd, 0);
+	if (map == MAP_FAILED) {
+		err = -errno;
+		log_error("counters: mapping them: %s", strerror(-err));
+		return err;
+	}
+	(void)close(config->counters_fd); /* the mapping stays */
+	*ret_counters = map;
+	return 0;
 }

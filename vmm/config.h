@@ -8,9 +8,13 @@
 #ifndef VMM_CONFIG_H
 #define VMM_CONFIG_H
 
+#include "mvm/counters.h"
 #include "mvm/vmm_config.h"
 
 int config_read(int fd, const struct vmm_config **ret_config);
 int config_check(const struct vmm_config *config); /* the checks alone; -EINVAL */
+
+/* Maps what the config names to count in, and closes its descriptor; NULL: it names none. The mapping is the caller's. */
+int config_counters(const struct vmm_config *config, struct counters **ret_counters);
 
 #endif

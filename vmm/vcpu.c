@@ -39,6 +39,7 @@ int vcpu_init_kicks(void)
 int vcpu_new(struct vm *vm, unsigned index, size_t run_size, struct vcpu *vcpu)
 {
 	*vcpu = (struct vcpu){ .vm = vm, .index = index, .fd = -1, .run_size = run_size };
+	vcpu->counted = vm->counters ? &vm->counters->vcpus[index] : &vcpu->uncounted;
 	vcpu->fd = ioctl(vm->vm_fd, KVM_CREATE_VCPU, (unsigned long)index);
 	if (vcpu->fd < 0) {
 		int err = -errno;
@@ -106,6 +107,20 @@ bool vcpu_explain(struct vcpu *vcpu)
 	return true;
 }
 
+static enum counters_exit kind_of(const struct kvm_run *run)
+{
+	switch (run->exit_reason) {
+	case KVM_EXIT_MMIO:
+		return run->mmio.is_write ? COUNTERS_EXIT_MMIO_WRITE : COUNTERS_EXIT_MMIO_READ;
+	case KVM_EXIT_IO:
+		return COUNTERS_EXIT_PORT;
+	case KVM_EXIT_INTR:
+		return COUNTERS_EXIT_KICKED;
+	default:
+		return COUNTERS_EXIT_FATAL;
+	}
+}
+
 /* What one exit asks for. Returns false when this vCPU is done. */
 static bool dispatch(struct vcpu *vcpu)
 {
@@ -146,14 +161,17 @@ static void run_guest(struct vcpu *vcpu)
 		vm_end(vcpu->vm, VM_END_SETUP, 0);
 	while (go && !atomic_load_explicit(&vcpu->stop, memory_order_acquire)) {
 		if (ioctl(vcpu->fd, KVM_RUN, 0) == 0) {
+			counters_add(&vcpu->counted->exits[kind_of(vcpu->run)], 1);
 			go = dispatch(vcpu);
 			continue;
 		}
 		if (errno == EINTR || errno == EAGAIN) {
+			counters_add(&vcpu->counted->exits[COUNTERS_EXIT_KICKED], 1);
 			vcpu->run->immediate_exit = 0;
 			continue;
 		}
 		vcpu->fault_errno = errno;
+		counters_add(&vcpu->counted->exits[COUNTERS_EXIT_FATAL], 1);
 		go = fault(vcpu, "KVM_RUN", VM_END_KVM_ERROR, (uint64_t)errno);
 	}
 }

@@ -26,6 +26,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "mvm/counters.h"
+
 struct vm;
 
 struct vcpu {
@@ -36,6 +38,7 @@ struct vcpu {
 	size_t run_size;
 	void *stack; /* with a guard page below */
 	pthread_t thread;
+	struct counters_vcpu *counted, uncounted; /* never NULL; its thread's */
 	bool started;
 	atomic_bool stop;
 	/* Why its thread ended the VM, for the I/O thread to log once it was joined; fault NULL: it did not. */

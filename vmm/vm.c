@@ -7,9 +7,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "config.h"
 #include "control.h"
 #include "dev/power.h"
 #include "dev/serial.h"
@@ -194,6 +196,8 @@ static int make_devices(struct vm *vm)
 		err = attach(vm, dev);
 		if (err)
 			return err;
+		if (vm->counters)
+			virtio_blk_count(dev, &vm->counters->disks[i], &vm->counters->latencies[i]);
 		vm->disks[i] = dev;
 	}
 	for (unsigned i = 0; i < config->nnets; i++) {
@@ -208,6 +212,8 @@ static int make_devices(struct vm *vm)
 		err = attach(vm, dev);
 		if (err)
 			return err;
+		if (vm->counters)
+			virtio_net_count(dev, &vm->counters->nets[i]);
 		vm->nets[i] = dev;
 	}
 	if (config->flags & VMM_CONFIG_VSOCK) {
@@ -216,6 +222,8 @@ static int make_devices(struct vm *vm)
 			err = attach(vm, dev);
 		if (err)
 			return err;
+		if (vm->counters)
+			virtio_vsock_count(dev, &vm->counters->vsock);
 		vm->vsock = dev;
 	}
 	if (config->flags & VMM_CONFIG_RNG) {
@@ -224,6 +232,8 @@ static int make_devices(struct vm *vm)
 			err = attach(vm, dev);
 		if (err)
 			return err;
+		if (vm->counters)
+			virtio_rng_count(dev, &vm->counters->rng);
 	}
 	return 0;
 }
@@ -239,6 +249,8 @@ static int make_system_devices(struct vm *vm)
 	struct irq_line irq = { .raise = arch_irq_raise, .arg = vm, .pin = ARCH_SERIAL_PIN };
 	int err = serial_new(vm->config->console_fd, vm->config->console_rate, irq, vm->loop, &vm->serial);
 
+	if (!err && vm->counters)
+		serial_count(vm->serial, &vm->counters->console);
 	if (!err)
 		err = bus_add(&vm->bus, arch_serial_base, ARCH_DEVICE_SIZE, &serial_bus_ops, vm->serial);
 	if (!err)
@@ -336,7 +348,9 @@ int vm_new(const struct vmm_config *config, struct vm **ret_vm)
 	vm->vm_fd = -1;
 	vm->timer.fd = -1;
 	(void)pthread_mutex_init(&vm->gate, NULL);
-	err = loop_new(&vm->loop);
+	err = config_counters(config, &vm->counters);
+	if (!err)
+		err = loop_new(&vm->loop);
 	if (!err)
 		err = control_new(VMM_FD_CONTROL, vm, &vm->control);
 	if (!err)
@@ -373,6 +387,8 @@ void vm_free(struct vm *vm)
 	}
 	loop_free(vm->loop);
 	guestmem_free(vm->mem);
+	if (vm->counters)
+		(void)munmap(vm->counters, sizeof(*vm->counters));
 	if (vm->vm_fd >= 0)
 		(void)close(vm->vm_fd);
 	(void)pthread_mutex_destroy(&vm->gate);

@@ -18,6 +18,7 @@
 #include "guestmem.h"
 #include "loop.h"
 #include "mvm/control.h"
+#include "mvm/counters.h"
 #include "mvm/vmm_config.h"
 #include "virtio/mmio.h"
 
@@ -27,6 +28,7 @@ struct vcpu;
 
 struct vm {
 	const struct vmm_config *config;
+	struct counters *counters; /* mapped, shared with the supervisor; NULL: nobody reads them */
 	int kvm_fd, vm_fd;
 	struct guestmem *mem;
 	struct bus bus;

@@ -78,6 +78,13 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err);
 int mvm_spec_to_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err); /* free() it */
 int mvm_spec_from_json(const char *json, size_t len, struct mvm_spec **ret_spec, struct mvm_error *err);
 
+/*
+ * Whether a receipt (--receipt, --sign) is, byte for byte, what was signed with the private key that belongs to `key`, a
+ * public one in PEM. `signature`: its file; NULL: the receipt's name and ".sig". -EBADMSG: it is not; others: a file
+ * cannot be read, or is not what it should be.
+ */
+int mvm_receipt_verify(const char *receipt, const char *signature, const char *key, struct mvm_error *err);
+
 /* ---- a run ---- */
 
 struct mvm_vm;
@@ -92,6 +99,7 @@ enum mvm_event_type {
 	MVM_EVENT_LOG, /* level, text */
 	MVM_EVENT_ASK_BUSY, /* the VM is over but for output: call mvm_answer_busy() */
 	MVM_EVENT_ENDED, /* verdict, status, text (the cause); the last event */
+	MVM_EVENT_ALIVE, /* answer to mvm_ping() */
 };
 
 struct mvm_event {
@@ -108,12 +116,14 @@ struct mvm_start_options {
 	uint16_t rows, cols; /* of the terminal, with the option tty */
 	uint64_t began_ns; /* CLOCK_MONOTONIC: the zero of the receipt's times; 0: now */
 	const char *supervisor; /* path of mvm-supervisor; NULL: found beside the program or installed */
+	uint32_t attach; /* 1: a detached VM's streams are handed out from their first byte on, as by mvm_attach() */
+	uint32_t reserved; /* 0 */
 };
 
 /* struct mvm_start_options options = MVM_START_OPTIONS; */
 #define MVM_START_OPTIONS                                                                                              \
 	{                                                                                                              \
-		sizeof(struct mvm_start_options), 0, 0, 0, NULL                                                        \
+		sizeof(struct mvm_start_options), 0, 0, 0, NULL, 0, 0                                                  \
 	}
 
 /*
@@ -143,12 +153,25 @@ int mvm_signal(struct mvm_vm *vm, int signo); /* to the workload */
 int mvm_resize(struct mvm_vm *vm, uint16_t rows, uint16_t cols);
 int mvm_stop(struct mvm_vm *vm); /* workload killed, file systems synced, VM ended: verdict `operator` */
 int mvm_kill(struct mvm_vm *vm); /* VM ended at once: verdict `operator` */
+/*
+ * Asks supervisor and VM whether they are alive: MVM_EVENT_ALIVE when both answered, the VM by its I/O loop; what is asked
+ * while an answer is awaited is answered with it. For a VM that is paused, or ending, the supervisor answers alone.
+ */
+int mvm_ping(struct mvm_vm *vm);
 int mvm_answer_busy(struct mvm_vm *vm, bool busy); /* busy: some output still waits for its reader */
 
-/* Ends the VM if it is still there, and waits for its supervisor's end. */
+/*
+ * Bytes went through the streams of a run of mvm_start()'s: with the option idle-timeout, which cannot see them, it is
+ * not idle. Once a second is often enough.
+ */
+int mvm_active(struct mvm_vm *vm);
+
+bool mvm_has_terminal(const struct mvm_vm *vm); /* its command has one: the option tty */
+
+/* Ends the VM if it is still there, and waits for its supervisor's end; of mvm_exec() and mvm_attach() see there. */
 void mvm_free(struct mvm_vm *vm);
 
-/* Lets go of a detached VM that has started: it runs on. Of one that has ended it waits for the supervisor's end. */
+/* Lets go of a detached VM that has started: it runs on, whoever has its streams. Of one that has ended it waits for the supervisor's end. */
 void mvm_release(struct mvm_vm *vm);
 
 /* ---- VMs that somebody started: each by its name, its id, or the beginning of either ---- */
@@ -157,12 +180,14 @@ void mvm_release(struct mvm_vm *vm);
 struct mvm_vm_entry {
 	const char *id, *name; /* name: "" without one */
 	const char *rootfs, *command;
-	const char *state; /* "booting", "running", "paused", "ended"; "unknown": its record cannot be read */
+	const char *
+		state; /* "booting", "running", "paused", "restarting", "ended"; "unknown": its record cannot be read */
 	bool detached;
 	int supervisor, vmm; /* processes; 0 once it has ended */
 	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; 0: not yet */
 	const char *verdict, *cause; /* "" until it has ended */
 	int status;
+	uint32_t restarts; /* by the option restart, since somebody started it */
 };
 
 struct mvm_list;
@@ -189,7 +214,7 @@ struct mvm_end {
 		}                                                                                                      \
 	}
 
-/* Waits for its end, for ever. -ESRCH: no such VM (of one without a name nothing is left at its end). */
+/* Waits for its end, for ever; of one that is started again, for its last. -ESRCH: no such VM (of one without a name nothing is left at its end). */
 int mvm_wait(const char *id, struct mvm_end *ret_end, struct mvm_error *err);
 
 /*
@@ -208,6 +233,43 @@ int mvm_send_signal(const char *id, int signo, struct mvm_error *err);
  */
 int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *options,
 	     struct mvm_vm **ret_vm, struct mvm_error *err);
+
+/* How files are copied. */
+struct mvm_copy_options {
+	uint32_t size; /* of this struct: MVM_COPY_OPTIONS sets it */
+	int fd; /* a tar stream, where the host's path is NULL: read or written to its end, not closed */
+	bool archive; /* owner, group and the whole mode stay; else what is made belongs to root there, to the caller here */
+	bool follow; /* a source that is a symbolic link means what it leads to */
+	uint16_t reserved; /* 0 */
+};
+
+/* struct mvm_copy_options options = MVM_COPY_OPTIONS; */
+#define MVM_COPY_OPTIONS                                                                                               \
+	{                                                                                                              \
+		sizeof(struct mvm_copy_options), -1, false, false, 0                                                   \
+	}
+
+/*
+ * Files, folders and symbolic links of the host's into a VM that runs, and out of it, as docker cp has it: a source
+ * FOLDER/. means what is in it; a destination that is a folder gets the source below it, another one is what the source
+ * becomes. Whatever the guest sends, nothing but the destination is touched: mvm-cp(1). Returns when all is there; a file has
+ * its name when it is whole. NULL for options is MVM_COPY_OPTIONS. ret_note (may be NULL): one line about what was
+ * left out (devices, fifos, sockets), "" when nothing was. -ESRCH no such VM, and others.
+ */
+int mvm_copy_in(const char *id, const char *from, const char *to, const struct mvm_copy_options *options,
+		char ret_note[MVM_ERROR_TEXT_MAX], struct mvm_error *err);
+int mvm_copy_out(const char *id, const char *from, const char *to, const struct mvm_copy_options *options,
+		 char ret_note[MVM_ERROR_TEXT_MAX], struct mvm_error *err);
+
+/*
+ * The own command of a detached VM, as mvm_start() gives it: what it prints from now on, and where the VM has the
+ * option interactive its stdin; mvm_take_stream() gives -1 for what there is not, and of a terminal the output as
+ * stdout, apart from stdin. Several may be attached at once; their input is taken in the order of its arrival, and the
+ * end of one's is not the command's. What is not read slows the command down, for five seconds: then MVM_EVENT_ENDED
+ * comes with the verdict "refused". Else it comes with the end of this run. mvm_signal() and mvm_resize() are for the
+ * command, mvm_stop() and mvm_kill() end the VM; mvm_free() leaves it as it is.
+ */
+int mvm_attach(const char *id, struct mvm_vm **ret_vm, struct mvm_error *err);
 
 /* Stops a VM's time until it is resumed. -EALREADY: as it is. */
 int mvm_pause(const char *id, struct mvm_error *err);
@@ -266,24 +328,59 @@ int mvm_log_next(struct mvm_log *log, const struct mvm_log_line **ret_line);
 /* Waits for more. 1 there may be, 0 there will be none: the VM has ended. */
 int mvm_log_wait(struct mvm_log *log);
 
+/*
+ * What the caller's VMs that live, and their host, do: in Prometheus' text format, version 0.0.4; mvm-metrics(1) lists
+ * the families. No guest is asked; supervisors that do not answer are waited for 5 seconds together. free() it.
+ */
+int mvm_metrics(char **ret_text, struct mvm_error *err);
+
+/* ---- what happened to the caller's VMs, those that are gone included ---- */
+
+struct mvm_events;
+
+/* An event; mvm-events(1) lists their kinds and keys. Everything is harmless on a terminal. */
+struct mvm_event_entry {
+	const char *time; /* RFC 3339, UTC, nanoseconds */
+	const char *kind, *severity; /* "started"; "info", "notice", "warning", "error" */
+	const char *id, *name; /* of the VM; "" where it has none */
+	const char *details; /* its other keys in one line, "key=value key=value" */
+	const char *json; /* all of it: one line */
+};
+
+/* From the oldest that is kept; later ones as they happen. The caller's own VMs'. */
+int mvm_events_open(struct mvm_events **ret_events, struct mvm_error *err);
+void mvm_events_free(struct mvm_events *events);
+
+/* 1 and an event, valid until the next call; 0 when there is none now; -errno. */
+int mvm_events_next(struct mvm_events *events, const struct mvm_event_entry **ret_event);
+
+/* Waits for more: returns when there may be some, or after a second. */
+void mvm_events_wait(struct mvm_events *events);
+
 /* ---- a run that somebody else started ---- */
 
 #define MVM_KEEP UINT64_MAX
 
-/* What can be changed while a VM runs; MVM_KEEP: stays as it is. Of each of its disks; 0: no limit. */
+/* What can be changed while a VM runs; MVM_KEEP: stays as it is; 0: no limit. */
 struct mvm_limits {
 	uint32_t size; /* of this struct: MVM_LIMITS_KEEP sets it */
 	uint32_t reserved; /* 0 */
-	uint64_t blk_iops, blk_bps;
+	uint64_t blk_iops, blk_bps; /* of each of its disks */
+	uint64_t io_rbps, io_wbps, io_riops, io_wiops; /* of each block device below them */
+	uint64_t net_pps, net_bps; /* of each network device and direction */
 };
 
 /* struct mvm_limits limits = MVM_LIMITS_KEEP; */
 #define MVM_LIMITS_KEEP                                                                                                \
 	{                                                                                                              \
-		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP                                                       \
+		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP,    \
+			MVM_KEEP                                                                                       \
 	}
 
-/* Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). */
+/*
+ * Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). "io-max" sets those that are
+ * named in its value, where 0 is: no limit.
+ */
 int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *value, struct mvm_error *err);
 
 /*
@@ -295,10 +392,11 @@ int mvm_update(const char *id, const struct mvm_limits *limits, struct mvm_error
 /* What is told of a VM that lives. */
 struct mvm_vm_info {
 	const char *id, *folder; /* of its state */
-	const char *state; /* "booting", "running", "paused", "ending" */
+	const char *state; /* "booting", "running", "paused", "ending", "restarting" */
 	const char *spec; /* the JSON that makes it again; what was changed meanwhile is in it */
 	int supervisor, vmm; /* processes */
 	uint64_t began_ns; /* CLOCK_REALTIME */
+	uint32_t restarts; /* by the option restart, since somebody started it */
 };
 
 enum mvm_layer_state {

@@ -47,6 +47,7 @@
 #define PROTO_PORT_NONE    0U /* this stream is /dev/null */
 #define PROTO_SESSION_BOOT 1U
 #define PROTO_SESSIONS_MAX 64U /* at once, beside the boot session */
+#define PROTO_COPY_ARGS    4U /* strings of an EXEC with PROTO_EXEC_COPY */
 #define PROTO_TOP_MAX      (48U << 10) /* bytes of TOPPED's text with its NUL */
 
 enum proto_type {
@@ -105,6 +106,13 @@ struct proto_net {
 
 enum proto_exec_flags {
 	PROTO_EXEC_TTY = 1U << 0, /* stdin_port is the terminal, both ways; the other two are NONE */
+	/*
+	 * No command: the agent itself reads files of the container as a tar stream on stdout, or makes them of one on
+	 * stdin. argv is "out" or "in", a path, a name ("in": of struct unpack_rule, "" any; "out": ""), and letters:
+	 * 'a' owner and mode as in the stream, 'L' the source's link is followed. One line on stderr says what failed
+	 * (status 1) or, behind "note: ", what was left out (status 0). Not of session 1, not with TTY.
+	 */
+	PROTO_EXEC_COPY = 1U << 1,
 };
 
 struct proto_exec {

@@ -67,7 +67,8 @@ struct vmm_disk {
 };
 
 enum vmm_net_flags {
-	VMM_NET_TAP = 1U << 0, /* a tap with vnet headers; else a stream socket of frames behind their lengths, as passt's */
+	VMM_NET_TAP =
+		1U << 0, /* a tap with vnet headers; else a stream socket of frames behind their lengths, as passt's */
 	VMM_NET_ALL = (1U << 1) - 1,
 };
 
@@ -105,9 +106,9 @@ struct vmm_config {
 	struct vmm_initrd initrds[VMM_INITRDS_MAX];
 	struct vmm_disk disks[VMM_DISKS_MAX];
 	struct vmm_net nets[VMM_NETS_MAX];
-	uint32_t nnets;
-	uint32_t reserved;
 	uint64_t console_rate; /* bytes a second that reach console_fd; 0: VMM_CONSOLE_RATE */
+	int32_t counters_fd; /* memfd of a struct counters (mvm/counters.h); 0: nobody counts */
+	uint32_t nnets;
 	char cmdline[VMM_CMDLINE_MAX]; /* NUL-terminated */
 };
 

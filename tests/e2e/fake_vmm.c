@@ -646,7 +646,7 @@ static void mode_log_flood(void)
 static void mode_check_fds(void)
 {
 	char path[64], target[256];
-	int expected = VMM_FD_FIRST + 2 + (int)config.ninitrds + (int)config.ndisks + (config.console_fd >= 0);
+	int expected = VMM_FD_FIRST + 3 + (int)config.ninitrds + (int)config.ndisks + (config.console_fd >= 0);
 	extern char **environ;
 
 	for (int fd = 0; fd < 4096; fd++) {

@@ -55,7 +55,7 @@ static void test_refused(void **state)
 		{ { "--volume", "a:b" }, "-v/--volume" },
 		{ { "-p", "80:80" }, "-p/--publish" },
 		{ { "--publish=80" }, "-p/--publish" },
-		{ { "--net", "x" }, "--net: " },
+		{ { "--net", "x" }, "--net: 'x' is no network" },
 		{ { "--name", "a/b" }, "--name: 'a/b' is no name" },
 		{ { "--cpus", "1,5" }, "--cpus: '1,5' is not a number of CPUs" },
 		{ { "--cpus", "0.001" }, "--cpus: '0.001'" },
@@ -66,7 +66,10 @@ static void test_refused(void **state)
 		{ { "--io-max", "rbps=1m", "--io-max=rbps=1m" }, "--io-max: rbps: given twice" },
 		{ { "--allow-missing", "seccomp" }, "'seccomp' is no layer" },
 		{ { "--allow-missing", "cgroup," }, "'' is no layer" },
-		{ { "--idle-timeout", "3" }, "--idle-timeout" },
+		{ { "--idle-timeout", "999ms" }, "--idle-timeout: 999ms is too short to tell: give 1s" },
+		{ { "--idle-timeout", "soon" }, "--idle-timeout: 'soon' is not a time" },
+		{ { "--restart", "on-failure:0" }, "--restart: 'on-failure:0': give no, on-failure" },
+		{ { "--restart=" }, "--restart: '': give no" },
 		{ { "-e", "A" }, "-e/--env: 'A' is no NAME=VALUE" },
 		{ { "--rot\033fs" }, "--rot?fs" },
 		{ { "ls\033" }, "ls?" },
@@ -156,13 +159,50 @@ static void test_tables_agree(void **state)
 	}
 }
 
+static void test_config(void **state)
+{
+	static const struct {
+		const char *words[ARGS_MAX];
+		const char *path, *says;
+	} cases[] = {
+		{ { "--config", "a.json" }, "a.json", NULL },
+		{ { "-c", "2", "--config=-", "--rw" }, "-", NULL },
+		{ { "--rw" }, NULL, NULL },
+		{ { "--hostname", "--config", "-i" }, NULL, NULL }, /* another option's value */
+		{ { "-im", "--config" }, NULL, NULL },
+		{ { "--", "--config", "x" }, NULL, NULL },
+		{ { "--config" }, NULL, "--config: needs a value" },
+		{ { "--config=" }, NULL, "--config: needs a value" },
+		{ { "--config=a", "--config", "b" }, NULL, "b: given twice" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char copies[ARGS_MAX][128], *argv[ARGS_MAX + 1] = { copies[0] };
+		const char *path = "unset";
+		struct mvm_error err;
+		int argc = 1;
+
+		(void)strcpy(copies[0], "run");
+		for (; cases[i].words[argc - 1]; argc++)
+			argv[argc] = strcpy(copies[argc], cases[i].words[argc - 1]);
+		argv[argc] = NULL;
+		assert_int_equal(args_config(argc, argv, &path, &err), cases[i].says ? -EINVAL : 0);
+		if (cases[i].says)
+			assert_non_null(strstr(err.text, cases[i].says));
+		else if (cases[i].path)
+			assert_string_equal(path, cases[i].path);
+		else
+			assert_null(path);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_forms),
-		cmocka_unit_test(test_help_and_nothing),
-		cmocka_unit_test(test_tables_agree),
+		cmocka_unit_test(test_refused),          cmocka_unit_test(test_forms),
+		cmocka_unit_test(test_help_and_nothing), cmocka_unit_test(test_tables_agree),
+		cmocka_unit_test(test_config),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

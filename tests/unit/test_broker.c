@@ -275,6 +275,8 @@ static void test_control_messages(void **state)
 		{ "running, other version", { .type = CONTROL_RUNNING, .arg = CONTROL_VERSION + 1 }, 24, -EPROTO },
 		{ "dial", { .type = CONTROL_DIAL, .port = UINT32_MAX }, 24, 0 },
 		{ "ended", { .type = CONTROL_ENDED, .code = 12345 }, 24, 0 },
+		{ "pong", { .type = CONTROL_PONG, .id = UINT32_MAX }, 24, 0 },
+		{ "ping", { .type = CONTROL_PING }, 24, -EPROTO },
 		{ "short", { .type = CONTROL_DIAL }, 23, -EPROTO },
 		{ "long", { .type = CONTROL_DIAL }, 25, -EPROTO },
 		{ "empty", { .type = CONTROL_DIAL }, 0, -EPROTO },

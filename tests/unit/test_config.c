@@ -55,6 +55,8 @@ static struct vmm_config good(void)
 	X("console rate without a console", c->console_rate = 1)                                                       \
 	X("console rate",                                                                                              \
 	  (c->flags |= VMM_CONFIG_CONSOLE, c->console_fd = 9, c->console_rate = VMM_CONSOLE_RATE_MAX + 1))             \
+	X("counters fd is a fixed one", c->counters_fd = VMM_FD_LOG)                                                   \
+	X("counters fd", c->counters_fd = -1)                                                                          \
 	X("kernel fd", c->kernel_fd = 2)                                                                               \
 	X("kernel size 0", c->kernel_size = 0)                                                                         \
 	X("kernel larger than memory", c->kernel_size = c->mem_bytes + 1)                                              \
@@ -66,7 +68,6 @@ static struct vmm_config good(void)
 	X("disk fd", c->disks[0].fd = -5)                                                                              \
 	X("disk's second fd is a fixed one", c->disks[0].direct_fd = 2)                                                \
 	X("disk's second fd", c->disks[0].direct_fd = -1)                                                              \
-	X("reserved", c->reserved = 1)                                                                                 \
 	X("too many networks", c->nnets = VMM_NETS_MAX + 1)                                                            \
 	X("network fd", c->nets[0].fd = 3)                                                                             \
 	X("network flags", c->nets[0].flags = 2)                                                                       \

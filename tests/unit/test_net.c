@@ -301,10 +301,10 @@ static void test_refused(void **state)
 	guest_send(100, 1, 1, FAKE_DIRECT);
 	host_expect(100, 1);
 	host_expect_nothing();
-	assert_int_equal(net->drops[NET_DROP_SIZE], 2);
-	assert_int_equal(net->drops[NET_DROP_MAC], 1);
-	assert_int_equal(net->drops[NET_DROP_OFFLOAD], 1);
-	assert_int_equal(net->tx.dropped, 4);
+	assert_int_equal(net->counted->drops[NET_DROP_SIZE - 1], 2);
+	assert_int_equal(net->counted->drops[NET_DROP_MAC - 1], 1);
+	assert_int_equal(net->counted->drops[NET_DROP_OFFLOAD - 1], 1);
+	assert_int_equal(net->counted->tx_dropped, 4);
 	assert_false(fake_needs_reset(&drv));
 }
 
@@ -318,7 +318,8 @@ static void test_slow_host(void **state)
 	(void)state;
 	start(MERGE, 4096);
 	while (seen < 500) {
-		while (sent < 500 && sent - seen < 100 && guest_add(60 + sent * 2, sent, 1 + sent % 3, FAKE_DIRECT) >= 0)
+		while (sent < 500 && sent - seen < 100 &&
+		       guest_add(60 + sent * 2, sent, 1 + sent % 3, FAKE_DIRECT) >= 0)
 			sent++;
 		(void)fake_kick(&drv.queues[NET_TX]);
 		host_expect(60 + seen * 2, seen);
@@ -377,7 +378,7 @@ static void test_too_large(void **state)
 	host_send(NET_STASH * 100, 1);
 	host_send(500, 2);
 	guest_expect(500, 2);
-	assert_int_equal(net_of(drv.dev)->rx.dropped, 1);
+	assert_int_equal(net_of(drv.dev)->counted->rx_dropped, 1);
 }
 
 static void test_without_merging(void **state)
@@ -390,7 +391,7 @@ static void test_without_merging(void **state)
 	host_send(1700, 2); /* more than a buffer holds */
 	host_send(60, 3);
 	guest_expect(60, 3);
-	assert_int_equal(net_of(drv.dev)->rx.dropped, 1);
+	assert_int_equal(net_of(drv.dev)->counted->rx_dropped, 1);
 }
 
 static void test_torn_frames(void **state)
@@ -548,7 +549,7 @@ static void test_limits(void **state)
 		host_send(100, i);
 	for (unsigned i = 0; i < 60; i++)
 		guest_expect(100, i);
-	assert_int_equal(net_of(drv.dev)->tx.dropped + net_of(drv.dev)->rx.dropped, 0);
+	assert_int_equal(net_of(drv.dev)->counted->tx_dropped + net_of(drv.dev)->counted->rx_dropped, 0);
 }
 
 static void unlimit(void *arg)

@@ -209,6 +209,7 @@ static void test_record(void **state)
 				 .ended_ns = 1795343128472743996U,
 				 .verdict = (char[]){ "exited" },
 				 .cause = (char[]){ "" },
+				 .restarts = UINT32_MAX,
 				 .status = 255 },
 		      back;
 	char *text = record_text(&record);
@@ -219,7 +220,8 @@ static void test_record(void **state)
 	assert_string_equal(back.rootfs, record.rootfs);
 	assert_string_equal(back.verdict, "exited");
 	assert_null(back.name);
-	assert_true(back.detached && back.began_ns == record.began_ns && back.status == 255);
+	assert_true(back.detached && back.began_ns == record.began_ns && back.status == 255 &&
+		    back.restarts == UINT32_MAX);
 	record_free(&back);
 	for (size_t cut = 0; cut < strlen(text); cut++)
 		assert_int_equal(record_parse(text, cut, &back), -EINVAL);
@@ -238,11 +240,18 @@ static void test_bad_records(void **state)
 		{ "{\"version\":1,\"id\":5}", -EINVAL },
 		{ "{\"version\":1,\"id\":\"a\",\"rootfs\":\"\",\"command\":\"\",\"state\":\"flying\"}", -EINVAL },
 		{ "{\"version\":1,\"id\":\"a\",\"rootfs\":\"\",\"command\":\"\",\"state\":\"ended\",\"detached\":true,"
-		  "\"remove\":false,\"supervisor\":0,\"vmm\":0,\"began_ns\":0,\"ended_ns\":0,\"status\":0}",
+		  "\"remove\":false,\"restarts\":0,\"supervisor\":0,\"vmm\":0,\"began_ns\":0,\"ended_ns\":0,\"status\":"
+		  "0}",
 		  -EINVAL },
 		{ "{\"version\":1,\"id\":\"a\",\"rootfs\":\"\",\"command\":\"\",\"state\":\"running\",\"detached\":"
 		  "true,"
-		  "\"remove\":false,\"supervisor\":-1,\"vmm\":0,\"began_ns\":0,\"ended_ns\":0,\"status\":0}",
+		  "\"remove\":false,\"restarts\":0,\"supervisor\":-1,\"vmm\":0,\"began_ns\":0,\"ended_ns\":0,"
+		  "\"status\":0}",
+		  -EINVAL },
+		{ "{\"version\":1,\"id\":\"a\",\"rootfs\":\"\",\"command\":\"\",\"state\":\"running\",\"detached\":"
+		  "true,"
+		  "\"remove\":false,\"restarts\":4294967296,\"supervisor\":1,\"vmm\":0,\"began_ns\":0,\"ended_ns\":0,"
+		  "\"status\":0}",
 		  -EINVAL },
 		{ "{\"a\":{\"b\":{\"c\":{\"d\":{}}}}}", -EINVAL },
 	};

@@ -349,6 +349,33 @@ static void test_ports(void **state)
 	mvm_spec_free(spec);
 }
 
+/* What is read is written the same, and what is not written so is refused (tests/e2e/cases/net.sh has what is refused). */
+static void test_nets(void **state)
+{
+	static const char *const texts[] = {
+		"none",
+		"tap=t0",
+		"socket=/run/net.sock",
+		"tap=t0,ip=10.0.0.2/24,gw=10.0.0.1,ip6=fd00::2/"
+		"64,gw6=fe80::1,dns=10.0.0.1,dns=fd00::1,mac=02:00:00:00:00:0a,mtu=9000",
+	};
+	char buf[SPEC_NET_TEXT], long_path[200];
+	struct mvm_error err;
+	struct spec_net net;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		assert_int_equal(spec_net_parse("--net", texts[i], &net, &err), 0);
+		assert_string_equal(spec_net_text(&net, buf), texts[i]);
+	}
+	(void)snprintf(long_path, sizeof(long_path), "socket=/%0106d", 0);
+	assert_int_equal(spec_net_parse("--net", long_path, &net, &err), 0);
+	(void)snprintf(long_path, sizeof(long_path), "socket=/%0107d", 0);
+	assert_int_equal(spec_net_parse("--net", long_path, &net, &err), -EINVAL);
+	assert_int_equal(spec_net_parse("--net", "tap=t,dns=1.1.1.1,dns=1.1.1.2,dns=1.1.1.3,dns=1.1.1.4", &net, &err),
+			 -E2BIG);
+}
+
 static void test_check(void **state)
 {
 	struct mvm_spec *spec = new_spec();
@@ -369,6 +396,39 @@ static void test_check(void **state)
 	assert_int_equal(mvm_spec_set(spec, "rw", "false", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "console-rate", "1k", NULL), 0);
 	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--console-rate"));
+	mvm_spec_free(spec);
+}
+
+/* One after the other: what each lacks. */
+static void test_check_restart(void **state)
+{
+	static const char *const steps[][3] = {
+		{ "restart", "no", NULL },
+		{ "rm", NULL, NULL },
+		{ "interactive", NULL, NULL },
+		{ "tty", NULL, NULL },
+		{ "restart", "always", "add --detach" },
+		{ "detach", NULL, "add --name" },
+		{ "name", "x", "excludes --rm" },
+		{ "rm", "false", NULL },
+		{ "receipt", "fd:7", "one run's alone" },
+		{ "receipt", "file", NULL },
+		{ "restart", "on-failure:7", NULL },
+	};
+	struct mvm_spec *spec = new_spec();
+	struct mvm_error err;
+
+	(void)state;
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int r;
+
+		assert_int_equal(mvm_spec_set(spec, steps[i][0], steps[i][1], NULL), 0);
+		r = mvm_spec_check(spec, &err);
+		if (steps[i][2] ? r != -EINVAL || !strstr(err.text, steps[i][2]) : r != 0)
+			fail_msg("step %zu: %s", i, r ? err.text : "allowed");
+	}
 	mvm_spec_free(spec);
 }
 
@@ -442,6 +502,8 @@ static void test_json_round_trip(void **state)
 		{ "tty", NULL },
 		{ "timeout", "1500ms" },
 		{ "boot-timeout", "3s" },
+		{ "idle-timeout", "4s" },
+		{ "restart", "on-failure:3" },
 		{ "kernel", "k" },
 		{ "cmdline", "a b" },
 		{ "initrd", "i" },
@@ -471,6 +533,8 @@ static void test_json_round_trip(void **state)
 	assert_string_equal(back->rootfs, spec->rootfs);
 	assert_int_equal(back->memory, 512 << 20);
 	assert_int_equal(back->timeout_ns, 1500000000);
+	assert_int_equal(back->idle_timeout_ns, 4000000000);
+	assert_string_equal(back->restart, "on-failure:3");
 	assert_int_equal(back->log_level, MVM_LOG_ERROR);
 	assert_true(back->tty && back->interactive && !back->rw);
 	assert_int_equal(back->ndisks, 2);
@@ -507,7 +571,11 @@ static void test_json_refused(void **state)
 		{ "[]", "not a JSON object" },
 		{ "{} x", "not JSON" },
 		{ "{\"rotfs\":\"x\"}", "did you mean rootfs" },
-		{ "{\"frobnicate\":1}", "unknown key" },
+		{ "{\"frobnicate\":1}", "unknown key: mvm run --help" },
+		{ "{\"vcpus\":1,\"rw\":true,\"vcpus\":1}", "vcpus: given twice" },
+		{ "{\"vcpus\":1,\"\\u0076cpus\" : 1}", "vcpus: given twice" },
+		{ "{\"disk\":[{\"file\":\"a\",\"ro\":true,\"file\":\"b\"}]}", "file: given twice" },
+		{ "{\"vcpus\":1,/**/\"rw\":true}", "not JSON" },
 		{ "{\"memory\":\"1t\"}", "not a size" },
 		{ "{\"memory\":-1}", "not a size" },
 		{ "{\"memory\":null}", "plain value" },
@@ -558,6 +626,34 @@ static void test_json_plain_forms(void **state)
 	mvm_spec_free(spec);
 }
 
+/* Only keys count, each in its own object. */
+static void test_json_unique(void **state)
+{
+	static const char *const good[] = {
+		"{\"args\":[\"vcpus\",\"vcpus\",\"vcpus\\\":\",\"a:\"],\"vcpus\":1}",
+		"{\"disk\":[{\"file\":\"a\"},{\"file\":\"b\"}],\"hostname\":\"hostname\"}",
+		"{\"cmdline\":\"\\\\\",\"args\":[\"{\\\"a\\\":1,\\\"a\\\":2}\"]}",
+	};
+	static const char *const odd[] = { "", "\"", "{\"a", "{\"a\\", "]]]]", "{{{{{{{{", "{\"a\"" };
+	struct mvm_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		struct mvm_spec *spec;
+
+		if (mvm_spec_from_json(good[i], strlen(good[i]), &spec, &err) < 0)
+			fail_msg("%s: %s", good[i], err.text);
+		mvm_spec_free(spec);
+	}
+	/* It is called on JSON alone, and reads no further than it may when it is not. */
+	for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+		char *copy = memcpy(malloc(strlen(odd[i]) + 1), odd[i], strlen(odd[i]));
+
+		(void)spec_json_unique(copy, strlen(odd[i]), &err);
+		free(copy);
+	}
+}
+
 static void test_harmless(void **state)
 {
 	static const struct {
@@ -597,13 +693,23 @@ static void test_distance(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),          cmocka_unit_test(test_durations),
-		cmocka_unit_test(test_values),         cmocka_unit_test(test_disk_forms),
-		cmocka_unit_test(test_too_many_disks), cmocka_unit_test(test_ports),
-		cmocka_unit_test(test_check),          cmocka_unit_test(test_arguments_too_large),
-		cmocka_unit_test(test_env_file),       cmocka_unit_test(test_json_round_trip),
-		cmocka_unit_test(test_json_refused),   cmocka_unit_test(test_json_plain_forms),
-		cmocka_unit_test(test_harmless),       cmocka_unit_test(test_distance),
+		cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_durations),
+		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_disk_forms),
+		cmocka_unit_test(test_too_many_disks),
+		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_check_restart),
+		cmocka_unit_test(test_arguments_too_large),
+		cmocka_unit_test(test_env_file),
+		cmocka_unit_test(test_json_round_trip),
+		cmocka_unit_test(test_json_refused),
+		cmocka_unit_test(test_json_unique),
+		cmocka_unit_test(test_json_plain_forms),
+		cmocka_unit_test(test_harmless),
+		cmocka_unit_test(test_distance),
 		cmocka_unit_test(test_io_max),
 	};
 

@@ -14,10 +14,7 @@ static const struct {
 } later[] = {
 	{ "volume", 'v',
 	  "there are no volumes yet: put the files into the image, or on a disk of their own with --disk" },
-	{ "publish", 'p', "there are no published ports yet" },
-	{ "net", 0, "there is no network yet: a VM has its loopback alone" },
-	{ "idle-timeout", 0, "there is no idle time-out yet: --timeout bounds the whole run" },
-	{ "config", 0, "there are no config files yet: give the options as flags" },
+	{ "publish", 'p', "there are no published ports yet: with --net tap=NAME the VM has an address of its own" },
 };
 
 static int refuse(struct mvm_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
@@ -35,6 +32,9 @@ static int refuse(struct mvm_error *err, int code, const char *fmt, ...)
 			*p = '?';
 	return -code;
 }
+
+static const struct mvm_option config_option = { "config", 0, false, "FILE|-",
+						 "read a JSON object whose keys are these options; flags outweigh it" };
 
 static const struct mvm_option *find(const char *name, size_t len, char letter)
 {
@@ -73,6 +73,8 @@ static int parse_long(const char *arg, const char *next, struct mvm_spec *spec, 
 		args->help = true;
 		return 0;
 	}
+	if (len == strlen(config_option.name) && !strncmp(arg, config_option.name, len))
+		return !value; /* args_config() has seen it */
 	if (!option) {
 		r = check_later(arg, len, 0, err);
 		if (r < 0)
@@ -132,6 +134,30 @@ bool args_takes_value(const char *arg)
 	return false;
 }
 
+int args_config(int argc, char **argv, const char **ret_path, struct mvm_error *err)
+{
+	static const char flag[] = "--config";
+	const char *path = NULL;
+
+	for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++) {
+		const char *value = argv[i] + strlen(flag);
+		bool is = !strncmp(argv[i], flag, strlen(flag)) && (!*value || *value == '=');
+
+		if (!is) {
+			i += argv[i][0] == '-' && argv[i][1] && args_takes_value(argv[i]);
+			continue;
+		}
+		value = *value ? value + 1 : argv[++i];
+		if (!value || !*value)
+			return refuse(err, EINVAL, "%s: needs a value: %s", flag, config_option.metavar);
+		if (path)
+			return refuse(err, EINVAL, "%s: %.200s: given twice: put both into one file", flag, value);
+		path = value;
+	}
+	*ret_path = path;
+	return 0;
+}
+
 int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_args, struct mvm_error *err)
 {
 	struct args args = { 0 };
@@ -175,6 +201,7 @@ void args_print_options(void)
 {
 	const struct mvm_option *option;
 
+	print_option(&config_option);
 	for (size_t i = 0; (option = mvm_spec_option(i)); i++)
 		print_option(option);
 }

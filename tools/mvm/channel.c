@@ -81,6 +81,7 @@ static bool run_splice(struct channel *channel)
 		write_failed(channel, errno);
 	else
 		channel->write_turn = false;
+	channel->moved |= n > 0;
 	return true;
 }
 
@@ -90,7 +91,7 @@ static void learn(struct channel *channel)
 
 	channel->known = true;
 	channel->to_socket = fstat(channel->to, &st) == 0 && S_ISSOCK(st.st_mode);
-	channel->buffer = malloc(CHANNEL_BUFFER);
+	channel->buffer = malloc(CHANNEL_BUFFER + KEYS_MAX);
 	if (!channel->buffer)
 		write_failed(channel, ENOMEM);
 }
@@ -112,8 +113,24 @@ static void write_buffer(struct channel *channel)
 		write_failed(channel, errno);
 		return;
 	}
+	channel->moved = true;
 	channel->pos += (size_t)n;
 	channel->write_turn = channel->pos < channel->len;
+}
+
+/* Fills the buffer. 0: nothing to pass on now, -1: the end. */
+static ssize_t fill(struct channel *channel)
+{
+	char *at = channel->buffer + (channel->keys ? KEYS_MAX : 0);
+	ssize_t n = read(channel->from, at, CHANNEL_BUFFER);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	if (n <= 0) /* EIO of a terminal that hung up is its end, too */
+		return -1;
+	if (!channel->keys)
+		return n;
+	return (ssize_t)keys_filter(channel->keys, at, (size_t)n, channel->buffer);
 }
 
 static void run_copy(struct channel *channel)
@@ -125,13 +142,11 @@ static void run_copy(struct channel *channel)
 	if (!channel_open(channel))
 		return;
 	if (!channel->write_turn) {
-		n = read(channel->from, channel->buffer, CHANNEL_BUFFER);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n <= 0) { /* EIO of a terminal that hung up is its end, too */
+		n = fill(channel);
+		if (n < 0)
 			channel_close(channel);
+		if (n <= 0)
 			return;
-		}
 		channel->pos = 0;
 		channel->len = (size_t)n;
 	}
@@ -151,6 +166,6 @@ void channel_run(struct channel *channel, const struct pollfd fds[2])
 	}
 	if (!ready)
 		return;
-	if (channel->no_splice || !run_splice(channel))
+	if (channel->no_splice || channel->keys || !run_splice(channel))
 		run_copy(channel);
 }

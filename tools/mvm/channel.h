@@ -15,6 +15,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "keys.h"
+
 #define CHANNEL_BUFFER 65536U
 
 struct channel {
@@ -22,6 +24,8 @@ struct channel {
 	bool outward; /* from the socket to the user */
 	bool no_splice, to_socket, known; /* how `to` and `from` can be used, once tried */
 	bool write_turn; /* something is there to be written: `to` is waited for */
+	bool moved; /* something went through since somebody set this to false */
+	struct keys *keys; /* borrowed: looked for in what the user types; the channel ends with them. NULL: none */
 	char *buffer;
 	size_t pos, len;
 	int error; /* errno of a write that failed for another reason than EPIPE */

@@ -36,7 +36,9 @@ int verb_run(const struct cli *cli, int argc, char **argv);
 int verb_doctor(const struct cli *cli, int argc, char **argv);
 int verb_inspect(const struct cli *cli, int argc, char **argv);
 int verb_start(const struct cli *cli, int argc, char **argv);
+int verb_attach(const struct cli *cli, int argc, char **argv);
 int verb_exec(const struct cli *cli, int argc, char **argv);
+int verb_cp(const struct cli *cli, int argc, char **argv);
 int verb_ps(const struct cli *cli, int argc, char **argv);
 int verb_logs(const struct cli *cli, int argc, char **argv);
 int verb_wait(const struct cli *cli, int argc, char **argv);
@@ -46,8 +48,11 @@ int verb_rm(const struct cli *cli, int argc, char **argv);
 int verb_pause(const struct cli *cli, int argc, char **argv);
 int verb_resume(const struct cli *cli, int argc, char **argv);
 int verb_stats(const struct cli *cli, int argc, char **argv);
+int verb_events(const struct cli *cli, int argc, char **argv);
+int verb_metrics(const struct cli *cli, int argc, char **argv);
 int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
+int verb_verify(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);
 int verb_help(const struct cli *cli, int argc, char **argv);
 
@@ -65,6 +70,12 @@ void args_print_option(const char *name);
 struct args {
 	bool help;
 };
+
+/* The file of --config, which is read before all other options, wherever it stands; NULL: none. 0 or -errno with err. */
+int args_config(int argc, char **argv, const char **ret_path, struct mvm_error *err);
+
+/* The spec that a file ("-": standard input) describes, in the JSON form of mvm.h. 0 or -errno with err. */
+int config_read(const char *path, struct mvm_spec **ret_spec, struct mvm_error *err);
 
 /* Whether the option's value is the next word. */
 bool args_takes_value(const char *arg);

@@ -66,5 +66,5 @@ int verb_exec(const struct cli *cli, int argc, char **argv)
 	signals = relay_signals(tty);
 	r = r < 0 ? r : mvm_exec(id, spec, &options, &vm, &err);
 	mvm_spec_free(spec);
-	return r < 0 ? cli_fail(&err) : relay_run(vm, tty, interactive, signals);
+	return r < 0 ? cli_fail(&err) : relay_run(vm, tty, interactive, signals, NULL);
 }

@@ -13,11 +13,26 @@ static void print_verb(const struct verb *verb)
 		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
 		args_print_option("blk-iops");
 		args_print_option("blk-bps");
+		args_print_option("net-pps");
+		args_print_option("net-bps");
+		args_print_option("io-max");
 	}
 	if (!strcmp(verb->name, "inspect")) {
 		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
 		printf("  --security           every layer around its process, read back from it\n");
-		printf("  --format table|json  how it is shown (table)\n");
+		printf("  --format table|json|config  how it is shown (table); config: what mvm run --config reads\n");
+	}
+	if (!strcmp(verb->name, "verify")) {
+		printf("\noptions:\n");
+		printf("  -k, --key FILE  the public key, Ed25519 in PEM\n");
+		printf("      --sig FILE  the signature (RECEIPT.sig)\n");
+	}
+	if (!strcmp(verb->name, "cp")) {
+		printf("\nVM is a name, an id, or the beginning of either; a path here that has a colon is written "
+		       "./a:b.\n"
+		       "FOLDER/. means what is in it; - is a tar stream.\n\noptions:\n");
+		printf("  -a, --archive        keep owner, group and the whole mode\n");
+		printf("  -L, --follow-link    a source that is a symbolic link means what it leads to\n");
 	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");

@@ -10,7 +10,7 @@
 
 struct options {
 	const char *id;
-	bool security, json, help;
+	bool security, json, config, help;
 };
 
 /* 0, or the exit status with the reason said. */
@@ -40,13 +40,16 @@ static int parse(int argc, char **argv, struct options *ret_options)
 		else if (!strncmp(arg, "--format=", sizeof(format)))
 			value = arg + sizeof(format);
 		else if (!strcmp(arg, format))
-			return cli_unexpected(arg, "needs a value: table or json");
+			return cli_unexpected(arg, "needs a value: table, json or config");
 		else
 			return cli_unexpected(arg, "unknown: mvm help inspect shows what there is");
-		if (strcmp(value, "table") != 0 && strcmp(value, "json") != 0)
-			return cli_unexpected(value, "unknown as --format: table or json");
 		ret_options->json = !strcmp(value, "json");
+		ret_options->config = !strcmp(value, "config");
+		if (strcmp(value, "table") != 0 && !ret_options->json && !ret_options->config)
+			return cli_unexpected(value, "unknown as --format: table, json or config");
 	}
+	if (ret_options->config && ret_options->security)
+		return cli_unexpected("--security", "excludes --format config, which makes the VM again");
 	return ret_options->id ? 0 : cli_unexpected("inspect", "which VM? give its id, or its beginning");
 }
 
@@ -64,6 +67,8 @@ static void print_table(const struct mvm_inspection *inspection, bool security)
 	printf("%-16s %s\n", "state", info->state);
 	printf("%-16s %s\n", "since", since);
 	printf("%-16s supervisor %d, VMM %d\n", "processes", info->supervisor, info->vmm);
+	if (info->restarts)
+		printf("%-16s %u\n", "restarts", info->restarts);
 	printf("%-16s %s\n", "folder", info->folder);
 	printf("%-16s %s\n", "spec", info->spec);
 	if (!security)
@@ -90,7 +95,9 @@ int verb_inspect(const struct cli *cli, int argc, char **argv)
 		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
 	if (mvm_inspect(options.id, options.security, &inspection, &err) < 0)
 		return cli_fail(&err);
-	if (!options.json)
+	if (options.config)
+		printf("%s\n", mvm_inspect_info(inspection)->spec);
+	else if (!options.json)
 		print_table(inspection, options.security);
 	else if (mvm_inspect_to_json(inspection, &json, &err) < 0)
 		status = cli_fail(&err);

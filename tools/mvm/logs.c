@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli.h"
@@ -11,33 +10,9 @@
 
 struct choice {
 	bool follow, times;
-	char since[40]; /* RFC 3339, as the log's own: compared as text; "": from the beginning */
+	char since[OPTS_MOMENT]; /* RFC 3339, as the log's own: compared as text; "": from the beginning */
 	uint64_t skip; /* lines of those that are shown */
 };
-
-/* A duration before now, or a moment as the log writes it (any beginning of one). */
-static bool parse_since(const char *text, char ret[40])
-{
-	struct timespec now;
-	struct tm utc;
-	uint64_t ns;
-	size_t n;
-
-	if (strlen(text) >= 4 && strspn(text, "0123456789-T:.Z") == strlen(text) && text[4] == '-') {
-		(void)snprintf(ret, 40, "%.39s", text);
-		return true;
-	}
-	if (!opts_time("--since", text, &ns))
-		return false;
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	if (ns / 1000000000U > (uint64_t)now.tv_sec)
-		return true;
-	now.tv_sec -= (time_t)(ns / 1000000000U);
-	(void)gmtime_r(&now.tv_sec, &utc);
-	n = strftime(ret, 40, "%Y-%m-%dT%H:%M:%S", &utc);
-	(void)snprintf(ret + n, 40 - n, ".%09ld", now.tv_nsec);
-	return true;
-}
 
 static bool wanted(const struct choice *choice, const struct mvm_log_line *line)
 {
@@ -70,7 +45,8 @@ static bool show(const struct choice *choice, const struct mvm_log_line *line, b
 		(void)fprintf(to, "%s ", line->time);
 	if (own)
 		(void)fprintf(to, "mvm: ");
-	put(to, line->text, line->len);
+	/* A terminal's lines end with a carriage return, too: on one of ours it is not text. */
+	put(to, line->text, line->len - (line->len && line->text[line->len - 1] == '\r' && isatty(fileno(to))));
 	if (!line->partial)
 		(void)fputc('\n', to);
 	if (!own)
@@ -88,7 +64,7 @@ static int relay(struct mvm_log *log, struct choice *choice)
 		while ((r = mvm_log_next(log, &line)) > 0)
 			if (wanted(choice, line)) {
 				if (choice->skip) {
-					choice->skip--;
+					choice->skip -= !line->partial;
 					continue;
 				}
 				if (!show(choice, line, begun))
@@ -112,7 +88,7 @@ static int count(const char *id, const struct choice *choice, uint64_t tail, uin
 	if (r < 0)
 		return r;
 	while (mvm_log_next(log, &line) > 0)
-		n += wanted(choice, line);
+		n += wanted(choice, line) && !line->partial; /* a long one stands there in several pieces */
 	mvm_log_free(log);
 	*ret_skip = n > tail ? n - tail : 0;
 	return 0;
@@ -145,7 +121,7 @@ int verb_logs(const struct cli *cli, int argc, char **argv)
 		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps -a shows them");
 	if (tail && (!*tail || strlen(tail) > 9 || strspn(tail, "0123456789") != strlen(tail)))
 		return cli_unexpected(tail, "--tail: no number of lines");
-	if (since && !parse_since(since, choice.since))
+	if (since && !opts_moment("--since", since, choice.since))
 		return CLI_STATUS_FAILED;
 	if (tail && count(words.v[0], &choice, strtoull(tail, NULL, 10), &choice.skip, &err) < 0)
 		return cli_fail(&err);

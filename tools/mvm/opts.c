@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static enum opts_result wrong(const char *arg, const char *verb, const char *why)
 {
@@ -110,4 +111,28 @@ bool opts_time(const char *name, const char *value, uint64_t *ret_ns)
 	(void)snprintf(text, sizeof(text), "%s: no time: seconds, or with ms, s, m, h or d", name);
 	(void)cli_unexpected(value, text);
 	return false;
+}
+
+bool opts_moment(const char *name, const char *text, char ret[OPTS_MOMENT])
+{
+	struct timespec now;
+	struct tm utc;
+	uint64_t ns;
+	size_t n;
+
+	if (strlen(text) >= 4 && strspn(text, "0123456789-T:.Z") == strlen(text) && text[4] == '-') {
+		(void)snprintf(ret, OPTS_MOMENT, "%.39s", text);
+		return true;
+	}
+	if (!opts_time(name, text, &ns))
+		return false;
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	*ret = '\0';
+	if (ns / 1000000000U > (uint64_t)now.tv_sec)
+		return true; /* before there were clocks: everything */
+	now.tv_sec -= (time_t)(ns / 1000000000U);
+	(void)gmtime_r(&now.tv_sec, &utc);
+	n = strftime(ret, OPTS_MOMENT, "%Y-%m-%dT%H:%M:%S", &utc);
+	(void)snprintf(ret + n, OPTS_MOMENT - n, ".%09ld", now.tv_nsec);
+	return true;
 }

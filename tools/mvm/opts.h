@@ -37,4 +37,9 @@ bool opts_format(const char *format, bool *ret_json);
 /* "10", "1.5s", "2m": nanoseconds. False: said. */
 bool opts_time(const char *name, const char *value, uint64_t *ret_ns);
 
+#define OPTS_MOMENT 40 /* bytes */
+
+/* A time before now ("10m"), or a moment as logs and events write it, or its beginning: as they write it. False: said. */
+bool opts_moment(const char *name, const char *value, char ret_moment[OPTS_MOMENT]);
+
 #endif

@@ -24,6 +24,19 @@ static const char *age(uint64_t then_ns, uint64_t now_ns, char text[32])
 	return text;
 }
 
+/* "running", "ended exited (3)", "restarting exited (1), restart 4". */
+static const char *status_of(const struct mvm_vm_entry *vm, char text[128])
+{
+	char how[64] = "", restarts[32] = "";
+
+	if (*vm->verdict)
+		(void)snprintf(how, sizeof(how), " %.40s (%d)", vm->verdict, vm->status);
+	if (vm->restarts)
+		(void)snprintf(restarts, sizeof(restarts), ", restart %u", vm->restarts);
+	(void)snprintf(text, 128, "%.20s%s%s", vm->state, how, restarts);
+	return text;
+}
+
 static void print_table(const struct mvm_list *list)
 {
 	const struct mvm_vm_entry *vm;
@@ -34,7 +47,8 @@ static void print_table(const struct mvm_list *list)
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	now_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
-		int len = (int)strlen(vm->name), words = (int)(strlen(vm->state) + strlen(vm->verdict) + 8);
+		char text[128];
+		int len = (int)strlen(vm->name), words = (int)strlen(status_of(vm, text));
 
 		name = len > name ? len : name;
 		status = words > status ? words : status;
@@ -43,10 +57,7 @@ static void print_table(const struct mvm_list *list)
 	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
 		char text[32], how[128];
 
-		(void)snprintf(how, sizeof(how), "%s", vm->state);
-		if (*vm->verdict)
-			(void)snprintf(how, sizeof(how), "%s %s (%d)", vm->state, vm->verdict, vm->status);
-		(void)printf("%-12s  %-*s  %-*s  %-5s  %s\n", vm->id, name, vm->name, status, how,
+		(void)printf("%-12s  %-*s  %-*s  %-5s  %s\n", vm->id, name, vm->name, status, status_of(vm, how),
 			     age(vm->ended_ns ? vm->ended_ns : vm->began_ns, now_ns, text), vm->command);
 	}
 }
@@ -77,7 +88,8 @@ static bool print_json(const struct mvm_list *list)
 		     add(o, "ended_ns", json_object_new_uint64(vm->ended_ns)) &&
 		     add(o, "verdict", json_object_new_string(vm->verdict)) &&
 		     add(o, "cause", json_object_new_string(vm->cause)) &&
-		     add(o, "status", json_object_new_int(vm->status));
+		     add(o, "status", json_object_new_int(vm->status)) &&
+		     add(o, "restarts", json_object_new_int64(vm->restarts));
 	}
 	if (ok)
 		(void)puts(json_object_to_json_string_ext(array,

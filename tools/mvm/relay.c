@@ -12,18 +12,32 @@
 
 #include "channel.h"
 #include "cli.h"
+#include "notify.h"
 #include "tty.h"
 
-#define KILL_WINDOW_S 10 /* a second SIGINT or SIGTERM within it ends the VM */
+#define KILL_WINDOW_S 10 /* a second SIGINT or SIGTERM within it ends the VM, or leaves it */
+#define ACTIVE_S      1 /* how often the VM is told that its streams are used */
 #define READER_MS     2000 /* after a time-out or a stop: for a reader that takes nothing of the output */
 
-enum slot { SLOT_VM, SLOT_SIGNALS, SLOT_IN, SLOT_OUT = SLOT_IN + 2, SLOT_ERR = SLOT_OUT + 2, SLOTS = SLOT_ERR + 2 };
+enum slot {
+	SLOT_VM,
+	SLOT_SIGNALS,
+	SLOT_WATCHDOG,
+	SLOT_IN,
+	SLOT_OUT = SLOT_IN + 2,
+	SLOT_ERR = SLOT_OUT + 2,
+	SLOTS = SLOT_ERR + 2
+};
 
 struct run {
 	struct mvm_vm *vm;
+	const struct notify *notify;
 	struct channel in, out, err;
 	bool tty;
+	bool guest; /* the VM is not ours: it is left, not ended */
+	struct keys *keys; /* that leave it */
 	int signals;
+	time_t active; /* CLOCK_MONOTONIC s when it was told last that it is */
 	time_t last_stop; /* CLOCK_MONOTONIC s of the last SIGINT or SIGTERM; 0: none */
 	unsigned stops;
 	bool ended, deserted; /* deserted: the supervisor died, or was given up */
@@ -57,18 +71,40 @@ static void resize(struct run *run)
 {
 	uint16_t rows, cols;
 
-	if (tty_size(&rows, &cols))
+	if (mvm_has_terminal(run->vm) && tty_size(&rows, &cols))
 		(void)mvm_resize(run->vm, rows, cols); /* a VM that has gone needs no size */
 }
 
-static void on_stop_signal(struct run *run, int signo)
+static time_t seconds(void)
 {
 	struct timespec now;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	run->stops = run->last_stop && now.tv_sec - run->last_stop <= KILL_WINDOW_S ? run->stops + 1 : 1;
-	run->last_stop = now.tv_sec;
-	if (run->stops == 1) {
+	return now.tv_sec;
+}
+
+/* The VM is left to itself. */
+static void leave(struct run *run)
+{
+	if (run->ended || run->deserted)
+		return;
+	run->deserted = true;
+	run->status = 0;
+	tty_restore();
+	channel_close(&run->out);
+	channel_close(&run->err);
+}
+
+static void on_stop_signal(struct run *run, int signo)
+{
+	time_t now = seconds();
+
+	run->stops = run->last_stop && now - run->last_stop <= KILL_WINDOW_S ? run->stops + 1 : 1;
+	run->last_stop = now;
+	if (run->guest && run->stops > 1) {
+		leave(run);
+	} else if (run->stops == 1) {
+		notify_say(run->notify, "STOPPING=1\nSTATUS=Ending, as asked for");
 		(void)mvm_signal(run->vm, signo); /* when it is gone already, its end is on the way */
 	} else if (run->stops == 2) {
 		(void)mvm_kill(run->vm);
@@ -106,7 +142,10 @@ static void on_signal(struct run *run)
 		on_stop_signal(run, (int)info.ssi_signo);
 		break;
 	default:
-		(void)mvm_signal(run->vm, (int)info.ssi_signo);
+		if (run->guest && info.ssi_signo == SIGHUP)
+			leave(run);
+		else
+			(void)mvm_signal(run->vm, (int)info.ssi_signo);
 		break;
 	}
 }
@@ -134,6 +173,16 @@ static void on_ended(struct run *run, const struct mvm_event *event)
 	cli_say(text);
 }
 
+static void on_started(struct run *run, const char *id)
+{
+	char text[128];
+
+	if (run->tty)
+		tty_raw();
+	(void)snprintf(text, sizeof(text), "READY=1\nSTATUS=VM %s runs", id);
+	notify_say(run->notify, text);
+}
+
 static void on_vm(struct run *run)
 {
 	const struct mvm_event *event;
@@ -142,8 +191,10 @@ static void on_vm(struct run *run)
 	while ((r = mvm_next(run->vm, &event)) > 0) {
 		switch (event->type) {
 		case MVM_EVENT_STARTED:
-			if (run->tty)
-				tty_raw();
+			on_started(run, event->text);
+			break;
+		case MVM_EVENT_ALIVE:
+			notify_say(run->notify, "WATCHDOG=1");
 			break;
 		case MVM_EVENT_LOG:
 			if (event->level == MVM_LOG_ERROR)
@@ -166,6 +217,29 @@ static void on_vm(struct run *run)
 	}
 }
 
+/* What the streams tell beside their bytes. */
+static void look_at_streams(struct run *run)
+{
+	struct channel *const all[] = { &run->in, &run->out, &run->err };
+	bool moved = false;
+
+	for (unsigned i = 0; i < 3; i++) {
+		moved |= all[i]->moved;
+		all[i]->moved = false;
+	}
+	if (moved && !run->guest && !run->ended && seconds() - run->active >= ACTIVE_S) {
+		run->active = seconds();
+		(void)mvm_active(run->vm); /* one that has ended needs it not */
+	}
+	if (run->keys && run->keys->typed)
+		leave(run);
+	/* Its end may be known by now, and be why there is no more; else it is that nobody reads what it prints. */
+	if (run->guest && !channel_open(&run->out)) {
+		on_vm(run);
+		leave(run);
+	}
+}
+
 /* Until the end is known and every byte of output has gone where it belongs, or nobody takes it any more. */
 static void relay(struct run *run)
 {
@@ -179,6 +253,7 @@ static void relay(struct run *run)
 			channel_close(&run->in);
 		fds[SLOT_VM] = (struct pollfd){ .fd = over ? -1 : mvm_fd(run->vm), .events = POLLIN };
 		fds[SLOT_SIGNALS] = (struct pollfd){ .fd = run->signals, .events = POLLIN };
+		fds[SLOT_WATCHDOG] = (struct pollfd){ .fd = over ? -1 : run->notify->timer, .events = POLLIN };
 		channel_prepare(&run->in, fds + SLOT_IN);
 		channel_prepare(&run->out, fds + SLOT_OUT);
 		channel_prepare(&run->err, fds + SLOT_ERR);
@@ -196,8 +271,13 @@ static void relay(struct run *run)
 		channel_run(&run->out, fds + SLOT_OUT);
 		channel_run(&run->err, fds + SLOT_ERR);
 		channel_run(&run->in, fds + SLOT_IN);
+		look_at_streams(run);
+		if (run->deserted)
+			continue;
 		if (fds[SLOT_VM].revents)
 			on_vm(run);
+		if (fds[SLOT_WATCHDOG].revents && notify_is_due(run->notify))
+			(void)mvm_ping(run->vm); /* one that takes no questions is not alive */
 		if (fds[SLOT_SIGNALS].revents)
 			on_signal(run);
 	}
@@ -219,14 +299,21 @@ static int finish(struct run *run)
 			run->status = CLI_STATUS_FAILED;
 		}
 	(void)close(run->signals);
-	if (!run->given_up) /* it would wait for the supervisor */
+	if (run->guest && !run->ended)
+		mvm_release(run->vm);
+	else if (!run->given_up) /* it would wait for the supervisor */
 		mvm_free(run->vm);
 	return run->status;
 }
 
-int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals)
+int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals, const struct notify *notify)
 {
-	struct run run = { .vm = vm, .tty = tty, .signals = signals, .status = CLI_STATUS_FAILED };
+	static const struct notify nobody = NOTIFY_NONE;
+	struct run run = { .vm = vm,
+			   .notify = notify ? notify : &nobody,
+			   .tty = tty,
+			   .signals = signals,
+			   .status = CLI_STATUS_FAILED };
 	int stdin_socket = mvm_take_stream(vm, MVM_STDIN);
 
 	if (tty) {
@@ -238,6 +325,28 @@ int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals)
 		channel_init(&run.in, STDIN_FILENO, stdin_socket, false);
 		channel_init(&run.out, STDOUT_FILENO, mvm_take_stream(vm, MVM_STDOUT), true);
 		channel_init(&run.err, STDERR_FILENO, mvm_take_stream(vm, MVM_STDERR), true);
+	}
+	relay(&run);
+	return finish(&run);
+}
+
+int relay_attached(struct mvm_vm *vm, bool input, struct keys *keys, int signals)
+{
+	struct run run = { .vm = vm, .guest = true, .signals = signals, .status = CLI_STATUS_FAILED };
+	int stdin_socket = mvm_take_stream(vm, MVM_STDIN);
+
+	if (!input && stdin_socket >= 0) {
+		(void)close(stdin_socket);
+		stdin_socket = -1;
+	}
+	run.tty = mvm_has_terminal(vm) && stdin_socket >= 0;
+	channel_init(&run.in, STDIN_FILENO, stdin_socket, false);
+	channel_init(&run.out, STDOUT_FILENO, mvm_take_stream(vm, MVM_STDOUT), true);
+	channel_init(&run.err, STDERR_FILENO, mvm_take_stream(vm, MVM_STDERR), true);
+	resize(&run);
+	if (run.tty) {
+		tty_raw();
+		run.keys = run.in.keys = tty_is_raw() ? keys : NULL;
 	}
 	relay(&run);
 	return finish(&run);

@@ -7,10 +7,21 @@
 #include <unistd.h>
 
 #include "cli.h"
+#include "keys.h"
 #include "mvm/cleanup.h"
+#include "notify.h"
 #include "opts.h"
 #include "relay.h"
 #include "tty.h"
+
+/* Of the terminal in the VM, as of the user's where there is one. */
+static void choose_size(struct mvm_start_options *options)
+{
+	if (!tty_size(&options->rows, &options->cols)) {
+		options->rows = 24;
+		options->cols = 80;
+	}
+}
 
 /* A terminal is used when both ends are one, and the user said nothing else. */
 int run_choose_terminal(struct mvm_spec *spec, struct mvm_start_options *options, bool *ret_tty, struct mvm_error *err)
@@ -26,10 +37,8 @@ int run_choose_terminal(struct mvm_spec *spec, struct mvm_start_options *options
 			r = mvm_spec_set_args(spec, (const char *const[]){ "/bin/sh", NULL }, err);
 	}
 	*ret_tty = mvm_spec_has(spec, "tty");
-	if (*ret_tty && !tty_size(&options->rows, &options->cols)) {
-		options->rows = 24;
-		options->cols = 80;
-	}
+	if (*ret_tty)
+		choose_size(options);
 	return r;
 }
 
@@ -67,11 +76,33 @@ static int leave(struct mvm_vm *vm)
 	return status;
 }
 
+/* One VM again, its streams here from the first byte on. */
+static int start_attached(const char *id, struct mvm_start_options *options, bool input, const char *keys_text)
+{
+	struct keys keys;
+	struct mvm_error err;
+	struct mvm_vm *vm;
+	int signals;
+
+	if (!keys_parse(keys_text, &keys))
+		return cli_unexpected(keys_text, KEYS_WRONG);
+	options->attach = 1;
+	signals = relay_signals(true);
+	if (mvm_start_again(id, options, &vm, &err) < 0)
+		return cli_fail(&err);
+	return relay_attached(vm, input, &keys, signals);
+}
+
 int verb_start(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_start_options options = MVM_START_OPTIONS;
 	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
-	const struct opt opts[] = { { 0 } };
+	const char *keys = KEYS_DEFAULT;
+	bool attach = false, input = false;
+	const struct opt opts[] = { { "attach", 'a', &attach, NULL },
+				    { "interactive", 'i', &input, NULL },
+				    { "detach-keys", 0, NULL, &keys },
+				    { 0 } };
 	struct words words = { .v = v };
 	struct mvm_error err;
 	struct mvm_vm *vm;
@@ -88,6 +119,10 @@ int verb_start(const struct cli *cli, int argc, char **argv)
 	if (!words.n)
 		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps -a shows them");
 	options.began_ns = cli->began_ns;
+	choose_size(&options);
+	if (attach || input)
+		return words.n == 1 ? start_attached(words.v[0], &options, input, keys)
+				    : cli_unexpected(words.v[1], "--attach: one VM at a time");
 	for (int i = 0; i < words.n; i++) {
 		int r = mvm_start_again(words.v[i], &options, &vm, &err) < 0 ? cli_fail(&err) : leave(vm);
 
@@ -101,6 +136,7 @@ static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_err
 {
 	struct mvm_start_options options = MVM_START_OPTIONS;
 	bool tty, interactive;
+	struct notify notify;
 	struct mvm_vm *vm;
 	int signals, r = run_choose_terminal(spec, &options, &tty, err);
 
@@ -109,9 +145,12 @@ static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_err
 		return cli_fail(err);
 	interactive = mvm_spec_has(spec, "interactive");
 	signals = relay_signals(tty);
+	notify_open(&notify);
 	r = mvm_start(spec, &options, &vm, err);
 	mvm_spec_free(spec);
-	return r < 0 ? cli_fail(err) : relay_run(vm, tty, interactive, signals);
+	r = r < 0 ? cli_fail(err) : relay_run(vm, tty, interactive, signals, &notify);
+	notify_close(&notify);
+	return r;
 }
 
 static int detached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)
@@ -121,23 +160,52 @@ static int detached(const struct cli *cli, struct mvm_spec *spec, struct mvm_err
 	int r;
 
 	options.began_ns = cli->began_ns;
+	choose_size(&options);
 	r = mvm_start(spec, &options, &vm, err);
 	mvm_spec_free(spec);
 	return r < 0 ? cli_fail(err) : leave(vm);
 }
 
+/* What --config says, or nothing yet; the flags come on top. */
+static int first_spec(int argc, char **argv, const char **ret_config, struct mvm_spec **ret_spec, struct mvm_error *err)
+{
+	int r = args_config(argc, argv, ret_config, err);
+
+	if (r < 0)
+		return r;
+	if (*ret_config)
+		return config_read(*ret_config, ret_spec, err);
+	r = mvm_spec_new(ret_spec);
+	if (r < 0) {
+		err->code = -r;
+		(void)snprintf(err->text, sizeof(err->text), "out of memory");
+	}
+	return r;
+}
+
+/* Standard input is read once: by --config - or by the command. */
+static int check_input(const char *config, const struct mvm_spec *spec, struct mvm_error *err)
+{
+	if (!config || strcmp(config, "-") != 0 || !mvm_spec_has(spec, "interactive"))
+		return 0;
+	err->code = EINVAL;
+	(void)snprintf(err->text, sizeof(err->text),
+		       "--config: -: excludes --interactive, as standard input is read for it: name a file");
+	return -EINVAL;
+}
+
 int verb_run(const struct cli *cli, int argc, char **argv)
 {
-	struct mvm_spec *spec;
+	struct mvm_spec *spec = NULL;
+	const char *config;
 	struct mvm_error err;
 	struct args args;
-	int r = mvm_spec_new(&spec);
+	int r = first_spec(argc, argv, &config, &spec, &err);
 
-	if (r < 0) {
-		cli_say("out of memory");
-		return CLI_STATUS_FAILED;
-	}
-	r = args_parse(argc, argv, spec, &args, &err);
+	if (r == 0)
+		r = args_parse(argc, argv, spec, &args, &err);
+	if (r == 0 && !args.help)
+		r = check_input(config, spec, &err);
 	if (r == 0 && !args.help)
 		return mvm_spec_has(spec, "detach") ? detached(cli, spec, &err) : attached(cli, spec, &err);
 	mvm_spec_free(spec);

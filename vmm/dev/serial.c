@@ -25,6 +25,7 @@ struct serial {
 	int out_fd;
 	uint8_t ier, lcr, mcr, scr, dll, dlm, fcr;
 	bool thri_pending; /* the transmitter-empty interrupt is due (it always is empty) */
+	struct counters_console *counted, uncounted; /* never NULL */
 	bool posted; /* a drain is on its way to the I/O thread */
 	uint32_t ring_start, ring_len;
 	uint64_t dropped, written;
@@ -41,6 +42,12 @@ static uint64_t now_ns(void)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec;
+}
+
+static void drop(struct serial *s, uint32_t bytes)
+{
+	s->dropped += bytes;
+	counters_add(&s->counted->dropped_bytes, bytes);
 }
 
 /*
@@ -62,7 +69,7 @@ static void drain_locked(struct serial *s)
 		if (run > room)
 			run = (uint32_t)room;
 		if (!run) {
-			s->dropped += s->ring_len;
+			drop(s, s->ring_len);
 			s->ring_len = 0;
 			return;
 		}
@@ -74,12 +81,13 @@ static void drain_locked(struct serial *s)
 		while (n < 0 && errno == EINTR);
 		(void)pthread_mutex_lock(&s->lock);
 		if (n <= 0) { /* full disk, closed pipe, slow reader: the guest is not stalled */
-			s->dropped += s->ring_len;
+			drop(s, s->ring_len);
 			s->ring_len = 0;
 			return;
 		}
 		ratelimit_charge(&s->limit, (uint64_t)n, now);
 		s->written += (uint64_t)n;
+		counters_add(&s->counted->written_bytes, (uint64_t)n);
 		budget -= (uint32_t)n;
 		s->ring_start = (s->ring_start + (uint32_t)n) % RING_SIZE;
 		s->ring_len -= (uint32_t)n;
@@ -100,13 +108,14 @@ static void on_post(void *arg)
 
 static void transmit(struct serial *s, uint8_t byte)
 {
+	counters_add(&s->counted->bytes, 1);
 	s->tail[s->tail_at] = byte;
 	s->tail_at = (s->tail_at + 1) % TAIL_SIZE;
 	s->tail_full |= s->tail_at == 0;
 	if (s->out_fd < 0)
 		return;
 	if (s->ring_len == RING_SIZE) {
-		s->dropped++;
+		drop(s, 1);
 		return;
 	}
 	s->ring[(s->ring_start + s->ring_len++) % RING_SIZE] = byte;
@@ -117,8 +126,10 @@ static void transmit(struct serial *s, uint8_t byte)
 
 static void raise_if_due(struct serial *s)
 {
-	if (s->thri_pending && (s->ier & UART_IER_THRI))
-		s->irq.raise(s->irq.arg, s->irq.pin);
+	if (!s->thri_pending || !(s->ier & UART_IER_THRI))
+		return;
+	counters_add(&s->counted->interrupts, 1);
+	s->irq.raise(s->irq.arg, s->irq.pin);
 }
 
 static uint8_t register_read(struct serial *s, uint64_t offset)
@@ -238,8 +249,16 @@ int serial_new(int out_fd, uint64_t rate, struct irq_line irq, struct loop *loop
 	s->out_fd = out_fd;
 	s->limit.bytes.rate = rate ? rate : VMM_CONSOLE_RATE;
 	s->thri_pending = true;
+	s->counted = &s->uncounted;
 	*ret_serial = s;
 	return 0;
+}
+
+void serial_count(struct serial *s, struct counters_console *counters)
+{
+	(void)pthread_mutex_lock(&s->lock);
+	s->counted = counters;
+	(void)pthread_mutex_unlock(&s->lock);
 }
 
 void serial_free(struct serial *serial)

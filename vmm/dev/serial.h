@@ -12,6 +12,7 @@
 
 #include "bus.h"
 #include "loop.h"
+#include "mvm/counters.h"
 #include "virtio/mmio.h"
 
 struct serial;
@@ -21,6 +22,7 @@ extern const struct bus_ops serial_bus_ops;
 /* out_fd -1: nothing but the last lines is kept. rate: bytes a second that reach it, 0: VMM_CONSOLE_RATE. */
 int serial_new(int out_fd, uint64_t rate, struct irq_line irq, struct loop *loop, struct serial **ret_serial);
 void serial_free(struct serial *serial);
+void serial_count(struct serial *serial, struct counters_console *counters); /* from here on; borrowed */
 
 void serial_resend(struct serial *serial); /* its pin was unmasked */
 void serial_drain(struct serial *serial); /* I/O thread, at the end: what the ring still holds */

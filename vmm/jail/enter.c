@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "jail/caps.h"
+#include "jail/hooks.h"
 #include "jail/jail.h"
 #include "jail/lsm.h"
 #include "jail/rootfs.h"
@@ -262,8 +263,10 @@ static void walk(struct walk *w) __attribute__((noreturn));
 static void walk(struct walk *w)
 {
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		int r = steps[i].step(w);
+		int r;
 
+		hooks_stage(steps[i].name);
+		r = steps[i].step(w);
 		if (r < 0) {
 			w->report->step = steps[i].name;
 			w->report->code = -r;

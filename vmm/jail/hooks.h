@@ -4,6 +4,8 @@
  *   MVM_TEST_DROP=ROW:KIND       leave a row of the seccomp table out of one thread kind's program
  *   MVM_TEST_NO_SECCOMP=1        no seccomp programs at all: what stops an attack at the next layer?
  *   MVM_TEST_ATTACK=NUMBER:KIND  the VMM's thread of that kind tries an attack (tests/escape)
+ *   MVM_TEST_HOLD=STAGE:REACHED:GO  who comes to that stage of a run says so in the FIFO REACHED, and goes on when
+ *                                there is a byte in the FIFO GO (tests/e2e/crash)
  */
 #ifndef JAIL_HOOKS_H
 #define JAIL_HOOKS_H
@@ -17,6 +19,7 @@
 bool hooks_drops(size_t row, enum jail_filter kind);
 bool hooks_no_seccomp(void);
 void hooks_papers(struct jail_papers *papers);
+void hooks_stage(const char *stage);
 
 /* In the VMM: before its start-up filter; on each thread, behind its filter. */
 void hooks_look(void);
@@ -37,6 +40,11 @@ static inline bool hooks_no_seccomp(void)
 static inline void hooks_papers(struct jail_papers *papers)
 {
 	(void)papers;
+}
+
+static inline void hooks_stage(const char *stage)
+{
+	(void)stage;
 }
 
 static inline void hooks_look(void)

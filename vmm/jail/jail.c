@@ -133,6 +133,8 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 
 	(void)snprintf(name, sizeof(name), "mvm-%.16s", jail->options.id);
 	r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
+	if (r < 0 && !jail->by_root && scope_step_aside() == 0)
+		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
 	if (r < 0 && !jail->by_root && runtime) {
 		(void)snprintf(scope, sizeof(scope), "%s.scope", name);
 		if (scope_enter(runtime, scope) == 0)

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #define WAIT_NS      2000000000ULL /* for the answer, and then for the move */
 #define MESSAGE_MAX  1024U
 #define ANSWER_MAX   8192U
+#define ROUNDS       8U
 #define METHOD_CALL  1
 #define METHOD_OK    2
 #define METHOD_ERROR 3
@@ -230,7 +232,7 @@ static int wait_answer(int fd, uint64_t deadline)
 	return r;
 }
 
-/* Our v2 group, "/…/name" once systemd has moved us. -EAGAIN: not yet. */
+/* Our v2 group, "/…/name" once systemd has moved us; -EAGAIN: not yet. NULL: whichever it is. */
 static int own_group(const char *name, char *ret_path, size_t cap)
 {
 	_cleanup_fd_ int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
@@ -247,7 +249,7 @@ static int own_group(const char *name, char *ret_path, size_t cap)
 	own += 3;
 	own[strcspn(own, "\n")] = '\0';
 	end = strrchr(own, '/');
-	if (strcmp(end + 1, name) != 0)
+	if (name && strcmp(end + 1, name) != 0)
 		return -EAGAIN;
 	return snprintf(ret_path, cap, "/sys/fs/cgroup%s", own) < (int)cap ? 0 : -ENAMETOOLONG;
 }
@@ -264,6 +266,48 @@ static int step_aside(const char *scope)
 	(void)snprintf(path, sizeof(path), "%s/supervisor/cgroup.procs", scope);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	return fd < 0 || write(fd, "0", 1) < 0 ? -errno : 0;
+}
+
+/* Those that are in `group`, as far as one read tells, into its leaf. How many; -errno. */
+static int move_all(const char *group, int leaf)
+{
+	char path[4096 + 64], text[4096];
+	_cleanup_fd_ int fd = -1;
+	int moved = 0;
+	ssize_t n;
+
+	(void)snprintf(path, sizeof(path), "%s/cgroup.procs", group);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n < 0)
+		return -errno;
+	text[n] = '\0';
+	for (char *line = text, *feed; (feed = strchr(line, '\n')); line = feed + 1, moved++)
+		if (write(leaf, line, (size_t)(feed - line)) < 0 && errno != ESRCH)
+			return -errno;
+	return moved;
+}
+
+int scope_step_aside(void)
+{
+	char group[4096], path[4096 + 64], mark[2];
+	_cleanup_fd_ int leaf = -1;
+	int r = own_group(NULL, group, sizeof(group));
+
+	/* systemd's own mark. A group that is merely ours to write may hold others' processes. */
+	if (r == 0 && (getxattr(group, "user.delegate", mark, sizeof(mark)) != 1 || mark[0] != '1'))
+		r = -ENODATA;
+	if (r == 0)
+		r = step_aside(group);
+	if (r < 0)
+		return r;
+	(void)snprintf(path, sizeof(path), "%s/supervisor/cgroup.procs", group);
+	leaf = open(path, O_WRONLY | O_CLOEXEC);
+	if (leaf < 0)
+		return -errno;
+	for (unsigned i = 0; i < ROUNDS && (r = move_all(group, leaf)) > 0; i++) /* one may be forking */
+		;
+	return r < 0 ? r : 0;
 }
 
 int scope_enter(const char *runtime_dir, const char *name)

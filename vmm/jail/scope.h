@@ -18,6 +18,12 @@
  */
 int scope_enter(const char *runtime_dir, const char *name);
 
+/*
+ * Where our own group was delegated as a whole (Delegate= of a systemd service): moves all that is in it, which is the
+ * service's, into a leaf of the same kind. 0 or -errno: -ENODATA, it was not.
+ */
+int scope_step_aside(void);
+
 /* The D-Bus message that asks for it; for tests. Its length, or -ENOSPC. */
 int scope_message(const char *name, pid_t pid, uint8_t *buf, size_t cap);
 

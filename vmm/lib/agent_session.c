@@ -271,7 +271,7 @@ int agent_session_exec(struct agent_session *agent, uint32_t session, const stru
 	const char *cwd = exec->cwd ? exec->cwd : "", *user = exec->user ? exec->user : "";
 	struct proto_exec wire = {
 		.session = le32_of(session),
-		.flags = le32_of(exec->tty ? PROTO_EXEC_TTY : 0),
+		.flags = le32_of((exec->tty ? PROTO_EXEC_TTY : 0U) | (exec->copy ? PROTO_EXEC_COPY : 0U)),
 		.stdin_port = le32_of(exec->ports[0]),
 		.stdout_port = le32_of(exec->ports[1]),
 		.stderr_port = le32_of(exec->ports[2]),
@@ -283,7 +283,7 @@ int agent_session_exec(struct agent_session *agent, uint32_t session, const stru
 	uint32_t argc = 0, envc = 0;
 	int r;
 
-	if (!session || session == AGENT_SESSION_ID ||
+	if (!session || session == AGENT_SESSION_ID || (exec->tty && exec->copy) ||
 	    (exec->tty && (exec->ports[0] == PROTO_PORT_NONE || exec->ports[1] != PROTO_PORT_NONE ||
 			   exec->ports[2] != PROTO_PORT_NONE)))
 		return -EINVAL;

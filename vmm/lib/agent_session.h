@@ -69,6 +69,7 @@ struct agent_request {
 struct agent_exec {
 	const char *const *argv, *const *env; /* NULL-terminated; env may be NULL */
 	const char *cwd, *user; /* NULL: "/", root */
+	bool copy; /* argv is for the agent itself */
 	bool tty; /* ports[0] is the terminal, the other two are PROTO_PORT_NONE */
 	uint16_t rows, cols; /* with tty */
 	uint32_t ports[3]; /* stdin, stdout, stderr: what the agent will dial, or PROTO_PORT_NONE: /dev/null */

@@ -49,16 +49,22 @@ int attach_listen(int folder_fd, int *ret_fd)
 	return 0;
 }
 
-int attach_accept(int listener, int *ret_fd)
+int attach_accept(int listener, int *ret_fd, struct attach_peer *ret_refused)
 {
 	_cleanup_fd_ int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
 	if (fd < 0)
-		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ? 0 : -errno;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0 || (peer.uid != geteuid() && peer.uid != 0))
+		return errno == EAGAIN || errno == EINTR || errno == ECONNABORTED || errno == EPERM
+			       ? 0
+			       : -errno; /* EPERM: a firewall's, accept(2) */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return 0;
+	if (peer.uid != geteuid() && peer.uid != 0) {
+		*ret_refused = (struct attach_peer){ peer.pid, peer.uid };
+		return -EPERM;
+	}
 	*ret_fd = take_fd(&fd);
 	return 1;
 }

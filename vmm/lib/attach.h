@@ -17,6 +17,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "jail/io_max.h"
+#include "mvm/counters.h"
 #include "mvm/mvm.h"
 #include "mvm/proto.h"
 
@@ -39,6 +41,13 @@ enum attach_type {
 	ATTACH_STATS = 8, /* nothing; answered with struct attach_stats */
 	ATTACH_PAUSE = 9, /* nothing */
 	ATTACH_RESUME = 10, /* nothing */
+	ATTACH_COPY = 11, /* as ATTACH_EXEC; the spec's command is a copy's (proto.h, PROTO_EXEC_COPY) */
+	ATTACH_METRICS = 20, /* nothing; answered at once with struct attach_metrics: no guest is asked */
+	/*
+	 * Nothing, and three sockets as descriptors: stdin, stdout, stderr; answered with struct attach_viewing, after that
+	 * messages of session.h. A descriptor that the VM has no use for is closed.
+	 */
+	ATTACH_VIEW = 16,
 	ATTACH_ANSWER = 128, /* code; the payload is a text, or with code 0 what was asked for */
 };
 
@@ -52,7 +61,12 @@ struct attach_hdr {
 
 struct attach_update {
 	uint64_t blk_iops, blk_bps; /* MVM_KEEP: as it is */
+	uint64_t io_max[IO_MAX_KEYS]; /* the same; left out by a client that changes none, or knows none */
+	uint64_t net_pps, net_bps; /* of each network device; the same */
 };
+
+#define ATTACH_UPDATE_LEAST offsetof(struct attach_update, io_max)
+#define ATTACH_UPDATE_IO    offsetof(struct attach_update, net_pps)
 
 struct attach_stop {
 	uint64_t grace_ns; /* for the workload after a SIGTERM; 0: no SIGTERM */
@@ -81,6 +95,16 @@ struct attach_stats {
 	uint64_t scratch_size, scratch_used; /* bytes */
 };
 
+enum attach_view_flags {
+	ATTACH_VIEW_INPUT = 1U << 0, /* the command takes what is written to the first socket */
+	ATTACH_VIEW_TTY = 1U << 1, /* it has a terminal: stdout alone, and RESIZE counts */
+};
+
+struct attach_viewing {
+	uint32_t flags; /* enum attach_view_flags */
+	uint32_t zero;
+};
+
 struct attach_ended {
 	uint32_t kind; /* enum verdict_kind */
 	int32_t status;
@@ -91,9 +115,29 @@ struct attach_status {
 	uint64_t vmm_start; /* of its process, in ticks since the host's boot (proc_pid_stat(5), field 22) */
 	int32_t vmm; /* its process; 0: none any more */
 	uint32_t phase; /* enum attach_phase */
+	uint32_t restarts;
+	uint32_t zero;
 };
 
-enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED };
+enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED, ATTACH_RESTARTING };
+
+/* What the supervisor and the kernel know of a VM, then its VMM's word. 0: not to be told. */
+struct attach_metrics {
+	uint64_t wall_ns; /* since its process began */
+	uint64_t user_ns, guest_ns,
+		system_ns; /* CPU time of its process: in the VMM, in the guest, in the host's kernel */
+	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
+	uint64_t resident; /* bytes of its process */
+	uint64_t supervisor_ns, supervisor_peak; /* CPU time; most bytes resident so far */
+	uint64_t memory_asked, vcpus, disks, nets; /* as in the spec; disks: the rootfs among them */
+	uint64_t log_bytes, log_dropped;
+	uint64_t execs, execs_ended; /* further commands begun, and ended */
+	uint64_t ports_refused, ports_opened, ports_failed;
+	uint64_t clients, clients_refused;
+	uint64_t events_lost;
+	uint64_t phase; /* enum attach_phase */
+	struct counters counters;
+};
 
 struct attach_peer {
 	pid_t pid;
@@ -105,9 +149,10 @@ struct attach_msg {
 	uint8_t payload[ATTACH_PAYLOAD_MAX + 1]; /* received ones end with a NUL behind */
 };
 
-_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 16 &&
-		       sizeof(struct attach_status) == 24 && sizeof(struct attach_stop) == 8 &&
-		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8,
+_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 64 &&
+		       sizeof(struct attach_status) == 32 && sizeof(struct attach_stop) == 8 &&
+		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8 &&
+		       sizeof(struct attach_viewing) == 8,
 	       "layout");
 
 /* Checks a datagram of `n` bytes in *msg. 0, -EPROTO, -EPROTONOSUPPORT: of another version. */
@@ -116,8 +161,8 @@ int attach_check(struct attach_msg *msg, size_t n);
 /* Makes the socket in the folder, however long the folder's path is. */
 int attach_listen(int folder_fd, int *ret_fd);
 
-/* 1 and a client that may speak, 0 none or one that may not (closed), -errno. */
-int attach_accept(int listener, int *ret_fd);
+/* 1 and a client that may speak, 0 none, -EPERM one that may not (closed; *ret_refused: who), -errno. */
+int attach_accept(int listener, int *ret_fd, struct attach_peer *ret_refused);
 
 /* The same with descriptors, *ret_n of them; the receiver's to close. Whoever expects none uses the one below. */
 int attach_receive_with(int fd, struct attach_msg *ret_msg, int ret_fds[ATTACH_FDS_MAX], unsigned *ret_n);

@@ -262,7 +262,8 @@ int control_from_vmm(const void *datagram, size_t len, struct control_msg *ret_m
 	if (len != sizeof(msg))
 		return -EPROTO;
 	memcpy(&msg, datagram, sizeof(msg));
-	if (msg.type != CONTROL_RUNNING && msg.type != CONTROL_DIAL && msg.type != CONTROL_ENDED)
+	if (msg.type != CONTROL_RUNNING && msg.type != CONTROL_DIAL && msg.type != CONTROL_ENDED &&
+	    msg.type != CONTROL_PONG)
 		return -EPROTO;
 	if (msg.type == CONTROL_RUNNING && msg.arg != CONTROL_VERSION)
 		return -EPROTO;

@@ -33,10 +33,9 @@ static int check(const struct mvm_spec *spec, struct mvm_error *err)
 	return 0;
 }
 
-int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *given, struct mvm_vm **ret_vm,
-	     struct mvm_error *err)
+int start_command(const char *id, enum attach_type type, const struct mvm_spec *spec,
+		  const struct mvm_start_options *options, struct mvm_vm **ret_vm, struct mvm_error *err)
 {
-	struct mvm_start_options options = MVM_START_OPTIONS;
 	struct attach_exec exec = { 0 };
 	char parent[PATH_MAX], found[MVM_ID_LEN + 1];
 	struct session_start start = { 0 };
@@ -45,18 +44,16 @@ int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start
 	_cleanup_fd_ int folder = -1, fd = -1;
 	struct mvm_vm *vm = NULL;
 	struct mvm_error why;
-	int r = check(spec, err);
+	int r = state_dir_parent(parent, err);
 
-	r = r < 0 ? r : start_options(given, &options, err);
-	r = r < 0 ? r : state_dir_parent(parent, err);
 	r = r < 0 ? r : state_dir_find(parent, id, false, found, &folder, err);
-	r = r < 0 ? r : start_new(spec, &vm, &start, &attached, err);
+	r = r < 0 ? r : start_new(spec, false, &vm, &start, &attached, err);
 	if (r < 0)
 		return r;
-	exec = (struct attach_exec){ .fds = start.fds, .rows = options.rows, .cols = options.cols };
+	exec = (struct attach_exec){ .fds = start.fds, .rows = options->rows, .cols = options->cols };
 	r = attach_open(folder, &fd, &why);
 	if (r == 0) {
-		r = attach_send_with(fd, ATTACH_EXEC, &exec, sizeof(exec), attached.fds, attached.n);
+		r = attach_send_with(fd, type, &exec, sizeof(exec), attached.fds, attached.n);
 		r = r < 0 ? error_set(&why, -r, "%s", strerror(-r))
 			  : attach_answer(fd, ATTACH_ANSWER_MS, &answer, &why);
 	}
@@ -68,4 +65,14 @@ int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start
 	vm->session = take_fd(&fd);
 	*ret_vm = vm;
 	return 0;
+}
+
+int mvm_exec(const char *id, const struct mvm_spec *spec, const struct mvm_start_options *given, struct mvm_vm **ret_vm,
+	     struct mvm_error *err)
+{
+	struct mvm_start_options options = MVM_START_OPTIONS;
+	int r = check(spec, err);
+
+	r = r < 0 ? r : start_options(given, &options, err);
+	return r < 0 ? r : start_command(id, ATTACH_EXEC, spec, &options, ret_vm, err);
 }

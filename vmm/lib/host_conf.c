@@ -10,6 +10,7 @@
 
 #include "jail/ids.h"
 #include "jail/layers.h"
+#include "lib/event_sink.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
@@ -70,8 +71,15 @@ static int set_line(const char *path, unsigned number, char *line, struct host_c
 	}
 	if (!strcmp(name, "uid-range"))
 		return set_uid_range(path, value, conf, err);
-	return error_set(err, EINVAL, "%s: line %u: '%.40s' is no setting: allow-missing and uid-range are", path,
-			 number, name);
+	if (!strcmp(name, "events")) {
+		(void)snprintf(what, sizeof(what), "%.40s: line %u", path, number);
+		if (strlen(value) >= sizeof(conf->events))
+			return error_set(err, EINVAL, "%s: events: too long: choose a shorter path", what);
+		(void)snprintf(conf->events, sizeof(conf->events), "%s", value);
+		return *value ? event_sink_check(what, value, err) : 0;
+	}
+	return error_set(err, EINVAL, "%s: line %u: '%.40s' is no setting: allow-missing, events and uid-range are",
+			 path, number, name);
 }
 
 int host_conf_read(const char *path, struct host_conf *ret_conf, struct mvm_error *err)

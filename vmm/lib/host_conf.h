@@ -5,6 +5,7 @@
  * Form:    NAME = VALUE, one a line, # begins a comment:
  *            allow-missing = cgroup,landlock-net      layers of the jail that this host lacks; empty: none.
  *                                                     Without the line: JAIL_LAYERS_DEFAULT (jail/layers.h)
+ *            events = journald                        where all VMs' events go besides (event_sink.h)
  *            uid-range = 1900000000-1900065535        where root's VMs have their uids from
  */
 #ifndef LIB_HOST_CONF_H
@@ -19,6 +20,7 @@
 struct host_conf {
 	unsigned may_lack; /* enum jail_layer */
 	uint32_t uid_first, uid_count;
+	char events[256]; /* ""; nowhere */
 };
 
 /* Without the file: the defaults. */

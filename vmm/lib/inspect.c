@@ -43,7 +43,7 @@ static uint64_t to_realtime(uint64_t monotonic_ns)
 
 static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_error *err)
 {
-	static const char *const phases[] = { "booting", "running", "ending", "paused" };
+	static const char *const phases[] = { "booting", "running", "ending", "paused", "restarting" };
 	struct attach_status status;
 	struct mvm_error why;
 	struct attach_peer peer;
@@ -54,17 +54,18 @@ static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_
 	if (peer.uid != owner) /* root looks at a user's, who could have put another's socket there */
 		return error_set(err, EPERM, "%s: uid %u, not the folder's owner, answers for it", i->folder, peer.uid);
 	r = state_dir_read(folder, INSPECT_SPEC_FILE, SPEC_JSON_MAX, &i->spec);
-	if (r == -ENOENT || !status.vmm_start)
+	if (r == -ENOENT || (!status.vmm_start && status.phase != ATTACH_RESTARTING))
 		return error_set(err, EAGAIN, "%s: the VM is just starting, or ending: try again", i->id);
 	if (r < 0)
 		return error_set(err, -r, "%s/%s: cannot be read: %s", i->folder, INSPECT_SPEC_FILE, strerror(-r));
 	i->info = (struct mvm_vm_info){
 		.id = i->id,
 		.folder = i->folder,
-		.state = phases[status.phase <= ATTACH_PAUSED ? status.phase : ATTACH_ENDING],
+		.state = phases[status.phase <= ATTACH_RESTARTING ? status.phase : ATTACH_ENDING],
 		.spec = i->spec,
 		.supervisor = peer.pid, /* the kernel's word: who listens on the socket in the folder */
 		.vmm = status.vmm,
+		.restarts = status.restarts,
 		.began_ns = to_realtime(status.began_ns),
 	};
 	i->in.vmm_start = status.vmm_start;
@@ -211,6 +212,7 @@ int mvm_inspect_to_json(const struct mvm_inspection *i, char **ret_json, struct 
 	inspect_add(root, "id", json_object_new_string(i->info.id));
 	inspect_add(root, "state", json_object_new_string(i->info.state));
 	inspect_add(root, "began_ns", json_object_new_uint64(i->info.began_ns));
+	inspect_add(root, "restarts", json_object_new_int64(i->info.restarts));
 	inspect_add(root, "supervisor", json_object_new_int(i->info.supervisor));
 	inspect_add(root, "vmm", json_object_new_int(i->info.vmm));
 	inspect_add(root, "folder", json_object_new_string(i->info.folder));

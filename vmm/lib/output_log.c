@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "lib/text.h"
 #include "mvm/cleanup.h"
 
 static const char *const names[OUTPUT_STREAMS] = { "stdout", "stderr", "mvm" };
@@ -50,14 +50,9 @@ void output_log_close(struct output_log *log)
 /* "2026-11-22T10:20:30.123456789Z stdout F " */
 static size_t put_head(char head[OUTPUT_LOG_HEAD], enum output_stream stream, char tag)
 {
-	struct timespec now;
-	struct tm utc;
-	size_t n;
+	size_t n = text_time(head);
 
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	(void)gmtime_r(&now.tv_sec, &utc);
-	n = strftime(head, OUTPUT_LOG_HEAD, "%Y-%m-%dT%H:%M:%S", &utc);
-	return n + (size_t)snprintf(head + n, OUTPUT_LOG_HEAD - n, ".%09ldZ %s %c ", now.tv_nsec, names[stream], tag);
+	return n + (size_t)snprintf(head + n, OUTPUT_LOG_HEAD - n, " %s %c ", names[stream], tag);
 }
 
 /* Whole lines in one write: a reader never sees a part of one. What a full disk cuts off is taken back. */
@@ -72,6 +67,7 @@ static void flush(struct output_log *log)
 	log->written += len; /* or tried: a full disk makes no faster reader */
 	if (log->fd < 0 && open_file(log, 0) < 0) {
 		log->dropped += len;
+		log->lost += len;
 		log->telling = 0;
 		return;
 	}
@@ -87,6 +83,7 @@ static void flush(struct output_log *log)
 	log->telling = 0;
 	log->error = n < 0 ? errno : ENOSPC;
 	log->dropped += len;
+	log->lost += len;
 	if (n > 0 && ftruncate(log->fd, (off_t)log->size) < 0)
 		log->size += (uint64_t)n; /* the next line stands behind the rest of this one */
 }
@@ -97,6 +94,7 @@ static void rotate(struct output_log *log)
 	if (renameat(log->folder, OUTPUT_LOG_FILE, log->folder, OUTPUT_LOG_OLD) < 0)
 		return; /* tried again with the next line; the bound is off by one until then */
 	log->dropped += log->old_size;
+	log->lost += log->old_size;
 	log->old_size = log->size;
 	log->size = 0;
 	output_log_close(log);

@@ -32,6 +32,7 @@ struct output_log {
 	uint64_t max, size; /* bytes; of both files, of the newer */
 	uint64_t old_size, dropped; /* bytes; of log.1; of what rotation and a full disk cost since it was said */
 	uint64_t telling; /* of the dropped, what a line in the batch says */
+	uint64_t lost; /* bytes, ever: what rotation and a full disk cost */
 	uint64_t written; /* bytes, ever, lost ones too: what the caller's patience is counted in */
 	int error; /* errno of the last write that failed */
 	size_t nbatch;

@@ -10,7 +10,7 @@
 
 #include "mvm/cleanup.h"
 
-static const char *const states[RECORD_STATES] = { "booting", "running", "paused", "ended" };
+static const char *const states[RECORD_STATES] = { "booting", "running", "paused", "restarting", "ended" };
 
 const char *record_state_name(enum record_state state)
 {
@@ -42,6 +42,7 @@ char *record_text(const struct record *record)
 		  put_text(object, "state", record_state_name(record->state)) &&
 		  put(object, "detached", json_object_new_boolean(record->detached)) &&
 		  put(object, "remove", json_object_new_boolean(record->remove)) &&
+		  put(object, "restarts", json_object_new_int64(record->restarts)) &&
 		  put(object, "supervisor", json_object_new_int(record->supervisor)) &&
 		  put(object, "vmm", json_object_new_int(record->vmm)) &&
 		  put(object, "began_ns", json_object_new_uint64(record->began_ns)) &&
@@ -108,7 +109,7 @@ static int get_state(const struct json_object *object, enum record_state *ret)
 
 static int get_all(const struct json_object *object, struct record *record)
 {
-	int64_t version = 0, supervisor = 0, vmm = 0, began = 0, ended = 0, status = 0;
+	int64_t version = 0, restarts = 0, supervisor = 0, vmm = 0, began = 0, ended = 0, status = 0;
 	int r = get_number(object, "version", INT32_MAX, &version);
 
 	if (r == 0 && version != RECORD_VERSION)
@@ -122,6 +123,7 @@ static int get_all(const struct json_object *object, struct record *record)
 	r = r < 0 ? r : get_state(object, &record->state);
 	r = r < 0 ? r : get_flag(object, "detached", &record->detached);
 	r = r < 0 ? r : get_flag(object, "remove", &record->remove);
+	r = r < 0 ? r : get_number(object, "restarts", UINT32_MAX, &restarts);
 	r = r < 0 ? r : get_number(object, "supervisor", INT32_MAX, &supervisor);
 	r = r < 0 ? r : get_number(object, "vmm", INT32_MAX, &vmm);
 	r = r < 0 ? r : get_number(object, "began_ns", INT64_MAX, &began);
@@ -130,6 +132,7 @@ static int get_all(const struct json_object *object, struct record *record)
 	if (r == 0 && (!record->id || !record->rootfs || !record->command ||
 		       (record->state == RECORD_ENDED && (!record->verdict || !record->cause))))
 		r = -EINVAL;
+	record->restarts = (uint32_t)restarts;
 	record->supervisor = (int)supervisor;
 	record->vmm = (int)vmm;
 	record->began_ns = (uint64_t)began;

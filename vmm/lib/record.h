@@ -20,12 +20,14 @@
 #define RECORD_VERSION 1
 #define RECORD_COMMAND 256U /* bytes of the command that are shown */
 
-enum record_state { RECORD_BOOTING, RECORD_RUNNING, RECORD_PAUSED, RECORD_ENDED, RECORD_STATES };
+/* RESTARTING: it has ended, its verdict says how, and is to be started again. */
+enum record_state { RECORD_BOOTING, RECORD_RUNNING, RECORD_PAUSED, RECORD_RESTARTING, RECORD_ENDED, RECORD_STATES };
 
 struct record {
 	char *id, *name, *rootfs, *command; /* name: NULL without one */
 	enum record_state state;
 	bool detached, remove; /* remove: with its end */
+	uint32_t restarts; /* since somebody started it */
 	int supervisor, vmm; /* processes; 0 once it has ended */
 	uint64_t began_ns, ended_ns; /* CLOCK_REALTIME; 0: not yet */
 	char *verdict, *cause; /* once it has ended */

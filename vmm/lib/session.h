@@ -14,7 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SESSION_VERSION  2U
+#define SESSION_VERSION  3U
 #define SESSION_MAGIC    0x534d564dU /* "MVMS" */
 #define SESSION_FD       0 /* where the supervisor finds its end */
 #define SESSION_TEXT_MAX 1024U
@@ -46,13 +46,16 @@ enum session_type {
 	SESSION_RESIZE, /* code = rows << 16 | cols */
 	SESSION_STOP,
 	SESSION_KILL,
+	SESSION_ACTIVE, /* bytes went through the streams: not idle */
 	SESSION_BUSY, /* answer to SESSION_ASK_BUSY: code = 1 while output waits for its reader */
+	SESSION_PING, /* of a run, not of a further command: SESSION_PONG when the VM's I/O loop has answered */
 
 	/* supervisor -> caller */
 	SESSION_STARTED = 16,
 	SESSION_LOG, /* code = enum mvm_log_level, text */
 	SESSION_ASK_BUSY,
 	SESSION_ENDED, /* code = exit status, kind = enum verdict_kind, text = cause. Last message. */
+	SESSION_PONG,
 };
 
 struct session_msg {

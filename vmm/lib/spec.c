@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/restart.h"
 #include "lib/text.h"
 #include "mvm/proto.h"
 
@@ -80,7 +81,9 @@ void mvm_spec_free(struct mvm_spec *spec)
 	free(spec->hostname);
 	free(spec->console);
 	free(spec->receipt);
+	free(spec->sign);
 	free(spec->name);
+	free(spec->restart);
 	free(spec);
 }
 
@@ -111,9 +114,29 @@ static size_t list_bytes(const struct spec_list *list)
 	return sum;
 }
 
+/* Who would start it again must stay, find its files, and have nothing that is good for one run alone. */
+static int check_restart(const struct mvm_spec *spec, struct mvm_error *err)
+{
+	struct restart restart;
+
+	if (restart_parse(spec->restart, &restart) < 0 || restart.when == RESTART_NO)
+		return 0; /* its form was checked when it was set */
+	if (!spec->detach)
+		return error_set(err, EINVAL,
+				 "--restart: of a VM that ends with its caller there is none: add --detach");
+	if (!spec->name)
+		return error_set(err, EINVAL, "--restart: the VM needs a name to stay: add --name");
+	if (spec->remove)
+		return error_set(err, EINVAL, "--restart: excludes --rm, by which nothing stays: leave one out");
+	if (spec->receipt && !strncmp(spec->receipt, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD)))
+		return error_set(err, EINVAL, "--restart: --receipt %s is one run's alone: name a file", spec->receipt);
+	return 0;
+}
+
 int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 {
 	size_t bytes = list_bytes(&spec->args) + list_bytes(&spec->env) + list_bytes(&spec->env_file);
+	int r;
 
 	if (!spec->rootfs)
 		return error_set(err, EINVAL, "--rootfs: missing: name an image, for example --rootfs app.img");
@@ -126,10 +149,6 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 				 "--scratch: excludes --rw, where the image itself is written: leave one out");
 	if (spec->console_rate && !spec->console)
 		return error_set(err, EINVAL, "--console-rate: without --console there is nothing to limit: add it");
-	if (spec->detach && (spec->tty || spec->interactive))
-		return error_set(
-			err, EINVAL,
-			"--detach: excludes --interactive and --tty: start the VM, then: mvm exec -it NAME -- sh");
 	for (size_t i = 0; i < spec->nnets; i++)
 		if (spec->nets[i].mode == SPEC_NET_NONE && spec->nnets > 1)
 			return error_set(err, EINVAL, "--net: none excludes every other: leave it out");
@@ -138,6 +157,12 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 				 spec->net_pps ? "pps" : "bps");
 	if (spec->log_max && !spec->detach)
 		return error_set(err, EINVAL, "--log-max: without --detach there is no log to bound: add it");
+	if (spec->sign && (!spec->receipt || !strncmp(spec->receipt, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD))))
+		return error_set(err, EINVAL,
+				 "--sign: the signature lies beside the receipt's file: name one with --receipt FILE");
+	r = check_restart(spec, err);
+	if (r < 0)
+		return r;
 	if (bytes > SPEC_EXEC_MAX)
 		return error_set(err, E2BIG,
 				 "arguments and environment: %zu bytes, and at most %u are possible: pass a file",

@@ -18,6 +18,7 @@
 #include "mvm/vmm_config.h"
 
 #define SPEC_JSON_MAX      (16U << 20) /* bytes; EXEC's 4 MiB, escaped at worst */
+#define SPEC_JSON_DEPTH    4U /* object, array, object, value: what a spec needs */
 #define SPEC_ARG_MAX       131072U /* Linux' MAX_ARG_STRLEN, with the NUL */
 #define SPEC_EXEC_MAX      (3U << 20) /* bytes of arguments and environment together */
 #define SPEC_MEMORY        (256ULL << 20)
@@ -50,7 +51,7 @@ struct spec_port {
 };
 
 struct mvm_spec {
-	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *name;
+	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *sign, *name, *events, *restart;
 	struct spec_disk disks[SPEC_USER_DISKS];
 	size_t ndisks;
 	struct spec_port ports[SPEC_PORTS_MAX];
@@ -61,7 +62,7 @@ struct mvm_spec {
 	uint64_t memory; /* bytes */
 	uint64_t scratch; /* bytes; 0: half of memory */
 	uint64_t vcpus;
-	uint64_t timeout_ns, boot_timeout_ns; /* 0: none, and the default */
+	uint64_t timeout_ns, idle_timeout_ns, boot_timeout_ns; /* 0: none, none, and the default */
 	uint64_t log_level; /* enum mvm_log_level */
 	uint64_t may_lack; /* enum jail_layer */
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
@@ -98,6 +99,9 @@ struct spec_key {
 	/* Further check of a text value, before it is stored; may be NULL. */
 	int (*check)(const struct spec_key *key, const char *value, struct mvm_error *err);
 };
+
+/* That no object of a JSON text has a key twice, however it is escaped. -EEXIST, with its name. */
+int spec_json_unique(const char *json, size_t len, struct mvm_error *err);
 
 /* The key of that name, or NULL. *ret_nearest (may be NULL): the nearest known name, or NULL. */
 const struct spec_key *spec_key_find(const char *name, const char **ret_nearest);

@@ -8,8 +8,6 @@
 #include "lib/spec.h"
 #include "lib/text.h"
 
-#define JSON_DEPTH 4 /* object, array, object, value: what a spec needs */
-
 static json_object *list_to_json(const struct spec_list *list)
 {
 	json_object *array = json_object_new_array_ext((int)list->n);
@@ -288,7 +286,8 @@ static int object_from_json(struct mvm_spec *spec, json_object *root, struct mvm
 		else if (key)
 			r = value_from_json(spec, key, value, err);
 		else
-			r = error_set(err, EINVAL, "%.80s: unknown key%s%s%s", name, nearest ? ": did you mean " : "",
+			r = error_set(err, EINVAL, "%.80s: unknown key: %s%s%s", name,
+				      nearest ? "did you mean " : "mvm run --help lists the options",
 				      nearest ? nearest : "", nearest ? "?" : "");
 		if (r < 0)
 			return r;
@@ -306,7 +305,7 @@ int mvm_spec_from_json(const char *json, size_t len, struct mvm_spec **ret_spec,
 	if (len > SPEC_JSON_MAX)
 		return error_set(err, E2BIG, "spec: %zu bytes of JSON, and at most %u are possible", len,
 				 SPEC_JSON_MAX);
-	tokener = json_tokener_new_ex(JSON_DEPTH);
+	tokener = json_tokener_new_ex((int)SPEC_JSON_DEPTH);
 	if (!tokener)
 		return error_set(err, ENOMEM, "spec: out of memory");
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT); /* names and arguments may be any bytes, not only UTF-8 */
@@ -318,8 +317,11 @@ int mvm_spec_from_json(const char *json, size_t len, struct mvm_spec **ret_spec,
 			      json_tokener_error_desc(json_tokener_get_error(tokener)),
 			      json_tokener_get_parse_end(tokener));
 	} else {
-		r = mvm_spec_new(&spec);
-		r = r < 0 ? error_set(err, ENOMEM, "spec: out of memory") : object_from_json(spec, root, err);
+		r = spec_json_unique(json, len, err);
+		if (r == 0 && mvm_spec_new(&spec) < 0)
+			r = error_set(err, ENOMEM, "spec: out of memory");
+		if (r == 0)
+			r = object_from_json(spec, root, err);
 	}
 	(void)json_object_put(root);
 	json_tokener_free(tokener);

@@ -6,7 +6,10 @@
 #include <string.h>
 
 #include "jail/layers.h"
+#include "lib/event_sink.h"
+#include "lib/idle.h"
 #include "lib/output_log.h"
+#include "lib/restart.h"
 #include "lib/spec.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -184,6 +187,11 @@ static int check_name(const struct spec_key *key, const char *value, struct mvm_
 	return 0;
 }
 
+static int check_events(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	return event_sink_check(LABEL(key), value, err);
+}
+
 static int check_log_max(const struct spec_key *key, const char *value, struct mvm_error *err)
 {
 	uint64_t bytes = 0;
@@ -193,6 +201,26 @@ static int check_log_max(const struct spec_key *key, const char *value, struct m
 	if (bytes < OUTPUT_LOG_LEAST || bytes > OUTPUT_LOG_MOST)
 		return error_set(err, EINVAL, "%s: %.40s: give %s to %s", LABEL(key), value,
 				 text_size(OUTPUT_LOG_LEAST, least), text_size(OUTPUT_LOG_MOST, most));
+	return 0;
+}
+
+static int check_restart(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	struct restart restart;
+
+	if (restart_parse(value, &restart) < 0)
+		return error_set(err, EINVAL, "%s: '%.40s': give no, on-failure, on-failure:N (N from 1) or always",
+				 LABEL(key), value);
+	return 0;
+}
+
+static int check_idle(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t ns = 0;
+
+	(void)text_parse_duration(value, &ns);
+	if (ns < IDLE_LEAST_NS)
+		return error_set(err, EINVAL, "%s: %.40s is too short to tell: give 1s or more", LABEL(key), value);
 	return 0;
 }
 
@@ -224,8 +252,10 @@ static const struct spec_key keys[] = {
 	{ { "detach", 'd', false, NULL, "print the VM's id and leave it running; its output goes to its log" }, SPEC_SWITCH, FIELD(detach), NULL },
 	{ { "name", 0, false, "NAME", "a name for the VM; it can be started again until it is removed" }, SPEC_STRING, FIELD(name), check_name },
 	{ { "rm", 0, false, NULL, "remove the VM with its end, though it has a name" }, SPEC_SWITCH, FIELD(remove), NULL },
+	{ { "restart", 0, false, "POLICY", "start a detached VM with a name again: no, on-failure[:N] or always (no)" }, SPEC_STRING, FIELD(restart), check_restart },
 	{ { "log-max", 0, false, "SIZE", "most that the log of a detached VM may take (8m)" }, SPEC_SIZE, FIELD(log_max), check_log_max },
 	{ { "timeout", 0, false, "TIME", "end the whole run after so long: seconds, or with ms, s, m, h or d" }, SPEC_TIME, FIELD(timeout_ns), NULL },
+	{ { "idle-timeout", 0, false, "TIME", "end the VM when it has been idle for so long, 1s or more" }, SPEC_TIME, FIELD(idle_timeout_ns), check_idle },
 	{ { "boot-timeout", 0, false, "TIME", "most the VM may take until the command runs (60s)" }, SPEC_TIME, FIELD(boot_timeout_ns), NULL },
 	{ { "kernel", 0, false, "FILE", "guest kernel instead of mvm's own: vmlinux or bzImage" }, SPEC_PATH, FIELD(kernel), check_not_empty },
 	{ { "cmdline", 0, false, "TEXT", "appended to the kernel's command line" }, SPEC_STRING, FIELD(cmdline), NULL },
@@ -234,7 +264,9 @@ static const struct spec_key keys[] = {
 	{ { "console-rate", 0, false, "SIZE", "most bytes a second that reach that file; the rest is dropped (4m)" }, SPEC_SIZE, FIELD(console_rate), check_console_rate },
 	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
 	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net, lsm" }, SPEC_LAYERS, FIELD(may_lack), NULL },
+	{ { "events", 0, false, "journald|syslog|file:PATH", "where the VM's events go besides the journal of mvm events" }, SPEC_STRING, FIELD(events), check_events },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
+	{ { "sign", 0, false, "KEY", "sign the receipt: FILE.sig, with an Ed25519 private key in PEM" }, SPEC_PATH, FIELD(sign), check_not_empty },
 };
 /* clang-format on */
 

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/inspect.h"
 #include "lib/session.h"
 #include "lib/sized.h"
@@ -63,10 +64,6 @@ static int make_paths_absolute(struct mvm_spec *spec, struct mvm_error *err)
 		r = make_absolute(&spec->disks[i].file, folder, err);
 	return r;
 }
-
-/* The struct's first size: what every caller has. */
-#define OPTIONS_LEAST 24U
-_Static_assert(offsetof(struct mvm_start_options, supervisor) + sizeof(char *) == OPTIONS_LEAST, "ABI");
 
 /* Names are resolved here, in a program that is linked dynamically, as the system's resolver wants it. */
 static int resolved_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err)
@@ -124,11 +121,13 @@ void attached_close(struct attached *attached)
 		(void)close(attached->fds[i]);
 }
 
-static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct session_start *start,
+static int make_streams(const struct mvm_spec *spec, bool attach, struct mvm_vm *vm, struct session_start *start,
 			struct attached *attached)
 {
-	const bool wanted[MVM_STREAMS] = { spec->interactive || spec->tty, !spec->tty && !spec->detach,
-					   !spec->tty && !spec->detach };
+	/* Those of a detached VM are its supervisor's, and shared in the way of view.c. */
+	const bool of_detached[MVM_STREAMS] = { attach && spec->interactive, attach, attach && !spec->tty };
+	const bool own[MVM_STREAMS] = { spec->interactive || spec->tty, !spec->tty, !spec->tty };
+	const bool *wanted = spec->detach ? of_detached : own;
 
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		int pair[2];
@@ -144,11 +143,9 @@ static int make_streams(const struct mvm_spec *spec, struct mvm_vm *vm, struct s
 	return 0;
 }
 
-int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct session_start *start,
-	      struct attached *attached, struct mvm_error *err)
+int vm_new(struct mvm_vm **ret_vm, struct mvm_error *err)
 {
 	struct mvm_vm *vm = calloc(1, sizeof(*vm));
-	int r;
 
 	if (!vm)
 		return error_set(err, ENOMEM, "mvm: out of memory");
@@ -157,10 +154,23 @@ int start_new(const struct mvm_spec *spec, struct mvm_vm **ret_vm, struct sessio
 	vm->quiet = fcntl(STDERR_FILENO, F_GETFD) < 0;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		vm->streams[i] = -1;
+	*ret_vm = vm;
+	return 0;
+}
+
+int start_new(const struct mvm_spec *spec, bool attach, struct mvm_vm **ret_vm, struct session_start *start,
+	      struct attached *attached, struct mvm_error *err)
+{
+	struct mvm_vm *vm = NULL;
+	int r = vm_new(&vm, err);
+
+	if (r < 0 || !vm)
+		return r;
+	vm->terminal = spec->tty;
 	r = write_spec(spec, &attached->fds[0], err);
 	if (r == 0) {
 		attached->n = 1;
-		r = make_streams(spec, vm, start, attached);
+		r = make_streams(spec, attach, vm, start, attached);
 		if (r < 0)
 			(void)error_set(err, -r, "streams: no socket: %s: raise the limit of open files (ulimit -n)",
 					strerror(-r));
@@ -282,14 +292,16 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 	message.cols = options.cols;
 	(void)snprintf(message.again, sizeof(message.again), "%s", again);
 	message.began_ns = options.began_ns ? options.began_ns : message.start_ns;
-	r = start_new(spec, &vm, &message, &attached, err);
+	r = start_new(spec, options.attach == 1, &vm, &message, &attached, err);
 	if (r < 0 || !vm)
 		return r;
 	if (receipt >= 0) {
 		attached.fds[attached.n++] = take_fd(&receipt);
 		message.fds |= SESSION_HAS_RECEIPT;
 	}
+	hooks_stage("asked");
 	r = start_supervisor(vm, &options, &message, &attached, err);
+	hooks_stage("supervisor-asked");
 	attached_close(&attached);
 	if (r < 0) {
 		mvm_free(vm);
@@ -328,7 +340,6 @@ int mvm_start_again(const char *id, const struct mvm_start_options *options, str
 	if (r < 0)
 		return r;
 	spec->detach = true;
-	spec->interactive = spec->tty = false;
 	r = start(spec, options, found, ret_vm, err);
 	mvm_spec_free(spec);
 	return r;
@@ -368,6 +379,10 @@ int mvm_next(struct mvm_vm *vm, const struct mvm_event **ret_event)
 		case SESSION_ASK_BUSY:
 			event->type = MVM_EVENT_ASK_BUSY;
 			break;
+		case SESSION_PONG:
+			event->type = MVM_EVENT_ALIVE;
+			event->level = MVM_LOG_INFO;
+			break;
 		case SESSION_ENDED:
 			event->type = MVM_EVENT_ENDED;
 			event->status = vm->msg.code;
@@ -399,6 +414,21 @@ int mvm_stop(struct mvm_vm *vm)
 int mvm_kill(struct mvm_vm *vm)
 {
 	return session_send(vm->session, SESSION_KILL, 0, 0, NULL);
+}
+
+int mvm_ping(struct mvm_vm *vm)
+{
+	return session_send(vm->session, SESSION_PING, 0, 0, NULL);
+}
+
+bool mvm_has_terminal(const struct mvm_vm *vm)
+{
+	return vm->terminal;
+}
+
+int mvm_active(struct mvm_vm *vm)
+{
+	return session_send(vm->session, SESSION_ACTIVE, 0, 0, NULL);
 }
 
 int mvm_answer_busy(struct mvm_vm *vm, bool busy)

@@ -10,17 +10,23 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "jail/cgroup.h"
+#include "jail/ids.h"
 #include "lib/attach.h"
+#include "lib/event.h"
 #include "lib/record.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
 #define CGROUPS_MAX_BYTES 16384
 #define NAMED_MAX         8U /* ids in an error */
+#define CRASH_VERDICT     "vmm-fault"
+#define CRASH_CAUSE       "its supervisor died, and the VM with it"
+#define CRASH_STATUS      125
 
 int state_dir_parent(char ret_path[PATH_MAX], struct mvm_error *err)
 {
@@ -38,8 +44,8 @@ int state_dir_parent(char ret_path[PATH_MAX], struct mvm_error *err)
 	return 0;
 }
 
-/* Opens the parent, made when missing. Whoever could write there could swap our folders: refused. */
-static int open_parent(const char *parent, int *ret_fd, struct mvm_error *err)
+/* Whoever could write there could swap our folders: refused. */
+int state_dir_open_parent(const char *parent, int *ret_fd, struct mvm_error *err)
 {
 	_cleanup_fd_ int fd = open(parent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
@@ -192,7 +198,7 @@ static void holder_of(int parent_fd, const char *name, char ret_id[MVM_ID_LEN + 
 int state_dir_create(const char *parent, const char *name, struct state_dir *ret_dir, struct mvm_error *err)
 {
 	struct state_dir dir = STATE_DIR_NONE;
-	int r = open_parent(parent, &dir.parent_fd, err);
+	int r = state_dir_open_parent(parent, &dir.parent_fd, err);
 	char holder[MVM_ID_LEN + 1];
 
 	if (r < 0)
@@ -231,7 +237,7 @@ int state_dir_create(const char *parent, const char *name, struct state_dir *ret
 int state_dir_reopen(const char *parent, const char *id, struct state_dir *ret_dir, struct mvm_error *err)
 {
 	struct state_dir dir = STATE_DIR_NONE;
-	int r = is_id(id) ? open_parent(parent, &dir.parent_fd, err) : -EINVAL;
+	int r = is_id(id) ? state_dir_open_parent(parent, &dir.parent_fd, err) : -EINVAL;
 
 	if (r < 0)
 		return r;
@@ -303,34 +309,49 @@ static int delete_folder(int parent_fd, int folder_fd, const char *name)
 	return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-/* The cgroups that its supervisor had made, a path a line. */
-static void reclaim_cgroups(int folder_fd)
+/* The cgroups that its supervisor had made, a path a line. Their list goes with the last of them; false: it stays. */
+bool state_dir_reclaim_cgroups(int folder_fd)
 {
 	_cleanup_fd_ int fd = openat(folder_fd, STATE_CGROUPS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	char text[CGROUPS_MAX_BYTES];
+	bool gone = true;
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-	if (n <= 0)
-		return;
+	if (n < 0)
+		return true; /* there were none */
 	text[n] = '\0';
 	for (char *line = text, *next; (next = strchr(line, '\n')); line = next) {
 		*next++ = '\0';
-		cgroup_reclaim(line);
+		gone &= cgroup_reclaim(line);
 	}
+	if (gone)
+		(void)unlinkat(folder_fd, STATE_CGROUPS, 0);
+	return gone;
+}
+
+/* Whoever reclaims it tells of the end that its supervisor could not tell. */
+static void tell_crashed(int parent_fd, const char *id, const char *name)
+{
+	json_object *event = event_new(EVENT_ENDED, id, name);
+
+	event_severity(event, LOG_ERR);
+	event_text(event, "verdict", CRASH_VERDICT);
+	event_number(event, "status", CRASH_STATUS);
+	event_text(event, "cause", CRASH_CAUSE);
+	event_append_object(parent_fd, event);
 }
 
 /* A VM with a name whose supervisor died: 1 when there was something to put right. */
 static int mark_ended(const struct state_dir *dir)
 {
-	char verdict[] = "vmm-fault", cause[] = "its supervisor died, and the VM with it";
+	char verdict[] = CRASH_VERDICT, cause[] = CRASH_CAUSE;
 	struct record record = { 0 };
 	_cleanup_free_ char *text = NULL;
 	struct timespec now;
 	char *old[2];
 	int r;
 
-	reclaim_cgroups(dir->fd);
-	(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
+	(void)state_dir_reclaim_cgroups(dir->fd);
 	(void)unlinkat(dir->fd, ATTACH_NAME, 0);
 	r = record_read(dir->fd, &record);
 	if (r < 0)
@@ -344,7 +365,7 @@ static int mark_ended(const struct state_dir *dir)
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	record.state = RECORD_ENDED;
 	record.ended_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
-	record.status = 125;
+	record.status = CRASH_STATUS;
 	record.supervisor = record.vmm = 0;
 	old[0] = record.verdict;
 	old[1] = record.cause;
@@ -353,6 +374,7 @@ static int mark_ended(const struct state_dir *dir)
 	text = record_text(&record);
 	if (text)
 		(void)state_dir_write(dir, RECORD_FILE, text, NULL);
+	tell_crashed(dir->parent_fd, dir->id, record.name);
 	record.verdict = old[0];
 	record.cause = old[1];
 	record_free(&record);
@@ -384,7 +406,11 @@ static int reclaim_one(int parent_fd, const char *id)
 		if (r >= 0)
 			return r;
 	}
-	reclaim_cgroups(folder_fd);
+	/* Whose cgroup cannot be removed yet is not forgotten: the next command finds it here. */
+	if (!state_dir_reclaim_cgroups(folder_fd))
+		return 0;
+	if (faccessat(folder_fd, RECORD_FILE, F_OK, 0) == 0)
+		tell_crashed(parent_fd, id, name);
 	return delete_folder(parent_fd, folder_fd, id) == 0;
 }
 
@@ -403,6 +429,8 @@ int state_dir_reclaim(const char *parent, const char *but)
 			if (is_id(entry->d_name) && strcmp(entry->d_name, but) != 0)
 				gone += reclaim_one(fd, entry->d_name);
 	(void)closedir(stream); /* gives the flock up */
+	if (gone && geteuid() == 0)
+		ids_reclaim(IDS_FOLDER); /* their uids */
 	return gone;
 }
 
@@ -559,7 +587,7 @@ void state_dir_close(struct state_dir *dir)
 void state_dir_keep(struct state_dir *dir, const char *record, struct mvm_error *err)
 {
 	(void)unlinkat(dir->fd, ATTACH_NAME, 0);
-	(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
+	(void)state_dir_reclaim_cgroups(dir->fd);
 	(void)unlinkat(dir->fd, "jail.json", 0);
 	(void)state_dir_write(dir, RECORD_FILE, record, err);
 	state_dir_close(dir);
@@ -572,16 +600,19 @@ void state_dir_remove(struct state_dir *dir)
 	 * lock goes last: until then the folder is ours.
 	 */
 	if (dir->fd >= 0) {
+		bool gone = state_dir_reclaim_cgroups(dir->fd);
+
 		(void)unlinkat(dir->fd, "state.json", 0);
-		(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
 		(void)unlinkat(dir->fd, "spec.json", 0);
 		(void)unlinkat(dir->fd, "jail.json", 0);
 		(void)unlinkat(dir->fd, "control", 0);
 		(void)unlinkat(dir->fd, "name", 0);
 		(void)unlinkat(dir->fd, "log", 0);
-		(void)unlinkat(dir->fd, "lock", 0);
-		if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
-			(void)delete_folder(dir->parent_fd, dir->fd, dir->id);
+		if (gone) { /* else list and lock stay, for the next command to put right */
+			(void)unlinkat(dir->fd, "lock", 0);
+			if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+				(void)delete_folder(dir->parent_fd, dir->fd, dir->id);
+		}
 	} else if (dir->parent_fd >= 0 && dir->id[0]) {
 		(void)unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR);
 	}

@@ -1,7 +1,7 @@
 /*
  * The state folder of a run: <parent>/<id> with `lock`, `state.json` (record.h), `spec.json` and `jail.json` (inspect.h),
  * the socket `control` (attach.h), a detached one's `log` (output_log.h), and of a VM with a name the link `name`, whose
- * target is the name.
+ * target is the name. Beside the folders the journal of events (event.h).
  *
  * Purpose: a run is found by its folder and proved alive by the lock that its supervisor holds;
  *          never by a bare pid. A VM with a name keeps its folder when it has ended.
@@ -36,6 +36,9 @@ struct state_dir {
 /* /run/mvm for root; $XDG_RUNTIME_DIR/mvm; /tmp/mvm-<uid> where that is not set. */
 int state_dir_parent(char ret_path[PATH_MAX], struct mvm_error *err);
 
+/* Opens the parent, made (one level) when missing; refused where it is not ours alone. */
+int state_dir_open_parent(const char *parent, int *ret_fd, struct mvm_error *err);
+
 /* Makes parent (one level) and folder, takes the lock, chooses the id. With a name (or NULL): -EEXIST when it is taken. */
 int state_dir_create(const char *parent, const char *name, struct state_dir *ret_dir, struct mvm_error *err);
 
@@ -56,6 +59,9 @@ int state_dir_write(const struct state_dir *dir, const char *name, const char *t
 
 /* A file of the folder, of `max` bytes at most; free() it. -EINVAL: empty, larger, or no file. */
 int state_dir_read(int folder_fd, const char *name, size_t max, char **ret_text);
+
+/* Removes the cgroups that the file STATE_CGROUPS names, where nobody is in them any more. */
+bool state_dir_reclaim_cgroups(int folder_fd); /* false: one cannot be removed yet, and stays on the list */
 
 /*
  * Deletes the folders under the parent whose lock nobody holds: what crashed runs left; of VMs with a name only
@@ -78,7 +84,10 @@ int state_dir_find(const char *parent, const char *prefix, bool ended, char ret_
 int state_dir_find_any(const char *prefix, char ret_id[MVM_ID_LEN + 1], char ret_parent[PATH_MAX], int *ret_fd,
 		       uid_t *ret_owner, struct mvm_error *err);
 
-/* The VM with a name has ended: its record is written, the lock given up, the folder stays. */
+/*
+ * The VM with a name has ended: its record is written, the lock given up, the folder stays. So does, with or without a
+ * name, the list of cgroups that cannot be removed yet: state_dir_reclaim() tries again.
+ */
 void state_dir_keep(struct state_dir *dir, const char *record, struct mvm_error *err);
 
 void state_dir_remove(struct state_dir *dir);

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/host.h"
 #include "lib/inspect.h"
 #include "lib/record.h"
@@ -70,25 +71,27 @@ int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *e
 	return r;
 }
 
-static void init(struct supervisor *s)
+void supervisor_init(struct supervisor *s)
 {
 	memset(s, 0, sizeof(*s));
-	s->session = SESSION_FD;
-	s->vmm_pidfd = s->vmm_control = s->vmm_log = s->signals = -1;
+	s->session = s->vmm_pidfd = s->vmm_control = s->vmm_log = s->signals = -1;
 	for (unsigned i = 0; i < MVM_STREAMS; i++)
 		s->streams[i] = -1;
 	s->state = STATE_DIR_NONE;
 	s->receipt = RECEIPT_NOWHERE;
+	for (unsigned i = 0; i < SUPERVISOR_SINKS; i++)
+		s->sinks[i] = EVENT_SINK_CLOSED;
 	s->run_deadline = s->boot_deadline = s->stop_deadline = s->phase_deadline = UINT64_MAX;
 	s->stages[STAGE_SUPERVISOR] = text_now_ns();
 	s->last_session = AGENT_SESSION_ID;
 	supervisor_attach_init(s);
 	supervisor_output_init(s);
+	supervisor_viewers_init(s);
+	s->idle = IDLE_NEVER;
 	vm_files_init(&s->files);
 	jail_init(&s->jail);
 	agent_session_init(&s->agent);
-	digest_init(&s->rootfs_digest, -1, 0);
-	digest_init(&s->kernel_digest, -1, 0);
+	receipt_digests_init(s->digests);
 }
 
 /* The first message and what came with it. */
@@ -96,7 +99,7 @@ static int receive_start(struct supervisor *s)
 {
 	int fds[SESSION_FDS_MAX];
 	_cleanup_fd_ int spec_fd = -1, receipt_fd = -1;
-	struct mvm_error err;
+	struct mvm_error err = { 0 };
 	int r = session_receive_start(s->session, &s->start, fds);
 
 	if (r < 0) {
@@ -114,6 +117,16 @@ static int receive_start(struct supervisor *s)
 		r = mvm_spec_check(s->spec, &err);
 	if (r == 0 && s->spec->receipt)
 		r = receipt_open(s->spec->receipt, take_fd(&receipt_fd), &s->receipt, &err);
+	if (r == 0 && s->spec->sign)
+		r = receipt_can_sign(&s->receipt, &err);
+	if (r == 0 && s->spec->sign)
+		r = sign_key_read(s->spec->sign, &s->sign, &err);
+	if (r == 0)
+		r = restart_parse(s->spec->restart, &s->restart); /* checked with the spec */
+	if (r == 0)
+		r = supervisor_view_caller(s);
+	if (r < 0 && !err.code)
+		(void)error_set(&err, -r, "streams: %s", strerror(-r));
 	return r < 0 ? refuse(s, &err) : 0;
 }
 
@@ -152,31 +165,43 @@ static int allow_ports(struct supervisor *s, struct mvm_error *err)
 	return r;
 }
 
+/* The VM's folder, for all its runs. */
+static int open_folder(struct supervisor *s, struct mvm_error *err)
+{
+	char parent[PATH_MAX];
+	int r = state_dir_parent(parent, err);
+
+	if (r < 0)
+		return r;
+	return *s->start.again ? state_dir_reopen(parent, s->start.again, &s->state, err)
+			       : state_dir_create(parent, s->spec->name, &s->state, err);
+}
+
 /* What must be right before there is a VM. */
 static int prepare(struct supervisor *s, struct vmm_config *config, struct handover *handover)
 {
-	char parent[PATH_MAX];
 	struct mvm_error err;
-	int r = vm_files_open(s->spec, &s->files, &err);
+	int r = supervisor_events_open(s, &err);
 
 	if (r == 0)
-		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
+		r = vm_files_open(s->spec, &s->files, &err);
 	if (r == 0)
-		r = state_dir_parent(parent, &err);
-	if (r == 0 && *s->start.again)
-		r = state_dir_reopen(parent, s->start.again, &s->state, &err);
-	else if (r == 0)
-		r = state_dir_create(parent, s->spec->name, &s->state, &err);
+		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
+	if (r == 0 && s->state.fd < 0)
+		r = open_folder(s, &err);
+	hooks_stage("folder-made");
 	if (r == 0)
 		r = supervisor_output_open(s, &err);
-	if (r == 0)
+	if (r == 0 && s->attach_listener < 0)
 		r = supervisor_attach_open(s, &err);
 	if (r == 0)
 		r = allow_ports(s, &err);
 	s->stages[STAGE_OPENED] = text_now_ns();
+	hooks_stage("opened");
 	if (r == 0)
 		r = supervisor_spawn(s, config, handover, &err);
 	s->stages[STAGE_VMM_SPAWNED] = text_now_ns();
+	hooks_stage("vmm-spawned");
 	return r < 0 ? refuse(s, &err) : 0;
 }
 
@@ -232,7 +257,7 @@ static void command_line(const struct mvm_spec *spec, char text[RECORD_COMMAND])
 	text_harmless(text);
 }
 
-static uint64_t realtime_of(uint64_t monotonic_ns)
+uint64_t supervisor_realtime(uint64_t monotonic_ns)
 {
 	struct timespec now;
 
@@ -248,15 +273,17 @@ char *supervisor_record(const struct supervisor *s, const struct verdict *verdic
 		.name = s->spec->name,
 		.rootfs = s->spec->rootfs,
 		.command = command,
-		.state = verdict                    ? RECORD_ENDED
+		.state = s->restarting              ? RECORD_RESTARTING
+			 : verdict                  ? RECORD_ENDED
 			 : s->paused                ? RECORD_PAUSED
 			 : s->stages[STAGE_STARTED] ? RECORD_RUNNING
 						    : RECORD_BOOTING,
 		.detached = s->spec->detach,
 		.remove = s->spec->remove,
-		.supervisor = verdict ? 0 : getpid(),
+		.restarts = s->restart.count,
+		.supervisor = verdict && !s->restarting ? 0 : getpid(),
 		.vmm = verdict ? 0 : s->vmm_pid,
-		.began_ns = realtime_of(s->stages[STAGE_COMMAND]),
+		.began_ns = supervisor_realtime(s->stages[STAGE_COMMAND]),
 	};
 
 	command_line(s->spec, command);
@@ -266,14 +293,14 @@ char *supervisor_record(const struct supervisor *s, const struct verdict *verdic
 		record.verdict = (char *)(uintptr_t)verdict_name(verdict->kind);
 		record.cause = cause;
 		record.status = verdict->status;
-		record.ended_ns = realtime_of(s->stages[STAGE_ENDED]);
+		record.ended_ns = supervisor_realtime(s->stages[STAGE_ENDED]);
 	}
 	return record_text(&record);
 }
 
 void supervisor_write_record(struct supervisor *s)
 {
-	_cleanup_free_ char *text = supervisor_record(s, NULL);
+	_cleanup_free_ char *text = supervisor_record(s, s->restarting ? &s->verdict : NULL);
 	struct mvm_error err;
 
 	if (!text || state_dir_write(&s->state, RECORD_FILE, text, &err) < 0)
@@ -311,20 +338,17 @@ static int settle(struct supervisor *s)
 	if (r < 0)
 		return refuse(s, &err);
 	write_state(s);
+	hooks_stage("recorded");
+	supervisor_event_created(s);
 	reclaimed = state_dir_parent(parent, NULL) < 0 ? 0 : state_dir_reclaim(parent, s->state.id);
-	if (reclaimed && s->jail.by_root)
-		ids_reclaim(IDS_FOLDER);
 	if (reclaimed)
 		supervisor_log(s, MVM_LOG_INFO, "removed what %d crashed run%s left", reclaimed,
 			       reclaimed == 1 ? "" : "s");
 	if (s->files.emulated)
 		supervisor_log(s, MVM_LOG_INFO,
 			       "this KVM has no VMX or SVM behind it: the guest is told to avoid what it lacks");
-	if (s->spec->receipt) {
-		digest_init(&s->kernel_digest, s->files.kernel.fd, s->files.kernel.size);
-		if (!s->spec->rw) /* of an image that changes meanwhile there is no digest */
-			digest_init(&s->rootfs_digest, s->files.rootfs.fd, s->files.rootfs.size);
-	}
+	if (s->spec->receipt)
+		receipt_digests_begin(s->spec, &s->files, s->digests);
 	return 0;
 }
 
@@ -333,22 +357,26 @@ int main(void)
 	struct handover handover;
 	struct vmm_config config;
 	struct supervisor s;
+	int r;
 
-	init(&s);
+	supervisor_init(&s);
+	s.session = SESSION_FD;
 	watch_signals(&s);
-	s.phase = PHASE_OVER;
-	if (receive_start(&s) == 0 && prepare(&s, &config, &handover) == 0) {
-		s.phase = PHASE_BOOT;
-		if (settle(&s) < 0)
-			supervisor_kill(&s);
-		supervisor_loop(&s);
-	}
+	hooks_stage("supervisor");
+	r = receive_start(&s);
+	do {
+		s.phase = PHASE_OVER;
+		if (r == 0 && prepare(&s, &config, &handover) == 0) {
+			s.phase = PHASE_BOOT;
+			if (settle(&s) < 0)
+				supervisor_kill(&s);
+			supervisor_loop(&s);
+		}
+		supervisor_finish(&s);
+	} while (supervisor_restart(&s));
 	supervisor_report(&s);
-	agent_session_close(&s.agent);
-	digest_free(&s.rootfs_digest);
-	digest_free(&s.kernel_digest);
-	broker_free(&s.broker);
-	receipt_close(&s.receipt);
+	supervisor_events_close(&s);
+	sign_key_free(s.sign);
 	mvm_spec_free(s.spec);
 	return 0;
 }

@@ -10,6 +10,7 @@
 #define LIB_SUPERVISOR_H
 
 #include <poll.h>
+#include <sys/signalfd.h>
 #include <sys/types.h>
 
 #include "jail/jail.h"
@@ -17,16 +18,42 @@
 #include "lib/attach.h"
 #include "lib/broker.h"
 #include "lib/digest.h"
+#include "lib/event.h"
+#include "lib/event_sink.h"
+#include "lib/host_conf.h"
+#include "lib/idle.h"
 #include "lib/log_reader.h"
 #include "lib/output_log.h"
 #include "lib/receipt.h"
 #include "lib/record.h"
+#include "lib/restart.h"
 #include "lib/session.h"
 #include "lib/state_dir.h"
 #include "lib/verdict.h"
 #include "lib/vm_files.h"
+#include "mvm/counters.h"
 
 #define SUPERVISOR_OUTPUTS 2 /* stdout and stderr */
+#define SUPERVISOR_SINKS   2 /* of events: the operator's, the run's own */
+
+#define VIEWERS_MAX  8U /* at once */
+#define VIEWER_SLOTS (1 + 2 * VIEWERS_MAX)
+
+/* Who looks at a detached VM's streams, and what is on its way between them (supervisor_viewers.c). */
+struct viewers {
+	struct viewer {
+		int client; /* its place among the clients; -1: none */
+		int in, out[SUPERVISOR_OUTPUTS]; /* its ends of the streams; -1: none, or no more */
+		size_t sent; /* bytes of the chunk that it has */
+	} v[VIEWERS_MAX];
+	const char *chunk; /* borrowed: what was read of the output last */
+	size_t len;
+	enum output_stream stream; /* of the chunk */
+	uint64_t chunk_ns; /* when it was read */
+	int input; /* our end of the command's stdin, if that is no terminal; -1 */
+	size_t typed_len, typed_pos;
+	char typed[4096]; /* on its way to the command */
+};
 
 enum supervisor_phase {
 	PHASE_BOOT, /* until the workload runs; bounded by --boot-timeout */
@@ -49,14 +76,15 @@ struct supervisor {
 	struct agent_session agent;
 	struct log_reader log_reader;
 
+	const struct counters *counters; /* the VMM's word, see mvm/counters.h; NULL: there was no VMM */
 	pid_t vmm_pid;
 	uint64_t vmm_start; /* when it began, ticks since the host's boot: with its pid it names it for ever */
 	int attach_listener; /* others of the same user's, see attach.h */
 	uint64_t attach_retry_ns; /* not looked at before then */
 	struct {
 		int fd;
-		/* WAITS: for the VM's end; RUNS: a command in it; TOP, STATS: for the agent's answer */
-		enum { CLIENT_ASKS, CLIENT_WAITS, CLIENT_RUNS, CLIENT_TOP, CLIENT_STATS } kind;
+		/* WAITS: for the VM's end; RUNS: a command in it; VIEWS: its streams; TOP, STATS: for the agent's answer */
+		enum { CLIENT_ASKS, CLIENT_WAITS, CLIENT_RUNS, CLIENT_VIEWS, CLIENT_TOP, CLIENT_STATS } kind;
 		uint32_t session; /* of the command */
 		uint64_t deadline_ns;
 	} clients[ATTACH_CLIENTS_MAX];
@@ -64,6 +92,10 @@ struct supervisor {
 
 	int outputs[SUPERVISOR_OUTPUTS]; /* of a detached VM */
 	struct output_log *log; /* NULL: not detached */
+	struct viewers viewers;
+	uint64_t
+		stream_bytes; /* that went through the streams, as far as we know of them: a caller's are its own affair */
+	struct idle idle;
 	uint64_t output_seen, output_refilled_ns; /* bytes of the log that count no longer; when that was computed */
 
 	int vmm_pidfd, vmm_control, vmm_log, signals;
@@ -72,6 +104,11 @@ struct supervisor {
 
 	enum supervisor_phase phase;
 	bool paused; /* the VMM's process is stopped */
+	uint32_t ping; /* number of the last CONTROL_PING */
+	bool pinged; /* it is not answered yet */
+	bool restarting; /* the VM has ended and is to be started again */
+	struct restart restart;
+	struct verdict verdict; /* of the run that ended last */
 	bool started_told; /* the caller knows that the command runs */
 	uint64_t run_deadline, boot_deadline, stop_deadline, phase_deadline; /* ns, UINT64_MAX: none */
 	bool hurried; /* no grace but a short one is left: whatever has not ended then is killed */
@@ -88,8 +125,17 @@ struct supervisor {
 	uint64_t stages[STAGES];
 
 	struct receipt_place receipt;
-	struct digest rootfs_digest, kernel_digest;
+	struct sign_key *sign; /* NULL: it is not signed. No process but ours has it, see sign.h */
+	struct digest digests[RECEIPT_FILES];
+	struct receipt_used used; /* complete once vmm_waited */
 	uint32_t logs_lost;
+
+	struct host_conf conf;
+	struct event_sink sinks[SUPERVISOR_SINKS];
+	uint64_t execs, execs_ended, events_lost_ever; /* for metrics */
+	uint64_t events_lost; /* that the journal did not take since one was last told */
+	uint64_t clients_refused;
+	bool created_told, log_drop_told;
 };
 
 /* supervisor.c */
@@ -101,15 +147,24 @@ void supervisor_write_spec(struct supervisor *s); /* as it is in force, for `mvm
 
 void supervisor_write_record(struct supervisor *s);
 
+/* CLOCK_REALTIME of a moment of CLOCK_MONOTONIC's, ns. */
+uint64_t supervisor_realtime(uint64_t monotonic_ns);
+
 /* The record of the state folder; verdict NULL: it has not ended. free() it; NULL: out of memory. */
 char *supervisor_record(const struct supervisor *s, const struct verdict *verdict);
 
 /* supervisor_spawn.c: config memfd, sockets, the VMM's process. 0 or -errno with err. */
-int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,
-		     struct mvm_error *err);
+int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct handover *handover, struct mvm_error *err);
 
 /* supervisor_loop.c: from the spawned VMM to its end (PHASE_OVER). */
 void supervisor_loop(struct supervisor *s);
+
+/*
+ * supervisor_restart.c: whether the VM, whose run has ended, is to be started again. True: its back-off is over, and
+ * everything but what it keeps is as it was before its first run.
+ */
+bool supervisor_restart(struct supervisor *s);
+void supervisor_init(struct supervisor *s); /* supervisor.c: nothing is open, nothing has happened */
 
 /* supervisor_peers.c: what the peers say, one wake-up's worth each. */
 void supervisor_on_session(struct supervisor *s);
@@ -125,7 +180,8 @@ int supervisor_output_open(struct supervisor *s, struct mvm_error *err);
 bool supervisor_output_allowed(struct supervisor *s, uint64_t now);
 void supervisor_output_prepare(const struct supervisor *s, bool allowed, struct pollfd fds[SUPERVISOR_OUTPUTS]);
 void supervisor_output_run(struct supervisor *s, const struct pollfd fds[SUPERVISOR_OUTPUTS]);
-void supervisor_output_close(struct supervisor *s);
+void supervisor_output_close(struct supervisor *s); /* of one run: what is there still is in the log */
+void supervisor_log_close(struct supervisor *s);
 void supervisor_detach(struct supervisor *s);
 
 /* supervisor_attach.c: requests of others; the entries of poll() are prepared, then run, each turn. */
@@ -135,13 +191,36 @@ void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 +
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now);
 void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
+uint32_t supervisor_attach_phase(const struct supervisor *s); /* enum attach_phase */
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
+
+/* supervisor_io.c: `mvm update --io-max`; of each key MVM_KEEP, 0: no limit, or the limit. 0 or -errno with a text. */
+int supervisor_update_io(struct supervisor *s, const uint64_t most[IO_MAX_KEYS], char *ret_text, size_t size);
 
 /* supervisor_stats.c: what the VM uses and runs, paused and resumed. */
 int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *ret_text, size_t size);
 void supervisor_on_numbers(struct supervisor *s, const struct agent_event *event); /* TOPPED, STATTED */
 void supervisor_numbers_late(struct supervisor *s, unsigned client);
 int supervisor_pause(struct supervisor *s, bool pause, char *ret_text, size_t size);
+uint64_t supervisor_cpu_time(const struct supervisor *s); /* of the VMM's process, ns; 0: not to be told */
+
+/*
+ * supervisor_viewers.c. The chunk stays where it is until nobody is behind; drain() waits for that, as long as
+ * patience goes.
+ */
+void supervisor_viewers_init(struct supervisor *s);
+int supervisor_view(struct supervisor *s, unsigned client, const struct attach_msg *msg, int *fds, unsigned nfds,
+		    char *ret_text, size_t size); /* 1: answered */
+int supervisor_view_caller(struct supervisor *s); /* the caller of a detached VM, if it gave streams. 0 or -errno */
+void supervisor_viewer_speaks(struct supervisor *s, unsigned client);
+void supervisor_viewer_gone(struct supervisor *s, unsigned client);
+void supervisor_viewers_show(struct supervisor *s, enum output_stream stream, const char *bytes, size_t len);
+bool supervisor_viewers_behind(const struct supervisor *s);
+uint64_t supervisor_viewers_deadline(const struct supervisor *s);
+void supervisor_viewers_drain(struct supervisor *s);
+void supervisor_viewers_prepare(const struct supervisor *s, struct pollfd fds[VIEWER_SLOTS]);
+void supervisor_viewers_run(struct supervisor *s, const struct pollfd fds[VIEWER_SLOTS], uint64_t now);
+void supervisor_viewers_close(struct supervisor *s, const struct verdict *of_vm); /* of this run: all are told */
 
 /* supervisor_exec.c: further commands. The descriptors of a request stay the caller's to close, but for those taken. */
 int supervisor_exec_start(struct supervisor *s, unsigned client, const struct attach_msg *msg, int *fds, unsigned nfds,
@@ -149,6 +228,30 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 void supervisor_exec_event(struct supervisor *s, const struct agent_event *event);
 void supervisor_exec_client(struct supervisor *s, unsigned client);
 void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
+
+/* supervisor_metrics.c: answers with struct attach_metrics. */
+void supervisor_metrics(const struct supervisor *s, int fd);
+
+/* supervisor_events.c: what is told of all this (event.h). */
+int supervisor_events_open(struct supervisor *s, struct mvm_error *err);
+void supervisor_events_close(struct supervisor *s);
+void supervisor_event_created(struct supervisor *s);
+void supervisor_event_stage(struct supervisor *s, enum event_kind kind, enum receipt_stage stage);
+void supervisor_event_asked(struct supervisor *s, unsigned client, const struct attach_msg *msg, int result);
+void supervisor_event_caller(struct supervisor *s, enum event_kind kind);
+void supervisor_event_signalled(struct supervisor *s, const struct signalfd_siginfo *info);
+void supervisor_event_client_refused(struct supervisor *s, const struct attach_peer *peer);
+void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t session, const struct mvm_spec *spec);
+void supervisor_event_exec_ended(struct supervisor *s, uint32_t session, const struct verdict *verdict);
+void supervisor_event_port(struct supervisor *s, const struct broker_answer *answer);
+void supervisor_event_violation(struct supervisor *s, const char *of, const char *how);
+void supervisor_event_log_dropped(struct supervisor *s);
+void supervisor_event_ended(struct supervisor *s, const struct verdict *verdict);
+/* What a caller, or one that is attached, says. */
+void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg);
+
+/* "the VM is booting", "… paused", "… ending", "… to be started again". */
+const char *supervisor_state_text(const struct supervisor *s);
 
 /* supervisor_peers.c, too: somebody wants the end. `grace_ns`: for the workload, after a SIGTERM. */
 void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once);
@@ -160,6 +263,7 @@ void supervisor_hurry(struct supervisor *s, uint64_t grace_ns);
 void supervisor_stop(struct supervisor *s);
 void supervisor_kill(struct supervisor *s);
 void supervisor_vmm_broke(struct supervisor *s, const char *how); /* the VMM cannot be trusted to end by itself */
-void supervisor_report(struct supervisor *s); /* verdict, receipt, state folder, the caller */
+void supervisor_finish(struct supervisor *s); /* of one run: verdict, receipt, and everything that was open for it */
+void supervisor_report(struct supervisor *s); /* of the VM: its state folder, its clients, the caller */
 
 #endif

@@ -31,6 +31,7 @@ int supervisor_attach_open(struct supervisor *s, struct mvm_error *err)
 
 void supervisor_drop_client(struct supervisor *s, unsigned i)
 {
+	supervisor_viewer_gone(s, i);
 	cleanup_fd(&s->clients[i].fd);
 	s->clients[i].fd = -1;
 }
@@ -44,7 +45,6 @@ void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict
 	memcpy(payload, &ended, sizeof(ended));
 	memcpy(payload + sizeof(ended), verdict->cause, len);
 	cleanup_fd(&s->attach_listener);
-	supervisor_exec_close(s, verdict);
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
 		if (s->clients[i].fd >= 0 && s->clients[i].kind == CLIENT_WAITS)
 			(void)attach_send(s->clients[i].fd, ATTACH_ANSWER, 0, payload, sizeof(ended) + len);
@@ -64,14 +64,54 @@ static unsigned free_slots(const struct supervisor *s)
 	return n;
 }
 
+static bool changes_io(const uint64_t most[IO_MAX_KEYS])
+{
+	for (unsigned key = 0; key < IO_MAX_KEYS; key++)
+		if (most[key] != MVM_KEEP)
+			return true;
+	return false;
+}
+
+/* In bounds, or MVM_KEEP. */
+static int update_nets(struct supervisor *s, uint64_t pps, uint64_t bps, char *ret_text, size_t size)
+{
+	struct control_msg limits = { .type = CONTROL_NET_LIMITS };
+
+	if (pps != MVM_KEEP) {
+		limits.code |= CONTROL_LIMITS_IOPS;
+		limits.id = (uint32_t)pps;
+	}
+	if (bps != MVM_KEEP) {
+		limits.code |= CONTROL_LIMITS_BPS;
+		limits.arg = bps;
+	}
+	if (!limits.code)
+		return 0;
+	if (!s->files.nets.n) {
+		(void)snprintf(ret_text, size, "the VM has no network device to limit: --net gives it one");
+		return -ENODEV;
+	}
+	if (send(s->vmm_control, &limits, sizeof(limits), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return -errno; /* EAGAIN: changed faster than the VMM reads */
+	if (pps != MVM_KEEP)
+		s->spec->net_pps = pps;
+	if (bps != MVM_KEEP)
+		s->spec->net_bps = bps;
+	supervisor_log(s, MVM_LOG_INFO, "network: limits changed: %llu packets and %llu bytes a second (0: any)",
+		       (unsigned long long)s->spec->net_pps, (unsigned long long)s->spec->net_bps);
+	return 0;
+}
+
 static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_text, size_t size)
 {
 	struct control_msg limits = { .type = CONTROL_LIMITS, .port = CONTROL_ALL_DISKS };
 	struct attach_update wanted;
+	int r;
 
-	if (msg->hdr.len != sizeof(wanted))
+	memset(&wanted, 0xff, sizeof(wanted)); /* MVM_KEEP */
+	if (msg->hdr.len != sizeof(wanted) && msg->hdr.len != ATTACH_UPDATE_IO && msg->hdr.len != ATTACH_UPDATE_LEAST)
 		return -EPROTO;
-	memcpy(&wanted, msg->payload, sizeof(wanted));
+	memcpy(&wanted, msg->payload, msg->hdr.len);
 	if (wanted.blk_iops != MVM_KEEP) {
 		if (wanted.blk_iops > VMM_IOPS_MAX)
 			return -ERANGE;
@@ -84,20 +124,43 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 		limits.code |= CONTROL_LIMITS_BPS;
 		limits.arg = wanted.blk_bps;
 	}
+	if ((wanted.net_pps != MVM_KEEP && wanted.net_pps > VMM_PPS_MAX) ||
+	    (wanted.net_bps != MVM_KEEP && wanted.net_bps &&
+	     (wanted.net_bps > VMM_BPS_MAX || wanted.net_bps < VMM_BPS_MIN)))
+		return -ERANGE;
 	if (s->phase >= PHASE_STOP || s->vmm_control < 0) {
-		(void)snprintf(ret_text, size, "the VM is ending");
+		(void)snprintf(ret_text, size, "%s", supervisor_state_text(s));
 		return -ESHUTDOWN;
 	}
-	if (send(s->vmm_control, &limits, sizeof(limits), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	r = update_nets(s, wanted.net_pps, wanted.net_bps, ret_text, size);
+	if (r < 0)
+		return r;
+	if (changes_io(wanted.io_max)) {
+		r = supervisor_update_io(s, wanted.io_max, ret_text, size);
+		if (r < 0)
+			return r;
+	}
+	if (limits.code && send(s->vmm_control, &limits, sizeof(limits), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		return -errno; /* EAGAIN: changed faster than the VMM reads */
 	if (limits.code & CONTROL_LIMITS_IOPS)
 		s->spec->blk_iops = wanted.blk_iops;
 	if (limits.code & CONTROL_LIMITS_BPS)
 		s->spec->blk_bps = wanted.blk_bps;
 	supervisor_write_spec(s);
-	supervisor_log(s, MVM_LOG_INFO, "disks: limits changed: %llu operations and %llu bytes a second (0: any)",
-		       (unsigned long long)s->spec->blk_iops, (unsigned long long)s->spec->blk_bps);
+	if (limits.code)
+		supervisor_log(s, MVM_LOG_INFO,
+			       "disks: limits changed: %llu operations and %llu bytes a second (0: any)",
+			       (unsigned long long)s->spec->blk_iops, (unsigned long long)s->spec->blk_bps);
 	return 0;
+}
+
+uint32_t supervisor_attach_phase(const struct supervisor *s)
+{
+	return s->phase == PHASE_BOOT  ? ATTACH_BOOTING
+	       : s->restarting         ? ATTACH_RESTARTING
+	       : s->phase != PHASE_RUN ? ATTACH_ENDING
+	       : s->paused             ? ATTACH_PAUSED
+				       : ATTACH_RUNNING;
 }
 
 static void tell_status(const struct supervisor *s, int fd)
@@ -105,11 +168,9 @@ static void tell_status(const struct supervisor *s, int fd)
 	const struct attach_status status = {
 		.began_ns = s->stages[STAGE_COMMAND],
 		.vmm_start = s->vmm_start,
+		.restarts = s->restart.count,
 		.vmm = s->phase < PHASE_OVER ? s->vmm_pid : 0,
-		.phase = s->phase == PHASE_BOOT  ? ATTACH_BOOTING
-			 : s->phase != PHASE_RUN ? ATTACH_ENDING
-			 : s->paused             ? ATTACH_PAUSED
-						 : ATTACH_RUNNING,
+		.phase = supervisor_attach_phase(s),
 	};
 
 	(void)attach_send(fd, ATTACH_ANSWER, 0, &status, sizeof(status));
@@ -141,8 +202,7 @@ static int signal_workload(struct supervisor *s, const struct attach_msg *msg, c
 		return 0;
 	}
 	if (s->phase != PHASE_RUN) {
-		(void)snprintf(ret_text, size, "its command is not running: the VM is %s",
-			       s->phase < PHASE_RUN ? "booting" : "ending");
+		(void)snprintf(ret_text, size, "its command is not running: %s", supervisor_state_text(s));
 		return -ESRCH;
 	}
 	r = agent_session_signal(&s->agent, AGENT_SESSION_ID, wanted.signo);
@@ -153,10 +213,12 @@ static int signal_workload(struct supervisor *s, const struct attach_msg *msg, c
 
 static void answer(struct supervisor *s, unsigned i, const struct attach_msg *msg, int *fds, unsigned nfds)
 {
-	char text[256] = "";
+	char text[512] = "";
 	int fd = s->clients[i].fd, r = -ENOTSUP;
 
-	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_EXEC) && free_slots(s) < ATTACH_SPARE) {
+	bool command = msg->hdr.type == ATTACH_EXEC || msg->hdr.type == ATTACH_COPY;
+
+	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_VIEW || command) && free_slots(s) < ATTACH_SPARE) {
 		(void)snprintf(text, sizeof(text), "as many wait for this VM, or run commands in it, as may");
 		(void)attach_send(fd, ATTACH_ANSWER, EBUSY, text, strlen(text));
 		return;
@@ -166,8 +228,10 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 		s->clients[i].deadline_ns = UINT64_MAX;
 		return;
 	}
-	if (msg->hdr.type == ATTACH_EXEC)
+	if (command)
 		r = supervisor_exec_start(s, i, msg, fds, nfds, text, sizeof(text));
+	if (msg->hdr.type == ATTACH_VIEW)
+		r = supervisor_view(s, i, msg, fds, nfds, text, sizeof(text));
 	if (msg->hdr.type == ATTACH_TOP || msg->hdr.type == ATTACH_STATS)
 		r = supervisor_ask_agent(s, i, msg->hdr.type == ATTACH_TOP, text, sizeof(text));
 	if (r > 0)
@@ -183,8 +247,13 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 		tell_status(s, fd);
 		return;
 	}
+	if (msg->hdr.type == ATTACH_METRICS) {
+		supervisor_metrics(s, fd);
+		return;
+	}
 	if (msg->hdr.type == ATTACH_UPDATE)
 		r = update(s, msg, text, sizeof(text));
+	supervisor_event_asked(s, i, msg, r);
 	if (r < 0 && !*text)
 		(void)snprintf(text, sizeof(text), "refused: %s", strerror(-r));
 	(void)attach_send(fd, ATTACH_ANSWER, -r, text, strlen(text)); /* one that does not read misses it */
@@ -199,6 +268,10 @@ static void on_client(struct supervisor *s, unsigned i, uint64_t now)
 
 	if (s->clients[i].kind == CLIENT_RUNS) {
 		supervisor_exec_client(s, i);
+		return;
+	}
+	if (s->clients[i].kind == CLIENT_VIEWS) {
+		supervisor_viewer_speaks(s, i);
 		return;
 	}
 	r = attach_receive_with(s->clients[i].fd, &msg, fds, &nfds);
@@ -236,6 +309,7 @@ void supervisor_attach_prepare(const struct supervisor *s, struct pollfd fds[1 +
 
 void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATTACH_CLIENTS_MAX], uint64_t now)
 {
+	struct attach_peer refused;
 	int slot, fd, r;
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
@@ -249,11 +323,13 @@ void supervisor_attach_run(struct supervisor *s, const struct pollfd fds[1 + ATT
 	slot = free_slot(s);
 	if (!fds[0].revents || slot < 0 || s->attach_listener < 0)
 		return;
-	r = attach_accept(s->attach_listener, &fd);
+	r = attach_accept(s->attach_listener, &fd, &refused);
 	if (r > 0) {
 		s->clients[slot].fd = fd;
 		s->clients[slot].kind = CLIENT_ASKS;
 		s->clients[slot].deadline_ns = now + ATTACH_SILENCE_NS;
+	} else if (r == -EPERM) {
+		supervisor_event_client_refused(s, &refused);
 	} else if (r < 0) {
 		/* EMFILE and its like would come again at once. */
 		supervisor_log(s, MVM_LOG_WARNING, "control socket: %s: tried again in a second", strerror(-r));

@@ -4,16 +4,19 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
 #define DIGEST_GRACE_NS 60000000000ULL /* for hashing after the end; an image may be any size */
-#define STOP_GRACE_NS   2000000000ULL /* a VMM told to stop finishes its requests and exits */
+#define STOP_GRACE_NS   10000000000ULL /* a VMM told to stop finishes its requests and exits; a host may be busy */
+#define HURRY_GRACE_NS  2000000000ULL /* … where its end changes no verdict any more */
 
 void supervisor_kill(struct supervisor *s)
 {
@@ -34,6 +37,7 @@ void supervisor_vmm_broke(struct supervisor *s, const char *how)
 	if (!s->facts.vmm_broke) {
 		(void)snprintf(s->text_broke, sizeof(s->text_broke), "%s", how);
 		s->facts.vmm_broke = s->text_broke;
+		supervisor_event_violation(s, "vmm", how);
 	}
 	supervisor_kill(s);
 }
@@ -57,7 +61,8 @@ void supervisor_stop(struct supervisor *s)
 		       &s->jail.options.io); /* a request that waits for its turn would hold the end up */
 	s->phase = PHASE_STOP;
 	s->stages[STAGE_STOPPED] = text_now_ns();
-	s->phase_deadline = s->stages[STAGE_STOPPED] + STOP_GRACE_NS;
+	hooks_stage("stopping");
+	s->phase_deadline = s->stages[STAGE_STOPPED] + (s->hurried ? HURRY_GRACE_NS : STOP_GRACE_NS);
 	s->facts.stop_sent = true;
 	/* After a regular exit only the reader of the output can hold the VMM up. */
 	s->waiting_for_output = (s->facts.exited || s->facts.failed) && s->session >= 0 && !s->hurried;
@@ -110,47 +115,50 @@ static bool told_to_end(struct supervisor *s)
 }
 
 /*
- * Nothing else is left to do but to hash, and the receipt owes both digests. Whoever wants the end now, and the
+ * Nothing else is left to do but to hash, and the receipt owes the digests. Whoever wants the end now, and the
  * deadline, leaves a digest out (null) rather than hold the end up.
  */
 static void finish_digests(struct supervisor *s)
 {
 	uint64_t deadline = text_now_ns() + DIGEST_GRACE_NS;
 
-	while (digest_step(&s->kernel_digest) || digest_step(&s->rootfs_digest))
+	while (receipt_digests_step(s->digests))
 		if (s->hurried || text_now_ns() > deadline || told_to_end(s))
 			return;
 }
 
 static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 {
+	struct counters counters;
 	struct receipt receipt = {
 		.id = s->state.id,
 		.spec = s->spec,
 		.verdict = verdict,
-		.kernel = s->files.kernel_path,
-		.fs_type = s->files.fs_type,
-		.rootfs_size = s->files.rootfs.size,
-		.kernel_size = s->files.kernel.size,
-		.rootfs_digest = &s->rootfs_digest,
-		.kernel_digest = &s->kernel_digest,
+		.began_ns = supervisor_realtime(s->stages[STAGE_COMMAND]),
+		.ended_ns = supervisor_realtime(s->stages[STAGE_ENDED]),
+		.files = &s->files,
+		.digests = s->digests,
 		.agent_version = s->agent_version[0] ? s->agent_version : NULL,
 		.started = s->agent.seen & AGENT_SEEN_STARTED ? &s->started : NULL,
 		.exited = s->facts.exited ? &s->exited : NULL,
 		.broker = &s->broker,
 		.jail = s->vmm_pid > 0 ? &s->jail : NULL,
+		.used = s->vmm_pid > 0 ? &s->used : NULL,
+		.counters = s->vmm_pid > 0 ? &counters : NULL,
 	};
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;
 	char name[32];
 
 	finish_digests(s);
+	if (s->counters)
+		counters_copy(s->counters, &counters);
 	memcpy(receipt.stages, s->stages, sizeof(receipt.stages));
 	text = receipt_text(&receipt);
 	(void)snprintf(name, sizeof(name), "%d", getpid());
 	if (!text)
 		supervisor_log(s, MVM_LOG_ERROR, "--receipt: %s: out of memory", s->receipt.path);
-	else if (receipt_write(&s->receipt, s->state.id[0] ? s->state.id : name, text, &err) < 0)
+	else if (receipt_write(&s->receipt, s->state.id[0] ? s->state.id : name, text, s->sign, &err) < 0)
 		supervisor_log(s, MVM_LOG_ERROR, "%s", err.text);
 }
 
@@ -191,7 +199,8 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;
 
-	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove && (s->vmm_pid > 0 || *s->start.again))
+	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove &&
+	    (s->vmm_pid > 0 || s->started_told || *s->start.again))
 		text = supervisor_record(s, verdict);
 	if (text)
 		state_dir_keep(&s->state, text, &err);
@@ -199,26 +208,48 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 		state_dir_remove(&s->state);
 }
 
-void supervisor_report(struct supervisor *s)
+void supervisor_finish(struct supervisor *s)
 {
-	struct verdict verdict;
-
 	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
-	verdict_decide(&s->facts, &verdict);
-	if (s->receipt.path)
-		write_receipt(s, &verdict);
-	/* In this order: when the caller hears of the end, nothing of the run is left. */
+	hooks_stage("ended");
+	verdict_decide(&s->facts, &s->verdict);
+	/* A run that was refused for its key's sake has none: what is not signed does not pose as it. */
+	if (s->receipt.path && (s->sign || !s->spec->sign))
+		write_receipt(s, &s->verdict);
 	broker_close(&s->broker);
 	supervisor_output_close(s);
+	supervisor_event_ended(s, &s->verdict);
 	for (unsigned i = 0; i < MVM_STREAMS; i++) {
 		cleanup_fd(&s->streams[i]);
 		s->streams[i] = -1;
 	}
 	vm_files_close(&s->files);
+	hooks_stage("jail-left");
 	jail_free(&s->jail);
-	leave_folder(s, &verdict);
-	supervisor_attach_close(s, &verdict);
+	hooks_stage("jail-gone");
+	agent_session_close(&s->agent);
+	receipt_digests_free(s->digests);
+	broker_free(&s->broker);
+	receipt_close(&s->receipt);
+	if (s->counters)
+		(void)munmap((void *)(uintptr_t)s->counters, sizeof(*s->counters));
+	s->counters = NULL;
+	cleanup_fd(&s->vmm_control);
+	cleanup_fd(&s->vmm_log);
+	cleanup_fd(&s->vmm_pidfd);
+	s->vmm_control = s->vmm_log = s->vmm_pidfd = -1;
+}
+
+/* In this order: when anybody hears of the end, nothing of the VM is left. */
+void supervisor_report(struct supervisor *s)
+{
+	supervisor_log_close(s);
+	leave_folder(s, &s->verdict);
+	hooks_stage("folder-left");
+	supervisor_exec_close(s, &s->verdict);
+	supervisor_viewers_close(s, &s->verdict);
+	supervisor_attach_close(s, &s->verdict);
 	if (s->session >= 0)
-		send_result(s, &verdict);
+		send_result(s, &s->verdict);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -41,8 +42,8 @@ static int grant(struct supervisor *s, uint32_t session, const struct attach_exe
 	return 0;
 }
 
-static int launch(struct supervisor *s, const struct mvm_spec *spec, const struct attach_exec *wanted, uint32_t session,
-		  const uint32_t ports[3])
+static int launch(struct supervisor *s, const struct mvm_spec *spec, const struct attach_exec *wanted, bool copy,
+		  uint32_t session, const uint32_t ports[3])
 {
 	static const char *const none[] = { NULL };
 	_cleanup_free_ const char **env = NULL;
@@ -50,6 +51,7 @@ static int launch(struct supervisor *s, const struct mvm_spec *spec, const struc
 		.argv = (const char *const *)spec->args.v,
 		.cwd = spec->workdir,
 		.user = spec->user,
+		.copy = copy,
 		.tty = spec->tty,
 		.rows = wanted->rows,
 		.cols = wanted->cols,
@@ -71,7 +73,8 @@ static const char *why_not(const struct supervisor *s, int r)
 {
 	switch (r) {
 	case -ENOTCONN:
-		return s->phase < PHASE_RUN ? "the VM is booting: its command does not run yet" : "the VM is ending";
+		return s->phase < PHASE_RUN ? "the VM is booting: its command does not run yet"
+					    : supervisor_state_text(s);
 	case -EBUSY:
 	case -ENOSPC:
 		return "as many commands as a VM takes run in it already: wait for one to end";
@@ -87,6 +90,7 @@ static const char *why_not(const struct supervisor *s, int r)
 int supervisor_exec_start(struct supervisor *s, unsigned client, const struct attach_msg *msg, int *fds, unsigned nfds,
 			  char *ret_text, size_t size)
 {
+	bool copy = msg->hdr.type == ATTACH_COPY;
 	struct attach_exec wanted;
 	struct mvm_spec *spec = NULL;
 	struct mvm_error err;
@@ -99,7 +103,8 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 	if (wanted.fds & ~(uint32_t)ATTACH_EXEC_STREAMS || nfds != 1U + (unsigned)__builtin_popcount(wanted.fds))
 		return -EPROTO;
 	r = supervisor_read_spec(fds[0], &spec, &err);
-	if (r == 0 && (!spec->args.n || (spec->tty && wanted.fds != SESSION_HAS_STDIN)))
+	if (r == 0 && (!spec->args.n || (spec->tty && wanted.fds != SESSION_HAS_STDIN) ||
+		       (copy && (spec->tty || spec->args.n != PROTO_COPY_ARGS))))
 		r = error_set(&err, EPROTO, "the request makes no sense");
 	if (r < 0) {
 		mvm_spec_free(spec);
@@ -114,15 +119,17 @@ int supervisor_exec_start(struct supervisor *s, unsigned client, const struct at
 	session = ++s->last_session;
 	r = s->phase == PHASE_RUN ? grant(s, session, &wanted, fds, ports) : -ENOTCONN;
 	if (r == 0)
-		r = launch(s, spec, &wanted, session, ports);
+		r = launch(s, spec, &wanted, copy, session, ports);
 	if (r < 0) {
 		take_back(s, session);
 		(void)snprintf(ret_text, size, "%s", why_not(s, r));
 	} else {
+		hooks_stage("exec-asked");
 		s->clients[client].kind = CLIENT_RUNS;
 		s->clients[client].session = session;
 		s->clients[client].deadline_ns = UINT64_MAX;
-		supervisor_log(s, MVM_LOG_INFO, "exec: %.200s", spec->args.v[0]);
+		supervisor_log(s, MVM_LOG_INFO, "%s: %.200s", copy ? "copy" : "exec", spec->args.v[copy]);
+		supervisor_event_exec(s, client, session, spec);
 	}
 	mvm_spec_free(spec);
 	return r;
@@ -151,9 +158,9 @@ void supervisor_exec_event(struct supervisor *s, const struct agent_event *event
 
 	if (event->type != PROTO_STARTED)
 		take_back(s, event->session);
-	if (client < 0)
-		return; /* it left; its command was told to end */
 	if (event->type == PROTO_STARTED) {
+		if (client < 0)
+			return; /* it left; its command was told to end */
 		(void)session_send(s->clients[client].fd, SESSION_STARTED, 0, 0, s->state.id);
 		return;
 	}
@@ -167,6 +174,9 @@ void supervisor_exec_event(struct supervisor *s, const struct agent_event *event
 		facts.exit_value = le32_get(event->exited.value);
 	}
 	verdict_of_command(&facts, &verdict);
+	supervisor_event_exec_ended(s, event->session, &verdict);
+	if (client < 0)
+		return;
 	tell_end(s, (unsigned)client, &verdict);
 }
 

@@ -6,7 +6,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,7 +33,8 @@ enum slot {
 	SLOT_SIGNALS,
 	SLOT_DIALS, /* BROKER_PENDING_MAX of them */
 	SLOT_OUTPUTS = SLOT_DIALS + BROKER_PENDING_MAX,
-	SLOT_ATTACH = SLOT_OUTPUTS + SUPERVISOR_OUTPUTS, /* the listening socket, then its clients */
+	SLOT_VIEWERS = SLOT_OUTPUTS + SUPERVISOR_OUTPUTS,
+	SLOT_ATTACH = SLOT_VIEWERS + VIEWER_SLOTS, /* the listening socket, then its clients */
 	SLOTS = SLOT_ATTACH + 1 + ATTACH_CLIENTS_MAX
 };
 
@@ -59,8 +62,24 @@ static bool log_allowed(struct supervisor *s, uint64_t now)
 	return s->log_used < LOG_BURST;
 }
 
+/* A command that somebody started in it, and a pause, which is somebody's will, are no idleness. */
+static void look_whether_idle(struct supervisor *s, uint64_t now)
+{
+	bool busy = s->paused;
+
+	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
+		busy |= s->clients[i].fd >= 0 && s->clients[i].kind == CLIENT_RUNS;
+	if (!idle_look(&s->idle, now, supervisor_cpu_time(s), s->stream_bytes, busy))
+		return;
+	s->facts.idle_timed_out = !s->facts.operator_why && !s->facts.timed_out;
+	supervisor_hurry(s, END_GRACE_NS);
+	supervisor_shut_down(s, END_GRACE_NS);
+}
+
 static void on_deadlines(struct supervisor *s, uint64_t now)
 {
+	if (now >= s->idle.next_ns && s->phase == PHASE_RUN)
+		look_whether_idle(s, now);
 	if (now >= s->run_deadline) {
 		s->run_deadline = UINT64_MAX;
 		/* Output that was not read in time is part of the run. */
@@ -91,9 +110,11 @@ static void on_deadlines(struct supervisor *s, uint64_t now)
 		/* No deadline until it answers: a caller that was suspended answers later. */
 		if (session_send(s->session, SESSION_ASK_BUSY, 0, 0, NULL) == -EAGAIN)
 			s->phase_deadline = now + NS_PER_S;
+	} else if (s->phase == PHASE_STOP && !s->hurried && supervisor_viewers_behind(s)) {
+		s->phase_deadline = now + NS_PER_S; /* the VMM waits for them, who have their own bound */
 	} else if (s->phase == PHASE_STOP) {
-		/* After a host's verdict a VMM that will not end changes nothing but the way. */
-		if (s->hurried)
+		/* After a host's verdict, or its own last word, a VMM that will not end changes nothing but the way. */
+		if (s->hurried || s->facts.vmm_ended)
 			supervisor_kill(s);
 		else
 			supervisor_vmm_broke(s, "the VMM did not end when told to");
@@ -106,19 +127,44 @@ static void on_signal(struct supervisor *s)
 
 	if (read(s->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
+	supervisor_event_signalled(s, &info);
+	s->restart.off = true;
 	if (!s->facts.operator_why)
 		s->facts.operator_why = "the supervisor was told to end by a signal";
 	supervisor_hurry(s, END_GRACE_NS);
 	supervisor_shut_down(s, END_GRACE_NS);
 }
 
+static uint64_t ns_of(struct timeval t)
+{
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_usec * 1000U;
+}
+
+static void note_used(struct supervisor *s, const struct rusage *used)
+{
+	uint64_t now, max;
+
+	s->used = (struct receipt_used){
+		.wall_ns = text_now_ns() - s->stages[STAGE_VMM_SPAWNED],
+		.cpu_user_ns = ns_of(used->ru_utime),
+		.cpu_sys_ns = ns_of(used->ru_stime),
+		.rss_peak = (uint64_t)used->ru_maxrss << 10,
+		.blocks_in = (uint64_t)used->ru_inblock,
+		.blocks_out = (uint64_t)used->ru_oublock,
+	};
+	cgroup_memory(&s->jail.cgroup, &now, &s->used.memory_peak, &max);
+}
+
 /* The VMM's process is gone: what it and the agent had said before is read, then it is over. */
 static void on_process(struct supervisor *s)
 {
 	siginfo_t info = { 0 };
+	struct rusage used = { 0 };
 
-	while (waitid(P_PIDFD, (id_t)s->vmm_pidfd, &info, WEXITED) < 0 && errno == EINTR)
+	/* The bare call: waitid(3) keeps to itself what the process used. */
+	while (syscall(SYS_waitid, P_PIDFD, s->vmm_pidfd, &info, WEXITED, &used) < 0 && errno == EINTR)
 		;
+	note_used(s, &used);
 	supervisor_on_control(s, CONTROL_BURST);
 	if (s->agent.fd >= 0)
 		supervisor_on_agent(s);
@@ -139,7 +185,7 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 {
 	uint64_t next = s->run_deadline < s->boot_deadline ? s->run_deadline : s->boot_deadline;
 
-	if (!s->kernel_digest.done || !s->rootfs_digest.done)
+	if (receipt_digests_pending(s->digests))
 		return 0;
 	if (s->phase_deadline < next)
 		next = s->phase_deadline;
@@ -149,6 +195,10 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 		next = broker_deadline(&s->broker);
 	if (supervisor_attach_deadline(s) < next)
 		next = supervisor_attach_deadline(s);
+	if (supervisor_viewers_deadline(s) < next)
+		next = supervisor_viewers_deadline(s);
+	if (s->idle.next_ns < next && s->phase == PHASE_RUN)
+		next = s->idle.next_ns;
 	if (throttled && next > now + NS_PER_S / 100)
 		next = now + NS_PER_S / 100;
 	if (next == UINT64_MAX)
@@ -171,6 +221,7 @@ static void prepare(const struct supervisor *s, bool throttled, bool log, bool o
 	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
 	broker_prepare(&s->broker, fds + SLOT_DIALS);
 	supervisor_output_prepare(s, output, fds + SLOT_OUTPUTS);
+	supervisor_viewers_prepare(s, fds + SLOT_VIEWERS);
 	supervisor_attach_prepare(s, fds + SLOT_ATTACH);
 }
 
@@ -214,12 +265,14 @@ void supervisor_loop(struct supervisor *s)
 		if (s->broker.npending)
 			supervisor_on_dials(s);
 		if (n >= 0)
+			supervisor_viewers_run(s, fds + SLOT_VIEWERS, text_now_ns());
+		if (n >= 0)
 			supervisor_attach_run(s, fds + SLOT_ATTACH, text_now_ns());
 		if (n > 0)
 			dispatch(s, fds, tokens);
 		if (s->phase != PHASE_OVER)
 			on_deadlines(s, text_now_ns());
-		if (n == 0 && !digest_step(&s->kernel_digest))
-			(void)digest_step(&s->rootfs_digest);
+		if (n == 0)
+			(void)receipt_digests_step(s->digests);
 	}
 }

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -22,9 +23,19 @@
 
 /* ---- the caller ---- */
 
+const char *supervisor_state_text(const struct supervisor *s)
+{
+	if (s->restarting)
+		return "the VM has ended and is to be started again: try again";
+	if (s->phase < PHASE_RUN)
+		return "the VM is booting";
+	return s->paused ? "the VM is paused" : s->phase == PHASE_RUN ? "the VM is running" : "the VM is ending";
+}
+
 void supervisor_operator_ends(struct supervisor *s, const char *why, bool at_once)
 {
-	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out)
+	s->restart.off = true;
+	if (!s->facts.operator_why && !s->facts.timed_out && !s->facts.boot_timed_out && !s->facts.idle_timed_out)
 		s->facts.operator_why = why;
 	supervisor_hurry(s, GONE_GRACE_NS);
 	if (at_once)
@@ -37,6 +48,7 @@ void supervisor_operator_asks(struct supervisor *s, uint64_t grace_ns)
 {
 	uint64_t deadline = text_now_ns() + grace_ns;
 
+	s->restart.off = true;
 	if (s->phase >= PHASE_SYNC)
 		return; /* it is ending already, and bounded */
 	if (s->phase != PHASE_RUN || s->paused || !grace_ns ||
@@ -73,6 +85,66 @@ static void on_busy(struct supervisor *s, bool busy)
 		s->phase_deadline = text_now_ns() + NS_PER_S;
 }
 
+/* The VM's watchdog barks when no answer comes. One that is paused or ending is bounded by others. */
+static void on_ping(struct supervisor *s)
+{
+	struct control_msg msg = { .type = CONTROL_PING, .id = s->ping + 1 };
+
+	if (s->paused || s->phase >= PHASE_SYNC || s->vmm_control < 0) {
+		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
+		return;
+	}
+	if (s->pinged || send(s->vmm_control, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return;
+	s->ping++;
+	s->pinged = true;
+}
+
+static void on_pong(struct supervisor *s, const struct control_msg *msg)
+{
+	if (!s->pinged || msg->id != s->ping) {
+		supervisor_vmm_broke(s, "the VMM answered what it was not asked");
+		return;
+	}
+	s->pinged = false;
+	if (s->session >= 0)
+		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
+}
+
+void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg)
+{
+	switch (msg->type) {
+	case SESSION_SIGNAL:
+		on_signal(s, msg->code);
+		break;
+	case SESSION_RESIZE:
+		if (agent_session_resize(&s->agent, AGENT_SESSION_ID, (uint16_t)(msg->code >> 16),
+					 (uint16_t)(msg->code & 0xffff)) == 0)
+			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
+		break;
+	case SESSION_STOP:
+		supervisor_event_caller(s, EVENT_STOP);
+		supervisor_operator_ends(s, "stopped by the operator", false);
+		break;
+	case SESSION_KILL:
+		supervisor_event_caller(s, EVENT_KILL);
+		supervisor_operator_ends(s, "killed by the operator", true);
+		break;
+	case SESSION_PING:
+		on_ping(s);
+		break;
+	case SESSION_ACTIVE:
+		s->stream_bytes++;
+		break;
+	case SESSION_BUSY:
+		on_busy(s, msg->code != 0);
+		break;
+	default:
+		supervisor_log(s, MVM_LOG_WARNING, "session: unknown message %u", msg->type);
+		break;
+	}
+}
+
 void supervisor_on_session(struct supervisor *s)
 {
 	struct session_msg msg;
@@ -86,30 +158,8 @@ void supervisor_on_session(struct supervisor *s)
 		supervisor_operator_ends(s, "the command that the run belongs to has gone", false);
 		return;
 	}
-	if (r == 0)
-		return;
-	switch (msg.type) {
-	case SESSION_SIGNAL:
-		on_signal(s, msg.code);
-		break;
-	case SESSION_RESIZE:
-		if (agent_session_resize(&s->agent, AGENT_SESSION_ID, (uint16_t)(msg.code >> 16),
-					 (uint16_t)(msg.code & 0xffff)) == 0)
-			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
-		break;
-	case SESSION_STOP:
-		supervisor_operator_ends(s, "stopped by the operator", false);
-		break;
-	case SESSION_KILL:
-		supervisor_operator_ends(s, "killed by the operator", true);
-		break;
-	case SESSION_BUSY:
-		on_busy(s, msg.code != 0);
-		break;
-	default:
-		supervisor_log(s, MVM_LOG_WARNING, "session: unknown message %u", msg.type);
-		break;
-	}
+	if (r > 0)
+		supervisor_caller_says(s, &msg);
 }
 
 /* ---- the VMM ---- */
@@ -153,6 +203,8 @@ static void answer_dial(struct supervisor *s, const struct broker_answer *answer
 		supervisor_log(
 			s, MVM_LOG_WARNING, "vsock: the guest dialled host port %u, which it may not%s", answer->port,
 			answer->port > PROTO_PORT && answer->port < PROTO_PORT_STREAM ? ": see --allow-port" : "");
+	if (answer->tell)
+		supervisor_event_port(s, answer);
 	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
 	if (send_answer(s, &msg, fd) == -EAGAIN)
 		supervisor_vmm_broke(s, "the VMM does not read its control socket");
@@ -208,6 +260,7 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 			return;
 		}
 		s->control_used++;
+		hooks_stage("vmm-spoke");
 		if (control_from_vmm(datagram, (size_t)n, &msg) < 0) {
 			supervisor_vmm_broke(s, "the VMM broke the control protocol");
 			return;
@@ -218,6 +271,8 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 			s->stages[STAGE_VMM_RUNNING] = text_now_ns();
 		else if (msg.type == CONTROL_DIAL)
 			on_dial(s, &msg);
+		else if (msg.type == CONTROL_PONG)
+			on_pong(s, &msg);
 		else
 			on_ended(s, &msg);
 	}
@@ -238,6 +293,7 @@ static bool writes_disks(const struct supervisor *s)
 static void workload_over(struct supervisor *s)
 {
 	s->stages[STAGE_EXITED] = text_now_ns();
+	hooks_stage("exited");
 	if (writes_disks(s))
 		supervisor_shut_down(s, SYNC_RW_GRACE_NS);
 	else
@@ -299,16 +355,20 @@ static bool tell_started(struct supervisor *s)
 static void on_started(struct supervisor *s, const struct agent_event *event)
 {
 	s->stages[STAGE_STARTED] = text_now_ns();
+	hooks_stage("started");
 	s->started = event->started;
 	if (s->phase == PHASE_BOOT)
 		s->phase = PHASE_RUN;
 	s->boot_deadline = UINT64_MAX;
+	idle_start(&s->idle, s->spec->idle_timeout_ns, text_now_ns(), supervisor_cpu_time(s), s->stream_bytes);
 	if (s->session >= 0 && !tell_started(s))
 		s->logs_lost++;
 	supervisor_write_record(s);
-	if (s->log && s->started_told)
+	supervisor_event_stage(s, EVENT_STARTED, STAGE_STARTED);
+	if (s->log && s->session >= 0 && s->started_told)
 		supervisor_detach(s);
 	drop_start_up_text();
+	hooks_stage("started-told");
 }
 
 static void on_agent_event(struct supervisor *s, const struct agent_event *event)
@@ -325,8 +385,10 @@ static void on_agent_event(struct supervisor *s, const struct agent_event *event
 	switch (event->type) {
 	case PROTO_HELLO:
 		s->stages[STAGE_AGENT] = text_now_ns();
+		hooks_stage("agent");
 		(void)snprintf(s->agent_version, sizeof(s->agent_version), "%s", event->text);
 		text_harmless(s->agent_version);
+		supervisor_event_stage(s, EVENT_BOOTED, STAGE_AGENT);
 		break;
 	case PROTO_STARTED:
 		on_started(s, event);
@@ -364,12 +426,14 @@ void supervisor_on_agent(struct supervisor *s)
 
 	while ((next = agent_session_next(&s->agent, &event)) > 0)
 		on_agent_event(s, &event);
-	if (next < 0)
+	if (next < 0) {
+		supervisor_event_violation(s, "agent", "the agent broke its protocol");
 		agent_broke(s, "the agent broke its protocol");
-	else if (r < 0 && s->agent.seen & AGENT_SEEN_BYE)
+	} else if (r < 0 && s->agent.seen & AGENT_SEEN_BYE) {
 		agent_session_close(&s->agent);
-	else if (r < 0)
+	} else if (r < 0) {
 		agent_broke(s, "the agent went away");
+	}
 }
 
 /* ---- the VMM's log ---- */

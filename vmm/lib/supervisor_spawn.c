@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "lib/host_conf.h"
+#include "jail/hooks.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -22,6 +22,23 @@ static int make_config(const struct vmm_config *config, int *ret_fd, struct mvm_
 	if (fd < 0 || fchmod(fd, 0400) < 0 || write(fd, config, sizeof(*config)) != (ssize_t)sizeof(*config) ||
 	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) < 0)
 		return error_set(err, errno ? errno : EIO, "config: the memfd cannot be made: %s", strerror(errno));
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* What the VMM adds up in, and we read as long as we live. */
+static int make_counters(struct supervisor *s, int *ret_fd, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = memfd_create("mvm-counters", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *map = MAP_FAILED;
+
+	/* Of a fixed size: what its writer could cut off while we read it would end us. Not executable, as above. */
+	if (fd >= 0 && fchmod(fd, 0600) == 0 && ftruncate(fd, sizeof(struct counters)) == 0 &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW) == 0)
+		map = mmap(NULL, sizeof(struct counters), PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return error_set(err, errno, "counters: their memfd cannot be made: %s", strerror(errno));
+	s->counters = map;
 	*ret_fd = take_fd(&fd);
 	return 0;
 }
@@ -49,25 +66,23 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 		.cpu_percent = s->spec->cpu_percent,
 		.io.max = s->spec->io_max,
 	};
-	struct host_conf conf;
-	int r = host_conf_read(HOST_CONF_PATH, &conf, err);
+	int r = 0;
 
-	if (r == 0 && io_max_any(&options.io.max))
+	if (io_max_any(&options.io.max))
 		r = vm_files_devices(&s->files, s->spec, "/sys", options.io.devices, &options.io.ndevices, err);
 	if (r < 0)
 		return r;
-	options.may_lack |= conf.may_lack;
-	options.uid_first = conf.uid_first;
-	options.uid_count = conf.uid_count;
+	options.may_lack |= s->conf.may_lack;
+	options.uid_first = s->conf.uid_first;
+	options.uid_count = s->conf.uid_count;
 	options.file_size_max = vm_files_written_max(&s->files, s->spec);
 	r = jail_prepare(&options, &s->jail, err);
 	return r < 0 ? r : write_cgroups(s, err);
 }
 
-int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, struct handover *handover,
-		     struct mvm_error *err)
+int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct handover *handover, struct mvm_error *err)
 {
-	_cleanup_fd_ int config_fd = -1, exe = -1, control = -1, log_writer = -1;
+	_cleanup_fd_ int config_fd = -1, exe = -1, control = -1, log_writer = -1, counters = -1;
 	_cleanup_free_ char *path = NULL;
 	int pair[2];
 	int r = mvm_part_path("mvm-vmm", &path, err);
@@ -77,6 +92,11 @@ int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, stru
 	exe = open(path, O_PATH | O_CLOEXEC);
 	if (exe < 0)
 		return error_set(err, errno, "%s: %s: install mvm again", path, strerror(errno));
+	r = make_counters(s, &counters, err);
+	if (r < 0)
+		return r;
+	config->counters_fd = (int32_t)handover->n;
+	handover->fds[handover->n++] = counters; /* HANDOVER_MAX has room for it */
 	r = make_config(config, &config_fd, err);
 	if (r == 0)
 		r = make_jail(s, config, err);
@@ -95,6 +115,7 @@ int supervisor_spawn(struct supervisor *s, const struct vmm_config *config, stru
 	handover->fds[VMM_FD_LOG] = log_writer;
 	handover->fds[VMM_FD_JAIL] = s->jail.papers;
 	s->stages[STAGE_JAIL_MADE] = text_now_ns();
+	hooks_stage("jail-made");
 	r = jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
 	net_host_close_fds(&s->files.nets);
 	return r;

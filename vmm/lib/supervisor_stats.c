@@ -13,12 +13,12 @@
 #define GUEST_ANSWER_NS 5000000000ULL
 
 /* CPU time of the VMM's process, all its threads. */
-static uint64_t cpu_time(pid_t pid)
+uint64_t supervisor_cpu_time(const struct supervisor *s)
 {
 	struct timespec used;
 	clockid_t clock;
 
-	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
+	if (clock_getcpuclockid(s->vmm_pid, &clock) != 0 || clock_gettime(clock, &used) < 0)
 		return 0;
 	return (uint64_t)used.tv_sec * 1000000000U + (uint64_t)used.tv_nsec;
 }
@@ -27,7 +27,7 @@ static void send_stats(struct supervisor *s, unsigned client, const struct proto
 {
 	struct attach_stats stats = {
 		.wall_ns = text_now_ns() - s->stages[STAGE_VMM_SPAWNED],
-		.cpu_ns = cpu_time(s->vmm_pid),
+		.cpu_ns = supervisor_cpu_time(s),
 	};
 
 	cgroup_memory(&s->jail.cgroup, &stats.memory, &stats.memory_peak, &stats.memory_max);
@@ -53,10 +53,7 @@ int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *
 			send_stats(s, client, NULL);
 			return 1;
 		}
-		(void)snprintf(ret_text, size, "the VM is %s",
-			       s->paused              ? "paused"
-			       : s->phase < PHASE_RUN ? "booting"
-						      : "ending");
+		(void)snprintf(ret_text, size, "%s", supervisor_state_text(s));
 		return -ESHUTDOWN;
 	}
 	r = top ? agent_session_top(&s->agent, client) : agent_session_stat(&s->agent, client);
@@ -113,7 +110,7 @@ void supervisor_numbers_late(struct supervisor *s, unsigned client)
 int supervisor_pause(struct supervisor *s, bool pause, char *ret_text, size_t size)
 {
 	if (s->phase != PHASE_RUN) {
-		(void)snprintf(ret_text, size, "the VM is %s", s->phase < PHASE_RUN ? "booting" : "ending");
+		(void)snprintf(ret_text, size, "%s", supervisor_state_text(s));
 		return -ESHUTDOWN;
 	}
 	if (s->paused == pause) {

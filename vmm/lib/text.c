@@ -71,6 +71,21 @@ void text_harmless(char *s)
 	}
 }
 
+void text_utf8(char *s)
+{
+	unsigned char *p = (unsigned char *)s;
+
+	while (*p) {
+		size_t len = *p >= 0x80 ? utf8_length(p) : 1;
+
+		if (!len) {
+			*p = '?';
+			len = 1;
+		}
+		p += len;
+	}
+}
+
 int text_parse_uint(const char *s, uint64_t max, uint64_t *ret_value)
 {
 	uint64_t v = 0;
@@ -210,4 +225,16 @@ uint64_t text_now_ns(void)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock */
 	return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+size_t text_time(char buf[TEXT_TIME])
+{
+	struct timespec now;
+	struct tm utc;
+	size_t n;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)gmtime_r(&now.tv_sec, &utc);
+	n = strftime(buf, TEXT_TIME, "%Y-%m-%dT%H:%M:%S", &utc);
+	return n + (size_t)snprintf(buf + n, TEXT_TIME - n, ".%09ldZ", now.tv_nsec);
 }

@@ -19,6 +19,9 @@ int error_set(struct mvm_error *err, int code, const char *fmt, ...) __attribute
 /* Replaces, in place, every byte that is not printable ASCII or part of harmless UTF-8 by '?'. */
 void text_harmless(char *s);
 
+/* Replaces, in place, what is no UTF-8, or could pose as other text, by '?'. Control characters stay. */
+void text_utf8(char *s);
+
 /* Bytes: a number, or one with b, k, m, g (binary, either case). -EINVAL, -ERANGE. */
 int text_parse_size(const char *s, uint64_t *ret_bytes);
 
@@ -34,5 +37,10 @@ const char *text_size(uint64_t bytes, char buf[32]);
 unsigned text_distance(const char *a, const char *b);
 
 uint64_t text_now_ns(void); /* CLOCK_MONOTONIC */
+
+#define TEXT_TIME 32U /* bytes of text_time(), with the NUL */
+
+/* Now, as RFC 3339 writes it: "2026-11-22T10:20:30.123456789Z". Returns its length. */
+size_t text_time(char buf[TEXT_TIME]);
 
 #endif

@@ -202,6 +202,9 @@ void verdict_decide(const struct verdict_facts *f, struct verdict *ret)
 	else if (f->boot_timed_out)
 		decide(ret, VERDICT_BOOT_TIMEOUT, VERDICT_FROM_HOST, 0,
 		       "the command did not start within --boot-timeout: see what the kernel says with --console FILE");
+	else if (f->idle_timed_out)
+		decide(ret, VERDICT_IDLE_TIMEOUT, VERDICT_FROM_HOST, 0,
+		       "the VM was idle for as long as --idle-timeout says");
 	else if (f->vmm_broke)
 		decide(ret, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0, "%s", f->vmm_broke);
 	else if (decide_process(f, ret) || decide_end(f, ret))

@@ -48,7 +48,7 @@ struct verdict_facts {
 	const char *refused; /* the host's reason not to start the VM at all */
 
 	/* the supervisor's own */
-	bool timed_out, boot_timed_out; /* set only while neither an exit nor a failure was known */
+	bool timed_out, boot_timed_out, idle_timed_out; /* set only while neither an exit nor a failure was known */
 	const char *operator_why; /* stopped or killed from outside, and how */
 	const char *vmm_broke; /* the VMM broke the control protocol, or did not end when told to */
 	bool stop_sent; /* CONTROL_STOP */

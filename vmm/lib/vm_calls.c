@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lib/attach.h"
+#include "lib/event.h"
 #include "lib/record.h"
 #include "lib/state_dir.h"
 #include "lib/text.h"
@@ -56,6 +57,7 @@ static void show(struct entry *entry)
 		.verdict = harmless(record->verdict),
 		.cause = harmless(record->cause),
 		.status = record->status,
+		.restarts = record->restarts,
 	};
 }
 
@@ -377,6 +379,19 @@ int mvm_top(const char *id, char **ret_text, struct mvm_error *err)
 	return *ret_text ? 0 : error_set(err, ENOMEM, "out of memory");
 }
 
+static void tell_removed(const struct state_dir *dir)
+{
+	char name[STATE_NAME_MAX + 1];
+	struct event_actor self;
+	json_object *event;
+
+	state_dir_name(dir->parent_fd, dir->id, name);
+	event = event_new(EVENT_REMOVED, dir->id, name);
+	event_actor_self(&self);
+	event_by(event, &self);
+	event_append_object(dir->parent_fd, event);
+}
+
 int mvm_remove(const char *id, bool force, struct mvm_error *err)
 {
 	const struct attach_signal kill_it = { .signo = SIGKILL };
@@ -400,8 +415,10 @@ int mvm_remove(const char *id, bool force, struct mvm_error *err)
 			(void)error_set(err, -r, "%s", why.text);
 		}
 	}
-	if (dir.fd >= 0)
+	if (dir.fd >= 0) {
+		tell_removed(&dir);
 		state_dir_remove(&dir);
+	}
 	cleanup_fd(&target.folder);
 	return r;
 }

@@ -50,6 +50,7 @@ struct worker {
 	char name[16];
 	bool busy; /* req was popped and not pushed yet (L) */
 	struct blk_request req;
+	uint64_t took_ns; /* until its answer */
 };
 
 struct blk {
@@ -62,6 +63,8 @@ struct blk {
 	bool dropping; /* reset(): what is in flight ends unpushed */
 	bool throttled; /* one thread waits for the limits, the others leave the queue alone */
 	struct ratelimit limit;
+	struct counters_disk *counted, uncounted; /* as dev.counted */
+	struct counters_latency *timed, untimed;
 	unsigned nbusy, nidle;
 	pthread_cond_t resumed; /* not paused any more, or dropping, or stopping, or other limits */
 	pthread_cond_t quiet; /* nbusy == 0 */
@@ -92,6 +95,43 @@ static void log_failure(struct blk *blk, const struct blk_request *req)
 						 : "");
 }
 
+/* What was answered, by kind. (L) */
+static void count(struct counters_disk *c, const struct blk_request *req)
+{
+	uint64_t *times = &c->others, *bytes = NULL, n = req->done;
+
+	switch (req->type) {
+	case VIRTIO_BLK_T_IN:
+		times = &c->reads;
+		bytes = &c->read_bytes;
+		break;
+	case VIRTIO_BLK_T_OUT:
+		times = &c->writes;
+		bytes = &c->written_bytes;
+		break;
+	case VIRTIO_BLK_T_FLUSH:
+		times = &c->flushes;
+		break;
+	case VIRTIO_BLK_T_DISCARD:
+		times = &c->discards;
+		bytes = &c->discarded_bytes;
+		n = req->discarded;
+		break;
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		times = &c->zeroes;
+		bytes = &c->zeroed_bytes;
+		n = req->zeroed;
+		break;
+	default:
+		break;
+	}
+	counters_add(times, 1);
+	if (bytes)
+		counters_add(bytes, n);
+	if (req->status != VIRTIO_BLK_S_OK)
+		counters_add(&c->errors, 1);
+}
+
 /* The request is done: gives it back to the driver, unless there is nobody any more to give it to. (L) */
 static void complete(struct worker *w)
 {
@@ -103,6 +143,9 @@ static void complete(struct worker *w)
 	if (w->req.error)
 		log_failure(blk, &w->req);
 	if (dev->live && !blk->stopping) {
+		count(blk->counted, &w->req);
+		counters_add(&blk->timed->buckets[counters_bucket(w->took_ns)], 1);
+		counters_add(&blk->timed->sum_ns, w->took_ns);
 		*w->req.status_byte = w->req.status;
 		vq_push(&dev->queues[0], w->req.chain.head, w->req.written);
 	}
@@ -161,8 +204,10 @@ static bool wait_for_limit(struct worker *w, uint64_t at)
 {
 	struct blk *blk = w->blk;
 	struct virtio_dev *dev = &blk->dev;
+	uint64_t began = now_ns();
 
 	blk->throttled = true;
+	counters_add(&blk->counted->throttled, 1);
 	while (at && !blk->dropping && !blk->stopping) {
 		const struct timespec until = { .tv_sec = (time_t)(at / 1000000000U),
 						.tv_nsec = (long)(at % 1000000000U) };
@@ -175,6 +220,7 @@ static bool wait_for_limit(struct worker *w, uint64_t at)
 			at = ratelimit_take(&blk->limit, bytes_of(&w->req), now_ns());
 	}
 	blk->throttled = false;
+	counters_add(&blk->counted->throttled_ns, now_ns() - began);
 	return !at;
 }
 
@@ -183,12 +229,15 @@ static void serve(struct worker *w)
 {
 	struct blk *blk = w->blk;
 	struct virtio_dev *dev = &blk->dev;
+	uint64_t began = 0, now; /* a request's end is the next one's beginning: one look at the clock for each */
 	unsigned unsignalled = 0;
 
 	while (dev->live && !blk->stopping && !blk->throttled && take(w) > 0) {
 		bool done;
 
 		vq_disable_kicks(&dev->queues[0]);
+		if (!began)
+			began = now_ns();
 		if (ratelimit_on(&blk->limit)) {
 			uint64_t at = ratelimit_take(&blk->limit, bytes_of(&w->req), now_ns());
 
@@ -217,6 +266,9 @@ static void serve(struct worker *w)
 			if (w->req.zeroed && ratelimit_on(&blk->limit))
 				ratelimit_charge(&blk->limit, w->req.zeroed, now_ns());
 		}
+		now = now_ns();
+		w->took_ns = now - began;
+		began = now;
 		complete(w);
 		if (++unsignalled >= IRQ_BATCH && dev->live) {
 			virtio_dev_used(dev, 0);
@@ -247,6 +299,7 @@ static void *worker_main(void *arg)
 		(void)epoll_wait(blk->epoll_fd, &event, 1, -1); /* EINTR only makes us look once too often */
 		(void)pthread_mutex_lock(&blk->dev.lock);
 		blk->nidle--;
+		counters_add(&blk->dev.counted->kicks, 1);
 	}
 	(void)pthread_mutex_unlock(&blk->dev.lock);
 	wake_one(blk); /* the next sleeper ends too */
@@ -295,6 +348,15 @@ void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps)
 	if (bps != BLK_LIMIT_KEEP)
 		ratelimit_set(&blk->limit.bytes, bps, now_ns());
 	(void)pthread_cond_broadcast(&blk->resumed);
+	(void)pthread_mutex_unlock(&dev->lock);
+}
+
+void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters, struct counters_latency *latency)
+{
+	(void)pthread_mutex_lock(&dev->lock);
+	blk_of(dev)->counted = counters;
+	blk_of(dev)->timed = latency;
+	dev->counted = &counters->queues;
 	(void)pthread_mutex_unlock(&dev->lock);
 }
 
@@ -511,6 +573,8 @@ int virtio_blk_new_io(const struct vmm_disk *disk, const struct blk_io_ops *io, 
 	(void)pthread_mutex_init(&blk->disk.flush_lock, NULL);
 	(void)pthread_cond_init(&blk->resumed, NULL);
 	(void)pthread_cond_init(&blk->quiet, NULL);
+	blk->counted = &blk->uncounted;
+	blk->timed = &blk->untimed;
 	blk->epoll_fd = -1;
 	blk->disk.io = io;
 	blk->disk.io_arg = io_arg;

@@ -77,7 +77,7 @@ struct blk_request {
 	uint8_t status; /* VIRTIO_BLK_S_*, once done */
 	int error; /* the host's errno behind an IOERR, 0: it was the guest's mistake */
 	uint32_t written; /* used length */
-	uint64_t zeroed; /* bytes that a write of zeroes covered */
+	uint64_t zeroed, discarded; /* bytes that a write of zeroes, a discard covered */
 };
 
 /* Dissects the chain just popped. NULL, or why the driver broke the protocol (no header, no room for a status). */

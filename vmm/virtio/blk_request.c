@@ -130,7 +130,7 @@ const char *blk_request_parse(struct blk_request *req)
 	req->status = VIRTIO_BLK_S_OK;
 	req->error = 0;
 	req->written = 1;
-	req->zeroed = 0;
+	req->zeroed = req->discarded = 0;
 	return NULL;
 }
 
@@ -379,8 +379,7 @@ static unsigned copy_ranges(struct blk_disk *disk, struct blk_request *req, stru
 			req->status = VIRTIO_BLK_S_IOERR;
 			return 0;
 		}
-		if (!discarding)
-			req->zeroed += (uint64_t)count * BLK_SECTOR;
+		*(discarding ? &req->discarded : &req->zeroed) += (uint64_t)count * BLK_SECTOR;
 	}
 	return n;
 }

@@ -2,6 +2,7 @@
 #ifndef VMM_VIRTIO_DEVICES_H
 #define VMM_VIRTIO_DEVICES_H
 
+#include "mvm/counters.h"
 #include "mvm/vmm_config.h"
 #include "virtio/virtio.h"
 
@@ -19,6 +20,15 @@ int virtio_blk_new(const struct vmm_disk *disk, const char *name, const struct g
 
 /* Changes the limits of a disk, 0: none, BLK_LIMIT_KEEP: as it is; requests that wait for the old ones are looked at again. Any thread, unlocked. */
 void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps);
+
+/*
+ * Where a device adds up what it does, from here on; before it is nowhere. Borrowed, for the device's life. Any
+ * thread, unlocked.
+ */
+void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters, struct counters_latency *latency);
+void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters);
+void virtio_net_count(struct virtio_dev *dev, struct counters_net *counters);
+void virtio_rng_count(struct virtio_dev *dev, struct counters_rng *counters);
 
 int virtio_rng_new(const struct guestmem *gm, struct loop *loop, struct virtio_dev **ret_dev);
 

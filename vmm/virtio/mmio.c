@@ -33,6 +33,7 @@ static void interrupt(struct virtio_mmio *mmio, unsigned bit)
 
 static void notify_used(struct virtio_dev *dev)
 {
+	counters_add(&dev->counted->interrupts, 1);
 	interrupt(dev->transport, VIRTIO_MMIO_INT_VRING);
 }
 
@@ -42,8 +43,10 @@ static void notify_config(struct virtio_dev *dev)
 
 	mmio->config_generation++;
 	/* §2.1.2, §3.1.1: no notification before DRIVER_OK; the driver reads configuration and status then anyway */
-	if (mmio->status & VIRTIO_CONFIG_S_DRIVER_OK)
-		interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
+	if (!(mmio->status & VIRTIO_CONFIG_S_DRIVER_OK))
+		return;
+	counters_add(&dev->counted->interrupts, 1);
+	interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
 }
 
 void virtio_mmio_resend(struct virtio_mmio *mmio)
@@ -62,6 +65,7 @@ static void on_kick(struct loop_source *source, uint32_t events)
 	(void)events;
 	(void)eventfd_read(source->fd, &count); /* EAGAIN: nothing lost, the queue is looked at all the same */
 	(void)pthread_mutex_lock(&dev->lock);
+	counters_add(&dev->counted->kicks, 1);
 	if (dev->live)
 		dev->ops->kick(dev, kick->queue);
 	(void)pthread_mutex_unlock(&dev->lock);

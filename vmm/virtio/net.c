@@ -278,6 +278,7 @@ int virtio_net_new(const struct vmm_net *config, const char *name, const struct 
 		return err;
 	}
 	net->end = config->flags & VMM_NET_TAP ? &net_end_tap : &net_end_stream;
+	net->counted = &net->uncounted;
 	net->host.fd = net->work.fd = net->timer.fd = -1;
 	net->link = true;
 	net->rules.mtu = config->mtu;
@@ -296,6 +297,14 @@ int virtio_net_new(const struct vmm_net *config, const char *name, const struct 
 	}
 	*ret_dev = &net->dev;
 	return 0;
+}
+
+void virtio_net_count(struct virtio_dev *dev, struct counters_net *counters)
+{
+	(void)pthread_mutex_lock(&dev->lock);
+	net_of(dev)->counted = counters;
+	dev->counted = &counters->queues;
+	(void)pthread_mutex_unlock(&dev->lock);
 }
 
 void virtio_net_limit(struct virtio_dev *dev, uint64_t pps, uint64_t bps)

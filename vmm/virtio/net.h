@@ -108,10 +108,6 @@ extern const struct net_end net_end_tap, net_end_stream;
 
 struct net_stream; /* net_stream.c */
 
-struct net_count {
-	uint64_t packets, bytes, dropped;
-};
-
 /* A popped receive buffer: kept until a packet fills it. Its head is what a snapshot records. */
 struct net_rxbuf {
 	uint16_t head;
@@ -135,8 +131,7 @@ struct net {
 	bool link; /* the end is there; the driver reads it in the configuration's status */
 	bool readable; /* the end may have packets (edge-triggered: true until it has none) */
 	bool full; /* the end takes nothing until on_writable */
-	struct net_count tx, rx;
-	uint64_t drops[NET_DROPS];
+	struct counters_net *counted, uncounted; /* as dev.counted */
 
 	/* rx: what is being received */
 	unsigned nstash, first; /* a ring: net_rx.c */
@@ -159,6 +154,8 @@ struct net {
 };
 
 _Static_assert(NET_IOV <= VQ_CHAIN_MAX + 2, "one scratch serves both directions");
+
+_Static_assert(NET_DROPS - 1 == COUNTERS_NET_DROPS, "each has its place");
 
 static inline struct net *net_of(struct virtio_dev *dev)
 {

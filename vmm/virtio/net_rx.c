@@ -105,7 +105,8 @@ static unsigned gather(struct net *net, size_t *ret_room)
 			skip -= past;
 			if (past == buf->iov[i].iov_len)
 				continue;
-			net->iov[n] = (struct iovec){ (uint8_t *)buf->iov[i].iov_base + past, buf->iov[i].iov_len - past };
+			net->iov[n] =
+				(struct iovec){ (uint8_t *)buf->iov[i].iov_base + past, buf->iov[i].iov_len - past };
 			*ret_room += net->iov[n++].iov_len;
 		}
 	}
@@ -161,8 +162,8 @@ static void deliver(struct net *net, size_t len)
 	}
 	net->first = (net->first + used) % NET_STASH;
 	net->nstash -= used;
-	net->rx.packets++;
-	net->rx.bytes += len;
+	counters_add(&net->counted->rx_packets, 1);
+	counters_add(&net->counted->rx_bytes, len);
 }
 
 /* A packet that waits for room gets it, or goes when no room will ever do. True: none waits any more. */
@@ -180,7 +181,7 @@ static bool place_held(struct net *net)
 	}
 	if (net->nstash < (merges(net) ? NET_STASH : 1U))
 		return false;
-	net->rx.dropped++;
+	counters_add(&net->counted->rx_dropped, 1);
 	net->held = 0;
 	return true;
 }
@@ -213,7 +214,7 @@ static bool receive(struct net *net, size_t *ret_len)
 		ratelimit_charge(&net->rx_limit, (size_t)n, net_now());
 	/* From before the driver came, or from an end that does not listen. */
 	if (n > (ssize_t)NET_FRAME_MAX || !net_offload_wanted(&net->rx_hdr, net->dev.acked)) {
-		net->rx.dropped++;
+		counters_add(&net->counted->rx_dropped, 1);
 	} else if ((size_t)n <= have) {
 		deliver(net, (size_t)n);
 	} else {
@@ -226,7 +227,7 @@ static bool receive(struct net *net, size_t *ret_len)
 void net_rx_run(struct net *net)
 {
 	size_t bytes = 0, len = 0;
-	uint64_t before = net->rx.packets;
+	uint16_t before = net->dev.queues[NET_RX].used_next;
 	unsigned packets = 0;
 
 	vq_disable_kicks(&net->dev.queues[NET_RX]);
@@ -239,6 +240,6 @@ void net_rx_run(struct net *net)
 			break;
 		bytes += len;
 	}
-	if (net->rx.packets != before && net->dev.live)
+	if (net->dev.queues[NET_RX].used_next != before && net->dev.live)
 		virtio_dev_used(&net->dev, NET_RX);
 }

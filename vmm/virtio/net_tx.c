@@ -43,8 +43,8 @@ static unsigned gather(struct net *net, size_t copied)
 
 static void count_drop(struct net *net, enum net_drop why)
 {
-	net->drops[why]++;
-	net->tx.dropped++;
+	counters_add(&net->counted->drops[why - 1], 1);
+	counters_add(&net->counted->tx_dropped, 1);
 	net_warn(net, "a packet of the guest's was dropped: %s", net_drop_name(why));
 }
 
@@ -73,8 +73,8 @@ static bool send_packet(struct net *net)
 			net_link_down(net, "its socket is closed");
 		return true;
 	}
-	net->tx.packets++;
-	net->tx.bytes += len;
+	counters_add(&net->counted->tx_packets, 1);
+	counters_add(&net->counted->tx_bytes, len);
 	return true;
 }
 

@@ -18,6 +18,7 @@
 
 struct rng {
 	struct virtio_dev dev;
+	struct counters_rng *counted, uncounted; /* as dev.counted */
 	struct vq_chain chain; /* scratch of kick(), 4 KiB that need not lie on a stack */
 };
 
@@ -91,6 +92,8 @@ static void rng_kick(struct virtio_dev *dev, unsigned queue)
 			return;
 		}
 		vq_push(vq, rng->chain.head, (uint32_t)n);
+		counters_add(&rng->counted->requests, 1);
+		counters_add(&rng->counted->bytes, (uint64_t)n);
 		bytes += (size_t)n;
 	}
 	virtio_dev_used(dev, queue);
@@ -160,6 +163,15 @@ int virtio_rng_new(const struct guestmem *gm, struct loop *loop, struct virtio_d
 		free(rng);
 		return err;
 	}
+	rng->counted = &rng->uncounted;
 	*ret_dev = &rng->dev;
 	return 0;
+}
+
+void virtio_rng_count(struct virtio_dev *dev, struct counters_rng *counters)
+{
+	(void)pthread_mutex_lock(&dev->lock);
+	((struct rng *)dev)->counted = counters;
+	dev->counted = &counters->queues;
+	(void)pthread_mutex_unlock(&dev->lock);
 }

@@ -18,6 +18,7 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const 
 	if (ops->queue_size == 0 || ops->queue_size > VQ_SIZE_MAX || (ops->queue_size & (ops->queue_size - 1)))
 		return -EINVAL;
 	*dev = (struct virtio_dev){ .ops = ops, .gm = gm, .loop = loop };
+	dev->counted = &dev->uncounted;
 	(void)snprintf(dev->name, sizeof(dev->name), "%s", name);
 	dev->features =
 		1ULL << VIRTIO_F_VERSION_1 | 1ULL << VIRTIO_RING_F_EVENT_IDX | 1ULL << VIRTIO_RING_F_INDIRECT_DESC;

@@ -24,6 +24,7 @@
 
 #include "log.h"
 #include "loop.h"
+#include "mvm/counters.h"
 #include "virtio/virtqueue.h"
 
 #define VIRTIO_QUEUES_MAX 4
@@ -76,6 +77,8 @@ struct virtio_dev {
 	const struct guestmem *gm;
 	struct loop *loop;
 	struct log_limit log_limit;
+	struct counters_queues *counted; /* never NULL; added to by transport and device (L) */
+	struct counters_queues uncounted; /* where it points when nobody reads it */
 	void *transport;
 	void (*notify_used)(struct virtio_dev *dev); /* set by the transport: InterruptStatus |= 1 then an edge */
 	void (*notify_config)(struct virtio_dev *dev); /* InterruptStatus |= 2, ConfigGeneration++ */

@@ -235,6 +235,7 @@ int virtio_vsock_new(uint64_t guest_cid, struct vsock_broker broker, const struc
 	}
 	vs->dev.features |= 1ULL << F_STREAM;
 	vs->guest_cid = guest_cid;
+	vs->counted = &vs->uncounted;
 	vs->broker = broker;
 	vs->next_port = VSOCK_PORT_HOST;
 	vs->extra_free = VSOCK_EXTRA;
@@ -278,6 +279,7 @@ void virtio_vsock_dialled(struct virtio_dev *dev, uint32_t dial, int fd)
 		if (fd >= 0)
 			(void)close(fd); /* the guest gave up meanwhile */
 	} else if (fd < 0) {
+		counters_add(&vs->counted->refused, 1);
 		vsock_conn_close(conn, true);
 	} else if (vsock_conn_attach(conn, fd)) {
 		vsock_warn(vs, "port %u refused: its socket is unusable", conn->host_port);
@@ -287,6 +289,14 @@ void virtio_vsock_dialled(struct virtio_dev *dev, uint32_t dial, int fd)
 		vsock_conn_want(conn, VSOCK_WANT_RESPONSE);
 	}
 	vsock_rx_run(vs);
+	(void)pthread_mutex_unlock(&dev->lock);
+}
+
+void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters)
+{
+	(void)pthread_mutex_lock(&dev->lock);
+	vsock_of(dev)->counted = counters;
+	dev->counted = &counters->queues;
 	(void)pthread_mutex_unlock(&dev->lock);
 }
 

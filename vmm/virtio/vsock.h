@@ -171,6 +171,7 @@ struct vsock_rxbuf {
 struct vsock {
 	struct virtio_dev dev;
 	uint64_t guest_cid;
+	struct counters_vsock *counted, uncounted; /* as dev.counted */
 	struct vsock_broker broker;
 	struct loop_source work; /* an eventfd: what must wait for its turn, or for the I/O thread */
 	bool no_io; /* on a vCPU thread: no call that its seccomp filter lacks */

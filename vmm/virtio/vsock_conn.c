@@ -254,6 +254,7 @@ int vsock_conn_attach(struct vsock_conn *conn, int fd)
 void vsock_conn_open(struct vsock_conn *conn)
 {
 	conn->state = VSOCK_OPEN;
+	counters_add(&conn->vs->counted->opened, 1);
 	conn->readable = true; /* the edge may have passed while the guest had not answered */
 	make_ready(conn);
 }
@@ -308,6 +309,7 @@ void vsock_conn_data(struct vsock_conn *conn, struct iovec *iov, unsigned niov, 
 
 	conn->up_used = true;
 	conn->from_guest += len;
+	counters_add(&vs->counted->from_guest_bytes, len);
 	if (conn->up_over) { /* sent before it heard; nobody is there to read it */
 		conn->forwarded += len;
 		vsock_credit_reserve(conn);

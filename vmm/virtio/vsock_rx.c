@@ -204,6 +204,7 @@ static uint32_t send_data(struct vsock_conn *conn, uint32_t credit)
 		send_at(vs, used, &packet);
 	}
 	stash_shift(vs, used);
+	counters_add(&vs->counted->to_guest_bytes, (uint64_t)n);
 	return (uint32_t)n;
 }
 

@@ -60,6 +60,7 @@ static void request(struct vsock *vs, const struct vsock_packet *p)
 	/* On a vCPU thread the device is being reset: nobody is left to hear the answer. */
 	conn = dial && !vs->no_io ? vsock_conn_new(vs, p->guest_port, p->host_port, VSOCK_DIALLING) : NULL;
 	if (!conn) {
+		counters_add(&vs->counted->refused, 1);
 		vsock_warn(vs, "port %u refused: too many %s", p->host_port, dial ? "connections" : "pending dials");
 		vsock_rx_reset_unknown(vs, p->guest_port, p->host_port, p->type);
 		return;
@@ -68,6 +69,7 @@ static void request(struct vsock *vs, const struct vsock_packet *p)
 	if (!vsock_credit_peer(conn, p->buf_alloc, p->fwd_cnt) ||
 	    vs->broker.dial(vs->broker.arg, dial->id, p->host_port)) {
 		dial->busy = false;
+		counters_add(&vs->counted->refused, 1);
 		vsock_conn_close(conn, true);
 	}
 }

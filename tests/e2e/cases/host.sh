@@ -1,20 +1,12 @@
 # The host is left as it was.
-snapshot() {
-	pgrep -c '^mvm' || true
-	find /run/mvm "$XDG_RUNTIME_DIR/mvm" -mindepth 1 -maxdepth 1 -type d 2>/dev/null | wc -l
-	wc -l </proc/self/mountinfo
-	find /tmp -maxdepth 1 -name 'mvm*' | wc -l
-	find /dev/shm | wc -l
-}
-
 test_thirty_runs_in_a_row() {
 	local before i
 	expect 0 run -- true # the first makes the folders that stay
-	before=$(snapshot)
+	before=$("$top/tests/e2e/host_state")
 	for i in $(seq "${RUNS:-30}"); do
 		expect $((i % 50)) run -- sh -c "exit $((i % 50))"
 	done
-	equal "$(snapshot)" "$before"
+	equal "$("$top/tests/e2e/host_state")" "$before"
 }
 
 test_twenty_at_once_from_one_image() {

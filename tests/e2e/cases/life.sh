@@ -117,6 +117,20 @@ test_follow() {
 	equal "$out" ""
 }
 
+# Lines are counted as they were printed, however many pieces they have in the log.
+test_tail() {
+	life_set_up
+	expect 0 detached --name tail -- sh -c 'for c in a b c; do head -c 20000 /dev/zero | tr "\0" $c; echo; done; printf end'
+	expect 0 "$mvm" wait tail
+	equal "$("$mvm" logs tail | wc -c)" 60007
+	equal "$("$mvm" logs -n 2 tail | wc -c)" 20005
+	equal "$("$mvm" logs --tail 2 tail | head -c 1)" c
+	equal "$("$mvm" logs --tail=1 tail)" end
+	equal "$("$mvm" logs -n 0 tail)" ""
+	equal "$("$mvm" logs -n 99 tail | wc -c)" 60007
+	refused 'no number' -- "$mvm" logs -n -1 tail
+}
+
 # Whatever is printed, the log keeps to its size, says what it dropped, and the last lines are there.
 test_log_is_bounded() {
 	life_set_up
@@ -160,7 +174,6 @@ test_names_are_refused() {
 	refused nosuch 'no such VM' -- "$mvm" stop nosuch
 	refused runs -- "$mvm" rm taken
 	refused runs -- "$mvm" start taken
-	refused 'exec' -- detached -t -- sh
 	expect 0 detached --name takes -- sleep 1000
 	refused several -- "$mvm" stop tak
 	refused 'no log' -- sh -c "'$mvm' run --name attached --rootfs '$small/small.ext4' -m 96M -- true && '$mvm' logs attached"

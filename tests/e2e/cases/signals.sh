@@ -77,5 +77,5 @@ test_killed_supervisor() {
 	# shellcheck disable=SC2086 # two numbers
 	all_gone $vm
 	expect 0 run -- true # and the next command finds a clean house
-	equal "$(find "$XDG_RUNTIME_DIR/mvm" /run/mvm -mindepth 1 2>/dev/null | grep -cvE '/(lock|\.lock|uids)$')" 0
+	equal "$(find "$XDG_RUNTIME_DIR/mvm" /run/mvm -mindepth 1 2>/dev/null | grep -cvE '/(lock|\.lock|uids|events)$')" 0
 }

@@ -1,0 +1,25 @@
+# The README's "A service's day", as written there. TOUR_IMAGE: another image with redis than Debian's.
+
+# Its commands. Which mvm is this test's affair, and what copies is left out of an mvm that cannot (yet).
+commands() {
+	awk '/^```sh service$/ { on = 1; next } /^```$/ { on = 0 } on' "$top/README.md" |
+		grep -v '^PATH=' |
+		sed "s|build/images/debian.img|${TOUR_IMAGE:-$img}|; s|README.md|$top/README.md|" >tour
+	"$mvm" cp --help >help 2>&1 || sed -i '/notes/d' tour
+	[ "$(wc -l <tour)" -ge 12 ] || die "the README's commands were not found: $(cat tour)"
+}
+
+test_service_of_the_readme() {
+	local before
+	expect 0 run -- true # the first makes the folders that stay
+	commands
+	before=$("$top/tests/e2e/host_state")
+	PATH=$(dirname "$mvm"):$PATH expect 0 bash -ec "$(cat tour)"
+	for word in PONG OK 42 'Ready to accept connections' redis-server 'User requested shutdown' ended; do
+		[[ $out == *"$word"* ]] || die "'$word' is missing: $out; $err"
+	done
+	grep -qx 42 stdout || die "no answer: $out"
+	[ "$(grep -c README tour)" -eq 0 ] || [[ $out == *"$(wc -c <"$top/README.md") /tmp/notes"* ]] || die "not copied: $out"
+	equal "$("$mvm" ps -aq)" ""
+	equal "$("$top/tests/e2e/host_state")" "$before"
+}

@@ -1,0 +1,135 @@
+/* mvm events: what happened to VMs, and who asked for it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "mvm/cleanup.h"
+#include "opts.h"
+
+#define FILTERS_MAX 32
+
+enum filter_key { FILTER_EVENT, FILTER_SEVERITY, FILTER_ID, FILTER_NAME, FILTER_KEYS };
+
+struct choice {
+	bool json;
+	char since[OPTS_MOMENT]; /* as the events' own times: compared as text */
+	unsigned n;
+	struct {
+		enum filter_key key;
+		const char *value;
+	} filters[FILTERS_MAX];
+};
+
+static const char *const keys[FILTER_KEYS] = { "event", "severity", "id", "name" };
+
+/* "KEY=VALUE,KEY=VALUE", cut up in place. */
+static bool parse_filters(char *text, struct choice *choice)
+{
+	for (char *rest = text, *one; (one = strsep(&rest, ","));) {
+		size_t len = strcspn(one, "=");
+		unsigned key = 0;
+
+		while (key < FILTER_KEYS && (strlen(keys[key]) != len || strncmp(keys[key], one, len) != 0))
+			key++;
+		if (key == FILTER_KEYS || one[len] != '=' || !one[len + 1]) {
+			(void)cli_unexpected(one, "--filter: give KEY=VALUE; keys are event, severity, id and name");
+			return false;
+		}
+		if (choice->n == FILTERS_MAX) {
+			(void)cli_unexpected(one, "--filter: too many: 32 are the most");
+			return false;
+		}
+		choice->filters[choice->n].key = (enum filter_key)key;
+		choice->filters[choice->n++].value = one + len + 1;
+	}
+	return true;
+}
+
+/* One of those with the same key must hold, of every key that is there. An id may be its beginning. */
+static bool wanted(const struct choice *choice, const struct mvm_event_entry *event)
+{
+	const char *const values[FILTER_KEYS] = { event->kind, event->severity, event->id, event->name };
+	bool asked[FILTER_KEYS] = { false }, holds[FILTER_KEYS] = { false };
+
+	if (strcmp(event->time, choice->since) < 0)
+		return false;
+	for (unsigned i = 0; i < choice->n; i++) {
+		enum filter_key key = choice->filters[i].key;
+		const char *value = choice->filters[i].value;
+
+		asked[key] = true;
+		holds[key] |=
+			key == FILTER_ID ? !strncmp(values[key], value, strlen(value)) : !strcmp(values[key], value);
+	}
+	for (unsigned key = 0; key < FILTER_KEYS; key++)
+		if (asked[key] && !holds[key])
+			return false;
+	return true;
+}
+
+static void print(const struct choice *choice, const struct mvm_event_entry *event)
+{
+	if (choice->json)
+		(void)puts(event->json);
+	else
+		(void)printf("%-30s  %-14s  %-16.16s  %s\n", event->time, event->kind,
+			     *event->name ? event->name : event->id, event->details);
+}
+
+static int show(const struct choice *choice, bool follow)
+{
+	const struct mvm_event_entry *event;
+	struct mvm_events *events;
+	struct mvm_error err;
+	int r = mvm_events_open(&events, &err);
+
+	if (r < 0)
+		return cli_fail(&err);
+	if (!choice->json)
+		(void)printf("%-30s  %-14s  %-16s  %s\n", "TIME", "EVENT", "VM", "DETAILS");
+	for (;;) {
+		while ((r = mvm_events_next(events, &event)) > 0)
+			if (wanted(choice, event))
+				print(choice, event);
+		if (r < 0)
+			(void)cli_unexpected("events", strerror(-r));
+		if (fflush(stdout) != 0 || r < 0 || !follow)
+			break;
+		mvm_events_wait(events);
+	}
+	mvm_events_free(events);
+	return r < 0 || ferror(stdout) ? CLI_STATUS_FAILED : 0;
+}
+
+int verb_events(const struct cli *cli, int argc, char **argv)
+{
+	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
+	const char *since = NULL, *filter = NULL, *format = NULL;
+	_cleanup_free_ char *filters = NULL;
+	struct words words = { .v = v };
+	struct choice choice = { 0 };
+	bool follow = false;
+	const struct opt opts[] = { { "follow", 'f', &follow, NULL },
+				    { "since", 0, NULL, &since },
+				    { "filter", 0, NULL, &filter },
+				    { "format", 0, NULL, &format },
+				    { 0 } };
+
+	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
+	case OPTS_HELP:
+		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+	case OPTS_WRONG:
+		return CLI_STATUS_FAILED;
+	case OPTS_OK:
+		break;
+	}
+	if (words.n)
+		return cli_unexpected(words.v[0], "not expected: for one VM give --filter name=NAME or id=ID");
+	if (!opts_format(format, &choice.json) || (since && !opts_moment("--since", since, choice.since)))
+		return CLI_STATUS_FAILED;
+	filters = filter ? strdup(filter) : NULL;
+	if (filters && !parse_filters(filters, &choice))
+		return CLI_STATUS_FAILED;
+	return show(&choice, follow);
+}

@@ -1,0 +1,35 @@
+/* mvm metrics: what VMs and their host do, for Prometheus. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli.h"
+#include "mvm/cleanup.h"
+#include "opts.h"
+#include "serve.h"
+
+int verb_metrics(const struct cli *cli, int argc, char **argv)
+{
+	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
+	_cleanup_free_ char *text = NULL;
+	struct words words = { .v = v };
+	const char *address = NULL;
+	const struct opt opts[] = { { "listen", 0, NULL, &address }, { 0 } };
+	struct mvm_error err;
+
+	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
+	case OPTS_HELP:
+		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+	case OPTS_WRONG:
+		return CLI_STATUS_FAILED;
+	case OPTS_OK:
+		break;
+	}
+	if (words.n)
+		return cli_unexpected(words.v[0], "not expected: mvm help metrics shows how");
+	if (address)
+		return serve(address, "/metrics", mvm_metrics);
+	if (mvm_metrics(&text, &err) < 0)
+		return cli_fail(&err);
+	(void)fputs(text, stdout);
+	return fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
+}
