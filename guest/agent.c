@@ -12,6 +12,7 @@
 #include "mount.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
+#include "net.h"
 #include "procfs.h"
 
 #define LINGER_MS  5000
@@ -101,6 +102,17 @@ void agent_fail(struct agent *a, const char *text)
 	if (!a->connected || a->control < 0)
 		console_line("agent: %s", text);
 	put_frame(a, PROTO_ERROR, NULL, 0, text); /* behind our HELLO, should the host still answer */
+}
+
+static void on_net(struct agent *a, struct proto_in in)
+{
+	struct net_request req;
+	struct failure f;
+
+	if (a->rooted || request_net(in, &req) < 0)
+		agent_fail(a, "NET message is malformed or out of order");
+	else if (net_device_up(&req, &f) < 0)
+		agent_fail(a, f.text);
 }
 
 static void on_setup(struct agent *a, struct proto_in in)
@@ -327,6 +339,9 @@ static void dispatch(struct agent *a, uint16_t type, struct proto_in in)
 	switch (type) {
 	case PROTO_HELLO:
 		on_hello(a, in);
+		break;
+	case PROTO_NET:
+		on_net(a, in);
 		break;
 	case PROTO_SETUP:
 		on_setup(a, in);

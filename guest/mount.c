@@ -152,6 +152,49 @@ static bool run_is_empty(void)
 	return empty;
 }
 
+/* Its text into a file of its own: a link there leads to where nobody serves it, as often as not. */
+static int copy_resolv(int etc)
+{
+	_cleanup_fd_ int from = open(MOUNT_RESOLV, O_RDONLY | O_CLOEXEC), to = -1;
+	char text[REQUEST_RESOLV_MAX];
+	ssize_t n = from < 0 ? -1 : read(from, text, sizeof(text));
+
+	if (n < 0 || (unlinkat(etc, "resolv.conf", 0) < 0 && errno != ENOENT))
+		return -errno;
+	to = openat(etc, "resolv.conf", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	return to < 0 || write(to, text, (size_t)n) != n ? -errno : 0;
+}
+
+/* An image that is written to is not changed by us: its file is covered, if it is one. */
+static int cover_resolv(int etc)
+{
+	_cleanup_fd_ int fd = openat(etc, "resolv.conf", O_PATH | O_NOFOLLOW | O_CLOEXEC), tree = -1;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode))
+		return -EINVAL;
+	tree = (int)syscall(SYS_open_tree, AT_FDCWD, MOUNT_RESOLV, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree < 0)
+		return -errno;
+	return syscall(SYS_move_mount, tree, "", fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) < 0 ? -errno
+														: 0;
+}
+
+static void place_resolv(bool rw)
+{
+	_cleanup_fd_ int etc = -1;
+	int r;
+
+	if (access(MOUNT_RESOLV, F_OK) < 0)
+		return;
+	etc = open("etc", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	r = etc < 0 ? -errno : rw ? cover_resolv(etc) : copy_resolv(etc);
+	if (r < 0)
+		console_line("agent: /etc/resolv.conf stays as the image has it: %s", strerror(-r));
+}
+
 int mount_enter(bool rw, bool cgroup, struct failure *f)
 {
 	static const unsigned long plain = MS_NOSUID | MS_NODEV | MS_NOEXEC;
@@ -171,6 +214,7 @@ int mount_enter(bool rw, bool cgroup, struct failure *f)
 	r = attach("/scratch/tmp", "tmp", true);
 	if (r < 0 && r != -ENOTDIR && r != -ELOOP && r != -EINVAL)
 		return fail(f, -r, "the image's /tmp cannot be mounted on");
+	place_resolv(rw);
 	if (rw && run_is_empty() && mount("run", "run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755") < 0)
 		return fail(f, errno, "mount tmpfs on /run");
 	if (mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0)

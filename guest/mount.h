@@ -14,6 +14,8 @@
 #include "failure.h"
 #include "request.h"
 
+#define MOUNT_RESOLV "/scratch/resolv.conf" /* if it is there, the workload sees it as /etc/resolv.conf */
+
 /* What needs no word of the host: done while the control session connects. */
 int mount_stage(struct failure *f);
 

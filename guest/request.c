@@ -36,6 +36,18 @@ int request_setup(struct proto_in in, struct setup_request *ret)
 	return 0;
 }
 
+int request_net(struct proto_in in, struct net_request *ret)
+{
+	struct net_request req = { 0 };
+
+	if (proto_get(&in, &req.net, sizeof(req.net)) < 0 || proto_get_str(&in, &req.resolv) < 0)
+		return -EPROTO;
+	if (req.net.prefix4 > 32 || req.net.prefix6 > 128 || strlen(req.resolv) > REQUEST_RESOLV_MAX)
+		return -EPROTO;
+	*ret = req;
+	return 0;
+}
+
 int request_exec(struct proto_in in, struct exec_request *ret)
 {
 	_cleanup_free_ char **argv = NULL, **envp = NULL;

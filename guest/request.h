@@ -15,6 +15,7 @@
 
 #define REQUEST_HOSTNAME_MAX 64U /* bytes; the kernel's __NEW_UTS_LEN */
 #define REQUEST_NAME_MAX     31U /* bytes of a device or file system name */
+#define REQUEST_RESOLV_MAX   1024U /* bytes */
 #define REQUEST_ENV_SPARE    4U /* entries of envp that stay free for defaults */
 
 struct setup_request {
@@ -24,6 +25,11 @@ struct setup_request {
 	const char *device; /* a name in /dev */
 	const char *fstype;
 	const char *hostname; /* may be "" */
+};
+
+struct net_request {
+	struct proto_net net;
+	const char *resolv; /* may be "" */
 };
 
 struct exec_request {
@@ -39,6 +45,7 @@ struct exec_request {
 };
 
 int request_setup(struct proto_in in, struct setup_request *ret);
+int request_net(struct proto_in in, struct net_request *ret);
 int request_exec(struct proto_in in, struct exec_request *ret);
 void request_exec_free(struct exec_request *req);
 int request_signal(struct proto_in in, uint32_t *ret_session, int *ret_signo);

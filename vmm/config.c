@@ -24,6 +24,14 @@ static bool fd_ok(int32_t fd)
 	return fd >= VMM_FD_FIRST && fd < 1024;
 }
 
+static bool net_ok(const struct vmm_net *net)
+{
+	/* A group address is no source (IEEE 802.3 §3.2.3). */
+	return fd_ok(net->fd) && !(net->flags & ~(uint32_t)VMM_NET_ALL) && !(net->mac[0] & 1) &&
+	       net->mtu >= VMM_NET_MTU_MIN && net->mtu <= VMM_NET_MTU_MAX && net->pps <= VMM_PPS_MAX &&
+	       (!net->bps || net->bps >= VMM_BPS_MIN) && net->bps <= VMM_BPS_MAX;
+}
+
 static int check_files(const struct vmm_config *config)
 {
 	if (!fd_ok(config->kvm_fd))
@@ -34,8 +42,6 @@ static int check_files(const struct vmm_config *config)
 		return bad("console_rate");
 	if (config->counters_fd && !fd_ok(config->counters_fd))
 		return bad("counters_fd");
-	if (config->reserved)
-		return bad("reserved");
 	if (!fd_ok(config->kernel_fd))
 		return bad("kernel_fd");
 	if (config->kernel_size == 0 || config->kernel_size > config->mem_bytes)
@@ -48,6 +54,11 @@ static int check_files(const struct vmm_config *config)
 		if (!fd_ok(initrd->fd) || initrd->reserved || initrd->size == 0 || initrd->size > config->mem_bytes)
 			return bad("initrds");
 	}
+	if (config->nnets > VMM_NETS_MAX)
+		return bad("nnets");
+	for (unsigned i = 0; i < config->nnets; i++)
+		if (!net_ok(&config->nets[i]))
+			return bad("nets");
 	if (config->ndisks > VMM_DISKS_MAX)
 		return bad("ndisks");
 	for (unsigned i = 0; i < config->ndisks; i++) {

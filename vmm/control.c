@@ -73,6 +73,21 @@ static void set_limits(struct vm *vm, const struct control_msg *msg)
 			virtio_blk_limit(vm->disks[i], iops, bps);
 }
 
+static void set_net_limits(struct vm *vm, const struct control_msg *msg)
+{
+	uint64_t pps = msg->code & CONTROL_LIMITS_IOPS ? msg->id : NET_LIMIT_KEEP;
+	uint64_t bps = msg->code & CONTROL_LIMITS_BPS ? msg->arg : NET_LIMIT_KEEP;
+
+	if (!msg->code || msg->code & ~(uint32_t)CONTROL_LIMITS_ALL ||
+	    (msg->code & CONTROL_LIMITS_IOPS && pps > VMM_PPS_MAX) ||
+	    (msg->code & CONTROL_LIMITS_BPS && (bps > VMM_BPS_MAX || (bps && bps < VMM_BPS_MIN)))) {
+		log_error("control: limits out of bounds");
+		return;
+	}
+	for (unsigned i = 0; i < vm->config->nnets; i++)
+		virtio_net_limit(vm->nets[i], pps, bps);
+}
+
 static void handle(struct control *control, const struct control_msg *msg, int fd_arg)
 {
 	struct vm *vm = control->vm;
@@ -97,6 +112,9 @@ static void handle(struct control *control, const struct control_msg *msg, int f
 		break;
 	case CONTROL_LIMITS:
 		set_limits(vm, msg);
+		break;
+	case CONTROL_NET_LIMITS:
+		set_net_limits(vm, msg);
 		break;
 	case CONTROL_STOP:
 		vm_end(vm, VM_END_STOPPED, 0);

@@ -200,6 +200,22 @@ static int make_devices(struct vm *vm)
 			virtio_blk_count(dev, &vm->counters->disks[i], &vm->counters->latencies[i]);
 		vm->disks[i] = dev;
 	}
+	for (unsigned i = 0; i < config->nnets; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "net%u", i);
+		err = virtio_net_new(&config->nets[i], name, vm->mem, vm->loop, &dev);
+		if (err) {
+			log_error("%s: %s", name, strerror(-err));
+			return err;
+		}
+		err = attach(vm, dev);
+		if (err)
+			return err;
+		if (vm->counters)
+			virtio_net_count(dev, &vm->counters->nets[i]);
+		vm->nets[i] = dev;
+	}
 	if (config->flags & VMM_CONFIG_VSOCK) {
 		err = virtio_vsock_new(config->guest_cid, control_broker(vm->control), vm->mem, vm->loop, &dev);
 		if (!err)
@@ -224,7 +240,7 @@ static int make_devices(struct vm *vm)
 
 static unsigned count_devices(const struct vmm_config *config)
 {
-	return config->ndisks + (config->flags & VMM_CONFIG_VSOCK ? 1U : 0U) +
+	return config->ndisks + config->nnets + (config->flags & VMM_CONFIG_VSOCK ? 1U : 0U) +
 	       (config->flags & VMM_CONFIG_RNG ? 1U : 0U);
 }
 

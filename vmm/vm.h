@@ -39,6 +39,7 @@ struct vm {
 	unsigned ndevices;
 	struct virtio_dev *vsock; /* borrowed from devices[]; NULL without */
 	struct virtio_dev *disks[VMM_DISKS_MAX]; /* borrowed, as many as the config has */
+	struct virtio_dev *nets[VMM_NETS_MAX]; /* borrowed, as many as the config has */
 	struct vcpu *vcpus;
 	unsigned nvcpus;
 	pthread_mutex_t gate; /* held while the vCPUs' threads are made: none enters the guest before all are there */

@@ -32,13 +32,14 @@ enum control_type {
 	CONTROL_STOP = 19, /* end the VM now: finish requests in flight, then CONTROL_ENDED */
 	/* Limits of disk `port`, by its place in the configuration, or of CONTROL_ALL_DISKS: those that `code` names. */
 	CONTROL_LIMITS = 20,
+	CONTROL_NET_LIMITS = 22, /* of every network device: id = packets a second, at most VMM_PPS_MAX; arg as there */
 	CONTROL_PING = 21, /* one at a time; `id`: of this one */
 };
 
-enum control_limits {
-	CONTROL_LIMITS_IOPS = 1U << 0, /* id = operations a second, 0 none, at most VMM_IOPS_MAX */
-	CONTROL_LIMITS_BPS = 1U << 1, /* arg = bytes a second, 0 none, VMM_BPS_MIN to VMM_BPS_MAX */
-	CONTROL_LIMITS_ALL = (1U << 2) - 1,
+enum control_limits { /* of CONTROL_LIMITS and CONTROL_NET_LIMITS */
+		      CONTROL_LIMITS_IOPS = 1U << 0, /* id = operations a second, 0 none, at most VMM_IOPS_MAX */
+		      CONTROL_LIMITS_BPS = 1U << 1, /* arg = bytes a second, 0 none, VMM_BPS_MIN to VMM_BPS_MAX */
+		      CONTROL_LIMITS_ALL = (1U << 2) - 1,
 };
 
 /* Why a VM ended, as its VMM saw it. The verdict is made of this and more by libmvm alone. */

@@ -58,6 +58,16 @@ struct counters_vsock {
 	uint64_t reserved[2];
 };
 
+#define COUNTERS_NET_DROPS 8 /* vmm/virtio/net.h, enum net_drop less one */
+
+/* Bytes: of frames. Dropped packets are in nothing else. */
+struct counters_net {
+	struct counters_queues queues;
+	uint64_t tx_packets, tx_bytes, tx_dropped; /* from the guest */
+	uint64_t rx_packets, rx_bytes, rx_dropped; /* to it */
+	uint64_t drops[COUNTERS_NET_DROPS]; /* why those of the guest's were dropped */
+};
+
 struct counters_rng {
 	struct counters_queues queues;
 	uint64_t requests, bytes;
@@ -88,6 +98,7 @@ struct counters {
 	struct counters_disk disks[VMM_DISKS_MAX]; /* as the config has them: rootfs first */
 	struct counters_vcpu vcpus[VMM_VCPUS_MAX];
 	struct counters_latency latencies[VMM_DISKS_MAX]; /* of the disks */
+	struct counters_net nets[VMM_NETS_MAX];
 	struct counters_vsock vsock;
 	struct counters_rng rng;
 	struct counters_console console;

@@ -367,12 +367,14 @@ struct mvm_limits {
 	uint32_t reserved; /* 0 */
 	uint64_t blk_iops, blk_bps; /* of each of its disks */
 	uint64_t io_rbps, io_wbps, io_riops, io_wiops; /* of each block device below them */
+	uint64_t net_pps, net_bps; /* of each network device and direction */
 };
 
 /* struct mvm_limits limits = MVM_LIMITS_KEEP; */
 #define MVM_LIMITS_KEEP                                                                                                \
 	{                                                                                                              \
-		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP               \
+		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP,    \
+			MVM_KEEP                                                                                       \
 	}
 
 /*

@@ -9,7 +9,7 @@
  *          proto_next() and the proto_get_*() readers (guest/proto.c, linked into both ends) are
  *          the only code that parses.
  * Layout:  little-endian, packed by construction, strings NUL-terminated inside the payload.
- * Order:   host: HELLO SETUP EXEC(1), then SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has
+ * Order:   host: HELLO, a NET for each network device, SETUP EXEC(1), then SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has
  *          STARTED any number of EXEC/TOP/STAT.
  *          agent: HELLO, then for each EXEC either FAILED or STARTED and EXITED, for each TOP and STAT
  *          its answer; session 1's EXITED or FAILED after every other session's; at last BYE when every
@@ -60,6 +60,7 @@ enum proto_type {
 	PROTO_SHUTDOWN = 6, /* kill every session, sync, unmount, BYE */
 	PROTO_TOP = 7, /* struct proto_query */
 	PROTO_STAT = 8, /* struct proto_query */
+	PROTO_NET = 9,
 	/* agent -> host */
 	PROTO_STARTED = 32,
 	PROTO_FAILED = 33,
@@ -92,6 +93,15 @@ struct proto_setup {
 	struct le32 pids_max; /* processes and threads of the workload at once; 0: no limit */
 	struct le64 scratch; /* bytes of the tmpfs above a read-only rootfs; 0: half of memory */
 	/* followed by strings: rootfs device ("vda"), fs type ("ext4"), hostname */
+};
+
+/* One network device, found by its MAC address: brought up with what is given here; zeroes: not given. */
+struct proto_net {
+	uint8_t mac[6];
+	uint8_t prefix4, prefix6; /* bits */
+	uint8_t ip4[4], gateway4[4];
+	uint8_t ip6[16], gateway6[16];
+	/* followed by a string: what /etc/resolv.conf is to hold, "": as the image has it, or an earlier NET said */
 };
 
 enum proto_exec_flags {
@@ -207,6 +217,7 @@ struct proto_statted {
 _Static_assert(sizeof(struct proto_hdr) == 8, "wire");
 _Static_assert(sizeof(struct proto_hello) == 8, "wire");
 _Static_assert(sizeof(struct proto_setup) == 16, "wire");
+_Static_assert(sizeof(struct proto_net) == 48, "wire");
 _Static_assert(sizeof(struct proto_exec) == 32, "wire");
 _Static_assert(sizeof(struct proto_signal) == 8, "wire");
 _Static_assert(sizeof(struct proto_resize) == 8, "wire");

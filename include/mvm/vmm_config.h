@@ -37,6 +37,11 @@ enum vmm_fd {
 #define VMM_BPS_MIN  4096U
 #define VMM_BPS_MAX  (1ULL << 40)
 
+#define VMM_NETS_MAX    4U
+#define VMM_NET_MTU_MIN 68U /* RFC 791 §3.2; IPv6 wants 1280 */
+#define VMM_NET_MTU_MAX 65520U
+#define VMM_PPS_MAX     1000000000U /* the limits of a network device, besides 0: none */
+
 #define VMM_CONSOLE_RATE     (4U << 20) /* bytes a second: more than a UART that exits for each byte brings */
 #define VMM_CONSOLE_RATE_MAX (1U << 30)
 
@@ -61,6 +66,23 @@ struct vmm_disk {
 	uint64_t iops, bps; /* operations and bytes a second, 0: no limit; see vmm/virtio/ratelimit.h */
 };
 
+enum vmm_net_flags {
+	VMM_NET_TAP =
+		1U << 0, /* a tap with vnet headers; else a stream socket of frames behind their lengths, as passt's */
+	VMM_NET_ALL = (1U << 1) - 1,
+};
+
+/* A network device. Frames from the guest with another source than these addresses are dropped. */
+struct vmm_net {
+	int32_t fd;
+	uint32_t flags; /* enum vmm_net_flags */
+	uint8_t mac[6]; /* the guest's */
+	uint16_t mtu; /* bytes */
+	uint8_t ip4[4], ip6[16]; /* the guest's; zeroes: whatever it says */
+	uint32_t pps; /* packets a second in each direction, 0: no limit */
+	uint64_t bps; /* bytes a second in each direction, 0: no limit */
+};
+
 struct vmm_initrd {
 	int32_t fd;
 	uint32_t reserved;
@@ -83,14 +105,16 @@ struct vmm_config {
 	uint32_t ndisks;
 	struct vmm_initrd initrds[VMM_INITRDS_MAX];
 	struct vmm_disk disks[VMM_DISKS_MAX];
+	struct vmm_net nets[VMM_NETS_MAX];
 	uint64_t console_rate; /* bytes a second that reach console_fd; 0: VMM_CONSOLE_RATE */
 	int32_t counters_fd; /* memfd of a struct counters (mvm/counters.h); 0: nobody counts */
-	uint32_t reserved;
+	uint32_t nnets;
 	char cmdline[VMM_CMDLINE_MAX]; /* NUL-terminated */
 };
 
 _Static_assert(sizeof(struct vmm_disk) == 56, "layout");
+_Static_assert(sizeof(struct vmm_net) == 48, "layout");
 _Static_assert(sizeof(struct vmm_initrd) == 16, "layout");
-_Static_assert(sizeof(struct vmm_config) == 80 + 2 * 16 + 16 * 56 + 2048, "layout");
+_Static_assert(sizeof(struct vmm_config) == 80 + 2 * 16 + 16 * 56 + 4 * 48 + 2048, "layout");
 
 #endif

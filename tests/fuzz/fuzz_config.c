@@ -17,10 +17,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	config.version = VMM_CONFIG_VERSION;
 	config.size = sizeof(config);
 	if (config_check(&config) == 0) {
-		if (config.vcpus < 1 || config.vcpus > VMM_VCPUS_MAX || config.ndisks > VMM_DISKS_MAX)
+		if (config.vcpus < 1 || config.vcpus > VMM_VCPUS_MAX || config.ndisks > VMM_DISKS_MAX ||
+		    config.nnets > VMM_NETS_MAX)
 			abort();
 		for (unsigned i = 0; i < config.ndisks; i++)
 			if (config.disks[i].iops > VMM_IOPS_MAX || config.disks[i].bps > VMM_BPS_MAX)
+				abort();
+		for (unsigned i = 0; i < config.nnets; i++)
+			if (config.nets[i].mac[0] & 1 || config.nets[i].mtu > VMM_NET_MTU_MAX)
 				abort();
 		if (strlen(config.cmdline) >= VMM_CMDLINE_MAX)
 			abort();

@@ -64,6 +64,7 @@ static size_t read_exec(struct proto_in in)
 static void read_frame(uint16_t type, struct proto_in in)
 {
 	struct setup_request setup;
+	struct net_request net;
 	uint16_t rows, cols;
 	uint32_t session;
 	int signo;
@@ -71,6 +72,10 @@ static void read_frame(uint16_t type, struct proto_in in)
 	switch (type) {
 	case PROTO_HELLO:
 		(void)proto_check_hello(&in, NULL);
+		break;
+	case PROTO_NET:
+		if (request_net(in, &net) == 0 && (net.net.prefix4 > 32 || touch(net.resolv) > REQUEST_RESOLV_MAX))
+			abort();
 		break;
 	case PROTO_SETUP:
 		if (request_setup(in, &setup) == 0 &&

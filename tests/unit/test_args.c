@@ -55,7 +55,7 @@ static void test_refused(void **state)
 		{ { "--volume", "a:b" }, "-v/--volume" },
 		{ { "-p", "80:80" }, "-p/--publish" },
 		{ { "--publish=80" }, "-p/--publish" },
-		{ { "--net", "x" }, "--net: " },
+		{ { "--net", "x" }, "--net: 'x' is no network" },
 		{ { "--name", "a/b" }, "--name: 'a/b' is no name" },
 		{ { "--cpus", "1,5" }, "--cpus: '1,5' is not a number of CPUs" },
 		{ { "--cpus", "0.001" }, "--cpus: '0.001'" },

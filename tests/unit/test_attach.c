@@ -209,7 +209,7 @@ static void test_limits(void **state)
 	assert_non_null(strstr(err.text, "or 0 for no limit"));
 	assert_true(limits.io_rbps == 1 << 20 && limits.io_riops == MVM_KEEP); /* all or nothing */
 	assert_int_equal(mvm_limits_set(&limits, "memory", "1g", &err), -EINVAL);
-	assert_non_null(strstr(err.text, "--blk-iops, --blk-bps and --io-max can"));
+	assert_non_null(strstr(err.text, "--net-pps and --net-bps can"));
 }
 
 /* As callers that were compiled with other headers, or without the macro. */

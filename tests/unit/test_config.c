@@ -28,6 +28,8 @@ static struct vmm_config good(void)
 		.initrds = { { .fd = 6, .size = 100 } },
 		.ndisks = 1,
 		.disks = { { .fd = 7, .size = 512 } },
+		.nnets = 1,
+		.nets = { { .fd = 8, .mac = { 2 }, .mtu = 1500 } },
 	};
 
 	return c;
@@ -55,7 +57,6 @@ static struct vmm_config good(void)
 	  (c->flags |= VMM_CONFIG_CONSOLE, c->console_fd = 9, c->console_rate = VMM_CONSOLE_RATE_MAX + 1))             \
 	X("counters fd is a fixed one", c->counters_fd = VMM_FD_LOG)                                                   \
 	X("counters fd", c->counters_fd = -1)                                                                          \
-	X("reserved", c->reserved = 1)                                                                                 \
 	X("kernel fd", c->kernel_fd = 2)                                                                               \
 	X("kernel size 0", c->kernel_size = 0)                                                                         \
 	X("kernel larger than memory", c->kernel_size = c->mem_bytes + 1)                                              \
@@ -67,6 +68,15 @@ static struct vmm_config good(void)
 	X("disk fd", c->disks[0].fd = -5)                                                                              \
 	X("disk's second fd is a fixed one", c->disks[0].direct_fd = 2)                                                \
 	X("disk's second fd", c->disks[0].direct_fd = -1)                                                              \
+	X("too many networks", c->nnets = VMM_NETS_MAX + 1)                                                            \
+	X("network fd", c->nets[0].fd = 3)                                                                             \
+	X("network flags", c->nets[0].flags = 2)                                                                       \
+	X("group address", c->nets[0].mac[0] = 1)                                                                      \
+	X("small MTU", c->nets[0].mtu = 67)                                                                            \
+	X("large MTU", c->nets[0].mtu = 65521)                                                                         \
+	X("packets", c->nets[0].pps = VMM_PPS_MAX + 1)                                                                 \
+	X("network's bytes, few", c->nets[0].bps = VMM_BPS_MIN - 1)                                                    \
+	X("network's bytes, many", c->nets[0].bps = VMM_BPS_MAX + 1)                                                   \
 	X("disk flags", c->disks[0].flags = 2)                                                                         \
 	X("disk empty", c->disks[0].size = 0)                                                                          \
 	X("disk of half a sector", c->disks[0].size = 511)                                                             \

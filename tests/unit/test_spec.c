@@ -349,6 +349,33 @@ static void test_ports(void **state)
 	mvm_spec_free(spec);
 }
 
+/* What is read is written the same, and what is not written so is refused (tests/e2e/cases/net.sh has what is refused). */
+static void test_nets(void **state)
+{
+	static const char *const texts[] = {
+		"none",
+		"tap=t0",
+		"socket=/run/net.sock",
+		"tap=t0,ip=10.0.0.2/24,gw=10.0.0.1,ip6=fd00::2/"
+		"64,gw6=fe80::1,dns=10.0.0.1,dns=fd00::1,mac=02:00:00:00:00:0a,mtu=9000",
+	};
+	char buf[SPEC_NET_TEXT], long_path[200];
+	struct mvm_error err;
+	struct spec_net net;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		assert_int_equal(spec_net_parse("--net", texts[i], &net, &err), 0);
+		assert_string_equal(spec_net_text(&net, buf), texts[i]);
+	}
+	(void)snprintf(long_path, sizeof(long_path), "socket=/%0106d", 0);
+	assert_int_equal(spec_net_parse("--net", long_path, &net, &err), 0);
+	(void)snprintf(long_path, sizeof(long_path), "socket=/%0107d", 0);
+	assert_int_equal(spec_net_parse("--net", long_path, &net, &err), -EINVAL);
+	assert_int_equal(spec_net_parse("--net", "tap=t,dns=1.1.1.1,dns=1.1.1.2,dns=1.1.1.3,dns=1.1.1.4", &net, &err),
+			 -E2BIG);
+}
+
 static void test_check(void **state)
 {
 	struct mvm_spec *spec = new_spec();
@@ -672,6 +699,7 @@ int main(void)
 		cmocka_unit_test(test_disk_forms),
 		cmocka_unit_test(test_too_many_disks),
 		cmocka_unit_test(test_ports),
+		cmocka_unit_test(test_nets),
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_check_restart),
 		cmocka_unit_test(test_arguments_too_large),

@@ -24,7 +24,7 @@ _mvm() {
 	fi
 	local flags='' vms='mvm ps -q'
 	case ${COMP_WORDS[1]} in
-	update) flags="--blk-iops --blk-bps --io-max --help" ;;
+	update) flags="--blk-iops --blk-bps --io-max --net-pps --net-bps --help" ;;
 	inspect) flags="--security --format --help" ;;
 	ps) flags="--all --quiet --format --help" vms=: ;;
 	logs) flags="--follow --timestamps --since --tail --help" vms='mvm ps -aq' ;;
@@ -51,7 +51,7 @@ _mvm() {
 			compopt -o nospace 2>/dev/null
 			mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
 			;;
-		--blk-iops | --blk-bps | --filter | --listen | --since | --tail | --time | --signal | --detach-keys | --env | --user | --workdir) ;;
+		--blk-iops | --blk-bps | --net-pps | --net-bps | --filter | --listen | --since | --tail | --time | --signal | --detach-keys | --env | --user | --workdir) ;;
 		*)
 			local names=''
 			[ "$vms" = : ] || names=$($vms 2>/dev/null; mvm ps -a --format json 2>/dev/null | sed -n 's/^ *"name":"\(.*\)",$/\1/p')

@@ -14,8 +14,7 @@ static const struct {
 } later[] = {
 	{ "volume", 'v',
 	  "there are no volumes yet: put the files into the image, or on a disk of their own with --disk" },
-	{ "publish", 'p', "there are no published ports yet" },
-	{ "net", 0, "there is no network yet: a VM has its loopback alone" },
+	{ "publish", 'p', "there are no published ports yet: with --net tap=NAME the VM has an address of its own" },
 };
 
 static int refuse(struct mvm_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

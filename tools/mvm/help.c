@@ -13,6 +13,8 @@ static void print_verb(const struct verb *verb)
 		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
 		args_print_option("blk-iops");
 		args_print_option("blk-bps");
+		args_print_option("net-pps");
+		args_print_option("net-bps");
 		args_print_option("io-max");
 	}
 	if (!strcmp(verb->name, "inspect")) {

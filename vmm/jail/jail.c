@@ -58,6 +58,8 @@ static unsigned needs_of(const struct jail_options *options)
 	for (unsigned i = 0; i < config->ndisks; i++)
 		if (!(config->disks[i].flags & VMM_DISK_RO))
 			needs |= NEED_DISK_RW;
+	for (unsigned i = 0; i < config->nnets; i++)
+		needs |= NEED_NET | (config->nets[i].flags & VMM_NET_TAP ? NEED_TAP : 0U);
 	if (config->flags & VMM_CONFIG_VSOCK)
 		needs |= NEED_VSOCK;
 	if (config->flags & VMM_CONFIG_RNG)

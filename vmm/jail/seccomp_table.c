@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/futex.h>
+#include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -44,8 +45,9 @@ static const struct jail_rule rules[] = {
 	CALL(write, ON_IO | ON_VCPU | ON_DISK, 0, "eventfds; the log; control messages; streams; the console"),
 	CALL(epoll_wait, ON_IO | ON_DISK, 0, "the event loop; a disk's kicks"),
 	CALL(read, ON_IO, 0, "eventfds and timers; vsock's streams"),
-	CALL(readv, ON_IO, NEED_VSOCK, "a stream's bytes, straight into guest memory"),
-	CALL(writev, ON_IO, NEED_VSOCK, "a stream's bytes, straight out of guest memory"),
+	CALL(readv, ON_IO, NEED_VSOCK | NEED_TAP, "a stream's bytes, or a packet, straight into guest memory"),
+	CALL(writev, ON_IO, NEED_VSOCK | NEED_NET, "a stream's bytes, or a packet, straight out of guest memory"),
+	IOCTL(TUNSETOFFLOAD, ON_IO, NEED_TAP, "which packets the guest's driver takes"),
 	CALL(preadv2, ON_DISK, NEED_DISK, "reading a disk"),
 	CALL(pwritev2, ON_DISK, NEED_DISK_RW, "writing a disk"),
 	CALL(fdatasync, ON_DISK, NEED_DISK_RW, "flush"),
@@ -97,6 +99,7 @@ static const struct jail_rule rules[] = {
 	WHERE(prctl, ON_START, 0, EQ32(0, PR_SET_NAME), "a thread's name"),
 	BOTH(seccomp, ON_START, 0, EQ32(0, SECCOMP_SET_MODE_FILTER), EQ32(1, 0), "the filters that come after this one"),
 	WHERE(getrandom, ON_START, 0, EQ32(2, 0), "the boot seed"),
+	IOCTL(TUNGETVNETHDRSZ, ON_START, NEED_TAP, "checks"),
 	IOCTL(KVM_GET_API_VERSION, ON_START, 0, "checks"),
 	IOCTL(KVM_CHECK_EXTENSION, ON_START, 0, "checks"),
 	IOCTL(KVM_CREATE_VM, ON_START, 0, "the VM: tied to its creator's memory, so made here"),

@@ -1,6 +1,8 @@
 #include "lib/agent_session.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -27,6 +29,41 @@ void agent_session_close(struct agent_session *agent)
 	agent->in_pos = agent->in_len = agent->in_cap = 0;
 }
 
+/* resolv.conf(5); the first device that names servers is asked. */
+static void resolv_text(const struct spec_net *net, char text[256])
+{
+	size_t at = 0;
+
+	text[0] = '\0';
+	for (unsigned i = 0; i < net->ndns; i++) {
+		char address[INET6_ADDRSTRLEN];
+
+		(void)inet_ntop(net->dns[i].family == 4 ? AF_INET : AF_INET6, net->dns[i].bytes, address,
+				sizeof(address));
+		at += (size_t)snprintf(text + at, 256 - at, "nameserver %s\n", address);
+	}
+}
+
+static void put_nets(struct proto_out *out, const struct net_host *nets)
+{
+	for (unsigned i = 0; i < nets->n; i++) {
+		const struct spec_net *net = &nets->ends[i].net;
+		struct proto_net wire = { .prefix4 = net->ip.prefix, .prefix6 = net->ip6.prefix };
+		char text[256];
+
+		memcpy(wire.mac, net->mac, sizeof(wire.mac));
+		memcpy(wire.ip4, net->ip.bytes, sizeof(wire.ip4));
+		memcpy(wire.ip6, net->ip6.bytes, sizeof(wire.ip6));
+		memcpy(wire.gateway4, net->gateway.bytes, sizeof(wire.gateway4));
+		memcpy(wire.gateway6, net->gateway6.bytes, sizeof(wire.gateway6));
+		resolv_text(net, text);
+		proto_begin(out, PROTO_NET);
+		proto_put(out, &wire, sizeof(wire));
+		proto_put_str(out, text);
+		proto_end(out);
+	}
+}
+
 static void put_hello_and_setup(struct proto_out *out, const struct agent_request *request)
 {
 	struct proto_hello hello = { .magic = le32_of(PROTO_MAGIC), .version = le16_of(PROTO_VERSION) };
@@ -40,6 +77,8 @@ static void put_hello_and_setup(struct proto_out *out, const struct agent_reques
 	proto_put(out, &hello, sizeof(hello));
 	proto_put_str(out, MVM_VERSION);
 	proto_end(out);
+	if (request->nets)
+		put_nets(out, request->nets);
 	proto_begin(out, PROTO_SETUP);
 	proto_put(out, &setup, sizeof(setup));
 	proto_put_str(out, request->device);

@@ -12,6 +12,7 @@
 #ifndef LIB_AGENT_SESSION_H
 #define LIB_AGENT_SESSION_H
 
+#include "lib/net_host.h"
 #include "lib/spec.h"
 #include "mvm/proto.h"
 
@@ -58,6 +59,7 @@ struct agent_event {
 };
 
 struct agent_request {
+	const struct net_host *nets;
 	const struct mvm_spec *spec;
 	const char *device, *fs_type, *hostname;
 	uint16_t rows, cols;

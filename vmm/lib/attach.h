@@ -62,9 +62,11 @@ struct attach_hdr {
 struct attach_update {
 	uint64_t blk_iops, blk_bps; /* MVM_KEEP: as it is */
 	uint64_t io_max[IO_MAX_KEYS]; /* the same; left out by a client that changes none, or knows none */
+	uint64_t net_pps, net_bps; /* of each network device; the same */
 };
 
 #define ATTACH_UPDATE_LEAST offsetof(struct attach_update, io_max)
+#define ATTACH_UPDATE_IO    offsetof(struct attach_update, net_pps)
 
 struct attach_stop {
 	uint64_t grace_ns; /* for the workload after a SIGTERM; 0: no SIGTERM */
@@ -122,11 +124,12 @@ enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED
 /* What the supervisor and the kernel know of a VM, then its VMM's word. 0: not to be told. */
 struct attach_metrics {
 	uint64_t wall_ns; /* since its process began */
-	uint64_t user_ns, guest_ns, system_ns; /* CPU time of its process: in the VMM, in the guest, in the host's kernel */
+	uint64_t user_ns, guest_ns,
+		system_ns; /* CPU time of its process: in the VMM, in the guest, in the host's kernel */
 	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
 	uint64_t resident; /* bytes of its process */
 	uint64_t supervisor_ns, supervisor_peak; /* CPU time; most bytes resident so far */
-	uint64_t memory_asked, vcpus, disks; /* as in the spec; disks: the rootfs among them */
+	uint64_t memory_asked, vcpus, disks, nets; /* as in the spec; disks: the rootfs among them */
 	uint64_t log_bytes, log_dropped;
 	uint64_t execs, execs_ended; /* further commands begun, and ended */
 	uint64_t ports_refused, ports_opened, ports_failed;
@@ -146,7 +149,7 @@ struct attach_msg {
 	uint8_t payload[ATTACH_PAYLOAD_MAX + 1]; /* received ones end with a NUL behind */
 };
 
-_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 48 &&
+_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 64 &&
 		       sizeof(struct attach_status) == 32 && sizeof(struct attach_stop) == 8 &&
 		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8 &&
 		       sizeof(struct attach_viewing) == 8,

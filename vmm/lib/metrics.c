@@ -99,6 +99,25 @@ static const struct family of_disk[] = {
 	{ "mvm_vm_disk_kicks_total", "counter", "Wake-ups of the disk's threads.", NULL, NULL, D(queues.kicks), false },
 	{ "mvm_vm_disk_interrupts_total", "counter", "Interrupts raised for the guest.", NULL, NULL, D(queues.interrupts), false },
 };
+
+#define N(field) offsetof(struct counters_net, field)
+static const struct family of_net[] = {
+	{ "mvm_vm_net_packets_total", "counter", "Packets of a network device.", "direction", "tx", N(tx_packets), false },
+	{ "mvm_vm_net_packets_total", NULL, NULL, "direction", "rx", N(rx_packets), false },
+	{ "mvm_vm_net_bytes_total", "counter", "Bytes of those packets.", "direction", "tx", N(tx_bytes), false },
+	{ "mvm_vm_net_bytes_total", NULL, NULL, "direction", "rx", N(rx_bytes), false },
+	{ "mvm_vm_net_dropped_total", "counter", "Packets that were dropped.", "why", "size", N(drops[0]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "offload", N(drops[1]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "mac", N(drops[2]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "address", N(drops[3]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "route", N(drops[4]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "router", N(drops[5]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "kind", N(drops[6]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "host", N(drops[7]), false },
+	{ "mvm_vm_net_dropped_total", NULL, NULL, "why", "guest", N(rx_dropped), false },
+	{ "mvm_vm_net_kicks_total", "counter", "Wake-ups for its queues.", NULL, NULL, N(queues.kicks), false },
+	{ "mvm_vm_net_interrupts_total", "counter", "Interrupts raised for the guest.", NULL, NULL, N(queues.interrupts), false },
+};
 /* clang-format on */
 
 static const char *const exits[COUNTERS_EXITS] = {
@@ -173,13 +192,34 @@ static void end(FILE *out, const struct family *family, const void *base)
 		(void)fprintf(out, "} %llu\n", (unsigned long long)value);
 }
 
+/* What a family has one of its lines for. */
+enum thing { THING_VM, THING_DISK, THING_NET };
+
+static uint64_t nets_of(const struct sample *sample)
+{
+	return sample->m.nets < VMM_NETS_MAX ? sample->m.nets : VMM_NETS_MAX;
+}
+
 static uint64_t disks_of(const struct sample *sample)
 {
 	return sample->m.disks < VMM_DISKS_MAX ? sample->m.disks : VMM_DISKS_MAX;
 }
 
+static uint64_t count(const struct sample *sample, enum thing of)
+{
+	return of == THING_VM ? 1 : of == THING_DISK ? disks_of(sample) : nets_of(sample);
+}
+
+static const void *base(const struct sample *sample, enum thing of, uint64_t thing)
+{
+	if (of == THING_DISK)
+		return &sample->m.counters.disks[thing];
+	return of == THING_NET ? (const void *)&sample->m.counters.nets[thing] : &sample->m;
+}
+
 /* All lines of a family stand together, as the format asks: of every VM, with every label. */
-static void put_families(FILE *out, const struct samples *samples, const struct family *families, size_t n, bool disks)
+static void put_families(FILE *out, const struct samples *samples, const struct family *families, size_t n,
+			 enum thing of)
 {
 	size_t next;
 
@@ -190,13 +230,14 @@ static void put_families(FILE *out, const struct samples *samples, const struct 
 		for (size_t vm = 0; vm < samples->n; vm++) {
 			const struct sample *sample = &samples->v[vm];
 
-			for (uint64_t disk = 0; sample->up && disk < (disks ? disks_of(sample) : 1); disk++)
+			for (uint64_t thing = 0; sample->up && thing < count(sample, of); thing++)
 				for (size_t line = i; line < next; line++) {
 					begin(out, families[line].name, sample);
-					if (disks)
-						(void)fprintf(out, ",disk=\"vd%c\"", (char)('a' + disk));
-					end(out, &families[line],
-					    disks ? (const void *)&sample->m.counters.disks[disk] : &sample->m);
+					if (of == THING_DISK)
+						(void)fprintf(out, ",disk=\"vd%c\"", (char)('a' + thing));
+					if (of == THING_NET)
+						(void)fprintf(out, ",net=\"%u\"", (unsigned)thing);
+					end(out, &families[line], base(sample, of, thing));
 				}
 		}
 	}
@@ -260,7 +301,8 @@ static void put_states(FILE *out, const struct samples *samples)
 	static const char *const phases[] = { [ATTACH_BOOTING] = "booting",
 					      [ATTACH_RUNNING] = "running",
 					      [ATTACH_ENDING] = "ending",
-					      [ATTACH_PAUSED] = "paused" };
+					      [ATTACH_PAUSED] = "paused",
+					      [ATTACH_RESTARTING] = "restarting" };
 	const size_t n = sizeof(phases) / sizeof(phases[0]);
 	unsigned long long counts[sizeof(phases) / sizeof(phases[0]) + 1] = { 0 };
 
@@ -321,9 +363,10 @@ int mvm_metrics(char **ret_text, struct mvm_error *err)
 	if (r == 0 && (out = open_memstream(&text, &size))) {
 		put_host(out);
 		put_states(out, &samples);
-		put_families(out, &samples, of_vm, sizeof(of_vm) / sizeof(of_vm[0]), false);
+		put_families(out, &samples, of_vm, sizeof(of_vm) / sizeof(of_vm[0]), THING_VM);
 		put_exits(out, &samples);
-		put_families(out, &samples, of_disk, sizeof(of_disk) / sizeof(of_disk[0]), true);
+		put_families(out, &samples, of_disk, sizeof(of_disk) / sizeof(of_disk[0]), THING_DISK);
+		put_families(out, &samples, of_net, sizeof(of_net) / sizeof(of_net[0]), THING_NET);
 		put_latencies(out, &samples);
 	}
 	free(samples.v);

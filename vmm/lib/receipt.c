@@ -147,7 +147,18 @@ static json_object *command_object(const struct mvm_spec *spec)
 	return o;
 }
 
-static json_object *asked_object(const struct mvm_spec *spec)
+static json_object *nets_array(const struct vm_files *files)
+{
+	json_object *array = json_object_new_array();
+	char text[SPEC_NET_TEXT];
+
+	for (unsigned i = 0; i < files->nets.n; i++)
+		(void)json_object_array_add(array,
+					    json_object_new_string(spec_net_text(&files->nets.ends[i].net, text)));
+	return array;
+}
+
+static json_object *asked_object(const struct mvm_spec *spec, const struct vm_files *files)
 {
 	static const char *const io[IO_MAX_KEYS] = { "rbps", "wbps", "riops", "wiops" };
 	json_object *o = json_object_new_object(), *io_max = json_object_new_object();
@@ -166,6 +177,9 @@ static json_object *asked_object(const struct mvm_spec *spec)
 	add_limit(o, "boot_timeout_ns", spec->boot_timeout_ns);
 	add_limit(o, "blk_iops", spec->blk_iops);
 	add_limit(o, "blk_bps", spec->blk_bps);
+	receipt_add(o, "net", nets_array(files));
+	add_limit(o, "net_pps", spec->net_pps);
+	add_limit(o, "net_bps", spec->net_bps);
 	for (unsigned i = 0; i < IO_MAX_KEYS; i++)
 		add_limit(io_max, io[i], spec->io_max.most[i]);
 	receipt_add(o, "io_max", io_max);
@@ -266,7 +280,7 @@ static void add_what(const struct receipt *receipt, json_object *root)
 			    : NULL);
 	receipt_add(root, "disks", disks_object(receipt));
 	receipt_add(root, "command", spec ? command_object(spec) : NULL);
-	receipt_add(root, "asked", spec ? asked_object(spec) : NULL);
+	receipt_add(root, "asked", spec ? asked_object(spec, receipt->files) : NULL);
 }
 
 char *receipt_text(const struct receipt *receipt)

@@ -44,6 +44,26 @@ static json_object *vsock_object(const struct counters_vsock *c)
 	return o;
 }
 
+static json_object *net_object(const struct counters_net *c)
+{
+	static const char *const names[COUNTERS_NET_DROPS] = {
+		"dropped_size",  "dropped_offload", "dropped_mac",  "dropped_address",
+		"dropped_route", "dropped_router",  "dropped_kind", "dropped_host",
+	};
+	json_object *o = json_object_new_object();
+
+	receipt_add_number(o, "tx_packets", c->tx_packets);
+	receipt_add_number(o, "tx_bytes", c->tx_bytes);
+	receipt_add_number(o, "tx_dropped", c->tx_dropped);
+	receipt_add_number(o, "rx_packets", c->rx_packets);
+	receipt_add_number(o, "rx_bytes", c->rx_bytes);
+	receipt_add_number(o, "rx_dropped", c->rx_dropped);
+	for (unsigned i = 0; i < COUNTERS_NET_DROPS; i++)
+		receipt_add_number(o, names[i], c->drops[i]);
+	add_queues(o, &c->queues);
+	return o;
+}
+
 static json_object *rng_object(const struct counters_rng *c)
 {
 	json_object *o = json_object_new_object();
@@ -85,13 +105,17 @@ json_object *receipt_devices(const struct receipt *receipt)
 	const struct counters *c = receipt->counters;
 	const struct mvm_spec *spec = receipt->spec;
 	json_object *o = json_object_new_object(), *disks = json_object_new_array(), *vcpus = json_object_new_array();
+	json_object *nets = json_object_new_array();
 
 	for (unsigned i = 0; i < 1 + spec->ndisks; i++)
 		(void)json_object_array_add(disks, disk_object(spec, i, &c->disks[i]));
+	for (unsigned i = 0; i < receipt->files->nets.n; i++)
+		(void)json_object_array_add(nets, net_object(&c->nets[i]));
 	for (unsigned i = 0; i < spec->vcpus && i < VMM_VCPUS_MAX; i++)
 		(void)json_object_array_add(vcpus, vcpu_object(&c->vcpus[i]));
 	receipt_add_string(o, "word_of", verdict_source_name(VERDICT_FROM_VMM));
 	receipt_add(o, "disks", disks);
+	receipt_add(o, "nets", nets);
 	receipt_add(o, "vsock", vsock_object(&c->vsock));
 	receipt_add(o, "rng", rng_object(&c->rng));
 	receipt_add(o, "console", console_object(&c->console));

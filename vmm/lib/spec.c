@@ -149,6 +149,12 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 				 "--scratch: excludes --rw, where the image itself is written: leave one out");
 	if (spec->console_rate && !spec->console)
 		return error_set(err, EINVAL, "--console-rate: without --console there is nothing to limit: add it");
+	for (size_t i = 0; i < spec->nnets; i++)
+		if (spec->nets[i].mode == SPEC_NET_NONE && spec->nnets > 1)
+			return error_set(err, EINVAL, "--net: none excludes every other: leave it out");
+	if ((spec->net_pps || spec->net_bps) && (!spec->nnets || spec->nets[0].mode == SPEC_NET_NONE))
+		return error_set(err, EINVAL, "--net-%s: without --net there is nothing to limit: add it",
+				 spec->net_pps ? "pps" : "bps");
 	if (spec->log_max && !spec->detach)
 		return error_set(err, EINVAL, "--log-max: without --detach there is no log to bound: add it");
 	if (spec->sign && (!spec->receipt || !strncmp(spec->receipt, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD))))

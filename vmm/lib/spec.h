@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "jail/io_max.h"
+#include "lib/spec_net.h"
 #include "mvm/mvm.h"
 #include "mvm/vmm_config.h"
 
@@ -55,6 +56,9 @@ struct mvm_spec {
 	size_t ndisks;
 	struct spec_port ports[SPEC_PORTS_MAX];
 	size_t nports;
+	struct spec_net nets[VMM_NETS_MAX];
+	size_t nnets;
+	uint64_t net_pps, net_bps; /* of each network device, each direction; 0: no limit */
 	uint64_t memory; /* bytes */
 	uint64_t scratch; /* bytes; 0: half of memory */
 	uint64_t vcpus;
@@ -85,6 +89,7 @@ enum spec_type {
 	SPEC_PERCENT, /* uint64_t: hundredths; written as a decimal number */
 	SPEC_PORT,
 	SPEC_IO_MAX, /* struct io_max */
+	SPEC_NET,
 };
 
 struct spec_key {

@@ -57,6 +57,16 @@ static json_object *ports_to_json(const struct mvm_spec *spec)
 	return array;
 }
 
+static json_object *nets_to_json(const struct mvm_spec *spec)
+{
+	json_object *array = json_object_new_array();
+	char text[SPEC_NET_TEXT];
+
+	for (size_t i = 0; array && i < spec->nnets; i++)
+		(void)json_object_array_add(array, json_object_new_string(spec_net_text(&spec->nets[i], text)));
+	return array;
+}
+
 /* NULL when the field is at "not set" and can be left out. */
 static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_key *key)
 {
@@ -89,6 +99,8 @@ static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_k
 		return disks_to_json(spec);
 	case SPEC_PORT:
 		return ports_to_json(spec);
+	case SPEC_NET:
+		return nets_to_json(spec);
 	case SPEC_IO_MAX:
 		return json_object_new_string(io_max_text(field, ',', text));
 	case SPEC_STRING:

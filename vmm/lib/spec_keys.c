@@ -110,6 +110,17 @@ static int check_iops(const struct spec_key *key, const char *value, struct mvm_
 	return 0;
 }
 
+static int check_pps(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t n = 0;
+
+	(void)text_parse_uint(value, UINT64_MAX - 1, &n);
+	if (n > VMM_PPS_MAX)
+		return error_set(err, EINVAL, "%s: %.40s packets a second: give 1 to %u, or 0 for no limit", LABEL(key),
+				 value, VMM_PPS_MAX);
+	return 0;
+}
+
 static int check_bps(const struct spec_key *key, const char *value, struct mvm_error *err)
 {
 	uint64_t bytes = 0;
@@ -224,6 +235,9 @@ static const struct spec_key keys[] = {
 	{ { "blk-bps", 0, false, "SIZE", "most bytes a second of each disk (0: no limit)" }, SPEC_SIZE, FIELD(blk_bps), check_bps },
 	{ { "io-max", 0, false, "KEY=N[,KEY=N]", "most a second on each block device below the disks: rbps, wbps, riops, wiops" }, SPEC_IO_MAX, FIELD(io_max), NULL },
 	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
+	{ { "net", 0, true, "MODE[,KEY=VALUE]", "a network device: tap=NAME or socket=PATH, with ip=, gw=, dns=, mac=, mtu= (none)" }, SPEC_NET, 0, NULL },
+	{ { "net-pps", 0, false, "N", "most packets a second of each network device and direction (0: no limit)" }, SPEC_NUMBER, FIELD(net_pps), check_pps },
+	{ { "net-bps", 0, false, "SIZE", "most bytes a second of each network device and direction (0: no limit)" }, SPEC_SIZE, FIELD(net_bps), check_bps },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },
 	{ { "cpus", 0, false, "N", "most of the host's CPUs that the VM may use, as 0.5 (no limit)" }, SPEC_PERCENT, FIELD(cpu_percent), NULL },
@@ -490,6 +504,19 @@ static int set_disk(struct mvm_spec *spec, const char *value, struct mvm_error *
 	return r;
 }
 
+static int add_net(const struct spec_key *key, struct mvm_spec *spec, const char *value, struct mvm_error *err)
+{
+	int r;
+
+	if (spec->nnets == VMM_NETS_MAX)
+		return error_set(err, E2BIG, "%s: %.40s: a VM has at most %u network devices: leave one out", LABEL(key),
+				 value, VMM_NETS_MAX);
+	r = spec_net_parse(LABEL(key), value, &spec->nets[spec->nnets], err);
+	if (r == 0)
+		spec->nnets++;
+	return r;
+}
+
 int mvm_parse_time(const char *text, uint64_t *ret_ns)
 {
 	return text_parse_duration(text, ret_ns);
@@ -528,6 +555,8 @@ int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, str
 		return set_disk(spec, value, err);
 	case SPEC_PORT:
 		return spec_port_add(spec, value, NULL, err);
+	case SPEC_NET:
+		return add_net(key, spec, value, err);
 	case SPEC_IO_MAX:
 		return io_max_parse(LABEL(key), value, field, err);
 	case SPEC_STRING:
@@ -563,6 +592,8 @@ bool mvm_spec_has(const struct mvm_spec *spec, const char *name)
 		return spec->ndisks != 0;
 	case SPEC_PORT:
 		return spec->nports != 0;
+	case SPEC_NET:
+		return spec->nnets != 0;
 	case SPEC_IO_MAX:
 		return io_max_any(field);
 	case SPEC_STRING:

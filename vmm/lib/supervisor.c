@@ -210,6 +210,7 @@ static int grant_ports(struct supervisor *s, struct mvm_error *err)
 {
 	struct agent_request request = {
 		.spec = s->spec,
+		.nets = &s->files.nets,
 		.device = "vda",
 		.fs_type = s->files.fs_type,
 		.hostname = s->spec->hostname ? s->spec->hostname : s->state.id,

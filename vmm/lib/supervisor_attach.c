@@ -64,6 +64,44 @@ static unsigned free_slots(const struct supervisor *s)
 	return n;
 }
 
+static bool changes_io(const uint64_t most[IO_MAX_KEYS])
+{
+	for (unsigned key = 0; key < IO_MAX_KEYS; key++)
+		if (most[key] != MVM_KEEP)
+			return true;
+	return false;
+}
+
+/* In bounds, or MVM_KEEP. */
+static int update_nets(struct supervisor *s, uint64_t pps, uint64_t bps, char *ret_text, size_t size)
+{
+	struct control_msg limits = { .type = CONTROL_NET_LIMITS };
+
+	if (pps != MVM_KEEP) {
+		limits.code |= CONTROL_LIMITS_IOPS;
+		limits.id = (uint32_t)pps;
+	}
+	if (bps != MVM_KEEP) {
+		limits.code |= CONTROL_LIMITS_BPS;
+		limits.arg = bps;
+	}
+	if (!limits.code)
+		return 0;
+	if (!s->files.nets.n) {
+		(void)snprintf(ret_text, size, "the VM has no network device to limit: --net gives it one");
+		return -ENODEV;
+	}
+	if (send(s->vmm_control, &limits, sizeof(limits), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		return -errno; /* EAGAIN: changed faster than the VMM reads */
+	if (pps != MVM_KEEP)
+		s->spec->net_pps = pps;
+	if (bps != MVM_KEEP)
+		s->spec->net_bps = bps;
+	supervisor_log(s, MVM_LOG_INFO, "network: limits changed: %llu packets and %llu bytes a second (0: any)",
+		       (unsigned long long)s->spec->net_pps, (unsigned long long)s->spec->net_bps);
+	return 0;
+}
+
 static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_text, size_t size)
 {
 	struct control_msg limits = { .type = CONTROL_LIMITS, .port = CONTROL_ALL_DISKS };
@@ -71,7 +109,7 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 	int r;
 
 	memset(&wanted, 0xff, sizeof(wanted)); /* MVM_KEEP */
-	if (msg->hdr.len != sizeof(wanted) && msg->hdr.len != ATTACH_UPDATE_LEAST)
+	if (msg->hdr.len != sizeof(wanted) && msg->hdr.len != ATTACH_UPDATE_IO && msg->hdr.len != ATTACH_UPDATE_LEAST)
 		return -EPROTO;
 	memcpy(&wanted, msg->payload, msg->hdr.len);
 	if (wanted.blk_iops != MVM_KEEP) {
@@ -86,11 +124,18 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 		limits.code |= CONTROL_LIMITS_BPS;
 		limits.arg = wanted.blk_bps;
 	}
+	if ((wanted.net_pps != MVM_KEEP && wanted.net_pps > VMM_PPS_MAX) ||
+	    (wanted.net_bps != MVM_KEEP && wanted.net_bps &&
+	     (wanted.net_bps > VMM_BPS_MAX || wanted.net_bps < VMM_BPS_MIN)))
+		return -ERANGE;
 	if (s->phase >= PHASE_STOP || s->vmm_control < 0) {
 		(void)snprintf(ret_text, size, "%s", supervisor_state_text(s));
 		return -ESHUTDOWN;
 	}
-	if (msg->hdr.len > ATTACH_UPDATE_LEAST) {
+	r = update_nets(s, wanted.net_pps, wanted.net_bps, ret_text, size);
+	if (r < 0)
+		return r;
+	if (changes_io(wanted.io_max)) {
 		r = supervisor_update_io(s, wanted.io_max, ret_text, size);
 		if (r < 0)
 			return r;

@@ -58,6 +58,7 @@ void supervisor_metrics(const struct supervisor *s, int fd)
 		.memory_asked = s->spec->memory,
 		.vcpus = s->spec->vcpus,
 		.disks = 1 + s->spec->ndisks,
+		.nets = s->files.nets.n,
 		.execs = s->execs,
 		.execs_ended = s->execs_ended,
 		.ports_refused = s->broker.refused,

@@ -116,5 +116,7 @@ int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct han
 	handover->fds[VMM_FD_JAIL] = s->jail.papers;
 	s->stages[STAGE_JAIL_MADE] = text_now_ns();
 	hooks_stage("jail-made");
-	return jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
+	r = jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
+	net_host_close_fds(&s->files.nets);
+	return r;
 }

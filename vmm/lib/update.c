@@ -30,7 +30,7 @@ static int set_io(struct mvm_limits *limits, const char *value, struct mvm_error
 	};
 	int r;
 
-	if (limits->size < sizeof(*limits))
+	if (limits->size < offsetof(struct mvm_limits, net_pps))
 		return error_set(err, EINVAL, "--io-max: struct mvm_limits is of an older header, without it");
 	r = io_max_parse_change("--io-max", value, most, err);
 	for (unsigned key = 0; r == 0 && key < IO_MAX_KEYS; key++)
@@ -54,16 +54,26 @@ int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *valu
 		field = &limits->blk_iops;
 	else if (!strcmp(name, "blk-bps"))
 		field = &limits->blk_bps;
+	else if (!strcmp(name, "net-pps"))
+		field = &limits->net_pps;
+	else if (!strcmp(name, "net-bps"))
+		field = &limits->net_bps;
 	if (!field)
 		return error_set(err, EINVAL,
-				 "--%.60s: cannot be changed while a VM runs: --blk-iops, --blk-bps and --io-max can",
+				 "--%.60s: cannot be changed while a VM runs: --blk-iops, --blk-bps, --io-max, "
+				 "--net-pps and --net-bps can",
 				 name);
+	if ((char *)(field + 1) > (char *)limits + limits->size)
+		return error_set(err, EINVAL, "--%.60s: struct mvm_limits is of an older header, without it", name);
 	r = mvm_spec_new(&spec);
 	if (r < 0)
 		return error_set(err, -r, "--%s: out of memory", name);
 	r = mvm_spec_set(spec, name, value, err);
 	if (r == 0)
-		*field = field == &limits->blk_iops ? spec->blk_iops : spec->blk_bps;
+		*field = field == &limits->blk_iops  ? spec->blk_iops
+			 : field == &limits->blk_bps ? spec->blk_bps
+			 : field == &limits->net_pps ? spec->net_pps
+						     : spec->net_bps;
 	mvm_spec_free(spec);
 	return r;
 }
@@ -75,7 +85,7 @@ int mvm_update(const char *id, const struct mvm_limits *given, struct mvm_error 
 	struct mvm_limits limits;
 	char parent[PATH_MAX], found[MVM_ID_LEN + 1];
 	struct mvm_error why;
-	bool io = false;
+	bool io = false, net;
 	int r = known_limits(given, &limits, err);
 
 	if (r < 0)
@@ -89,16 +99,24 @@ int mvm_update(const char *id, const struct mvm_limits *given, struct mvm_error 
 			[IO_MAX_RIOPS] = limits.io_riops,
 			[IO_MAX_WIOPS] = limits.io_wiops,
 		},
+		.net_pps = limits.net_pps,
+		.net_bps = limits.net_bps,
 	};
+	net = limits.net_pps != MVM_KEEP || limits.net_bps != MVM_KEEP;
 	for (unsigned key = 0; key < IO_MAX_KEYS; key++)
 		io |= update.io_max[key] != MVM_KEEP;
-	if (limits.blk_iops == MVM_KEEP && limits.blk_bps == MVM_KEEP && !io)
-		return error_set(err, EINVAL, "nothing to change: give --blk-iops, --blk-bps or --io-max");
+	if (limits.blk_iops == MVM_KEEP && limits.blk_bps == MVM_KEEP && !io && !net)
+		return error_set(err, EINVAL,
+				 "nothing to change: give --blk-iops, --blk-bps, --io-max, --net-pps or --net-bps");
 	r = state_dir_parent(parent, err);
 	if (r == 0)
 		r = state_dir_find(parent, id, false, found, &folder, err);
 	if (r < 0)
 		return r;
-	r = attach_call(folder, ATTACH_UPDATE, &update, io ? sizeof(update) : ATTACH_UPDATE_LEAST, &why);
+	r = attach_call(folder, ATTACH_UPDATE, &update,
+			net  ? sizeof(update)
+			: io ? ATTACH_UPDATE_IO
+			     : ATTACH_UPDATE_LEAST,
+			&why);
 	return r < 0 ? error_set(err, -r, "%s: %s", found, why.text) : 0;
 }

@@ -46,6 +46,7 @@ void vm_files_close(struct vm_files *files)
 		cleanup_fd(&files->disks[i].fd);
 		cleanup_fd(&files->disks_direct[i]);
 	}
+	net_host_close_fds(&files->nets);
 	free(files->kernel_path);
 	vm_files_init(files);
 }
@@ -174,6 +175,8 @@ int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mv
 		r = host_open_kvm("/dev/kvm", &files->kvm, err);
 	if (r == 0 && spec->console)
 		r = open_console(spec->console, &files->console, err);
+	if (r == 0)
+		r = net_host_open(&files->nets, spec->nets, spec->nnets, err);
 	files->emulated = !host_arch_has_virtualization();
 	return r;
 }
@@ -194,6 +197,21 @@ static void describe_disk(struct vmm_config *config, struct handover *handover, 
 	disk->flags = ro ? VMM_DISK_RO : 0;
 	disk->size = file->size;
 	memcpy(disk->id, id, strnlen(id, VMM_DISK_ID_MAX));
+}
+
+static void describe_net(struct vmm_config *config, struct handover *handover, const struct mvm_spec *spec,
+			 const struct net_host_end *end)
+{
+	struct vmm_net *net = &config->nets[config->nnets++];
+
+	net->fd = hand_over(handover, end->fd);
+	net->flags = end->net.mode == SPEC_NET_TAP ? VMM_NET_TAP : 0;
+	net->mtu = end->net.mtu;
+	net->pps = (uint32_t)spec->net_pps;
+	net->bps = spec->net_bps;
+	memcpy(net->mac, end->net.mac, sizeof(net->mac));
+	memcpy(net->ip4, end->net.ip.bytes, sizeof(net->ip4));
+	memcpy(net->ip6, end->net.ip6.bytes, sizeof(net->ip6));
 }
 
 void vm_files_disk_id(const struct mvm_spec *spec, unsigned disk, char ret_id[VMM_DISK_ID_MAX + 1])
@@ -250,6 +268,8 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 		config->disks[i].iops = spec->blk_iops;
 		config->disks[i].bps = spec->blk_bps;
 	}
+	for (unsigned i = 0; i < files->nets.n; i++)
+		describe_net(config, handover, spec, &files->nets.ends[i]);
 	return cmdline_build(files->console >= 0, files->emulated, spec->cmdline, config->cmdline, err);
 }
 

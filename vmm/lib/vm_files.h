@@ -10,6 +10,7 @@
 #define LIB_VM_FILES_H
 
 #include "lib/image.h"
+#include "lib/net_host.h"
 #include "lib/spec.h"
 #include "mvm/vmm_config.h"
 
@@ -18,13 +19,15 @@ struct vm_files {
 	struct image_file kernel, agent, initrd, rootfs, disks[SPEC_USER_DISKS]; /* fd -1: none */
 	unsigned ndisks;
 	int rootfs_direct, disks_direct[SPEC_USER_DISKS]; /* those written to, again with O_DIRECT; -1: not there */
+	struct net_host nets;
 	char *kernel_path;
 	const char *fs_type; /* static */
 	bool emulated; /* the host's KVM emulates the guest kernel: no VMX, no SVM */
 };
 
 /* The descriptors of a VMM, in the order of their numbers from VMM_FD_FIRST on. Borrowed. */
-#define HANDOVER_MAX (VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + 4) /* kvm, console, kernel, counters */
+#define HANDOVER_MAX                                                                                                   \
+	(VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + VMM_NETS_MAX + 4) /* kvm, console, kernel, counters */
 struct handover {
 	int fds[HANDOVER_MAX]; /* index: the number in the VMM */
 	unsigned n;

@@ -27,9 +27,19 @@ void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps);
  */
 void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters, struct counters_latency *latency);
 void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters);
+void virtio_net_count(struct virtio_dev *dev, struct counters_net *counters);
 void virtio_rng_count(struct virtio_dev *dev, struct counters_rng *counters);
 
 int virtio_rng_new(const struct guestmem *gm, struct loop *loop, struct virtio_dev **ret_dev);
+
+/* Takes net->fd over on success. */
+int virtio_net_new(const struct vmm_net *net, const char *name, const struct guestmem *gm, struct loop *loop,
+		   struct virtio_dev **ret_dev);
+
+#define NET_LIMIT_KEEP UINT64_MAX
+
+/* Changes the limits of both directions, 0: none, NET_LIMIT_KEEP: as it is. I/O thread, unlocked. */
+void virtio_net_limit(struct virtio_dev *dev, uint64_t pps, uint64_t bps);
 
 /*
  * The guest dials host port `port`: the owner decides and answers later with virtio_vsock_dialled()
