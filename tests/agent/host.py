@@ -19,7 +19,7 @@ STARTED, FAILED, EXITED, BYE, ERROR, TOPPED, STATTED = range(32, 39)
 NAMES = {1: "HELLO", 32: "STARTED", 33: "FAILED", 34: "EXITED", 35: "BYE", 36: "ERROR", 37: "TOPPED", 38: "STATTED"}
 NOT_FOUND, NOT_EXECUTABLE, REFUSED = 1, 2, 3
 STATUS, SIGNALLED, OOM = 1, 2, 3
-MAGIC, VERSION = 0x414D564D, 3
+MAGIC, VERSION = 0x414D564D, 4
 STREAM = 0x40000000
 PATIENCE = 60  # seconds until a test that waits is called hung
 
@@ -50,9 +50,9 @@ def setup(device, fstype, hostname="guest", rw=False, scratch=0, pids=0):
     return frame(SETUP, struct.pack("<IIQ", int(rw), pids, scratch) + text(device, fstype, hostname))
 
 
-def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=1):
+def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=1, copy=False):
     rows, cols = tty or (0, 0)
-    head = struct.pack("<IIIIIHHII", session, int(tty is not None), *ports, rows, cols, len(argv), len(env))
+    head = struct.pack("<IIIIIHHII", session, int(tty is not None) | copy << 1, *ports, rows, cols, len(argv), len(env))
     return frame(EXEC, head + text(cwd, user, *argv, *env))
 
 

@@ -26,6 +26,12 @@ _mvm() {
 	stop) flags="--time --help" ;;
 	kill) flags="--signal --help" ;;
 	rm) flags="--force --help" vms='mvm ps -aq' ;;
+	cp)
+		flags="--archive --follow-link --help"
+		compopt -o filenames -o nospace 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		[ "${#COMPREPLY[@]}" -eq 0 ] || return
+		;;
 	exec) flags="--interactive --tty --env --env-file --user --workdir --help" ;;
 	esac
 	if [ "$flags" ]; then
