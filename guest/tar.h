@@ -77,6 +77,7 @@ struct tar_reader {
 	struct tar_extent *map; /* where they belong: nmap pieces, `piece` the current one, `done` bytes of it read */
 	size_t nmap, piece;
 	uint64_t done;
+	char *text; /* of the last extended header */
 	struct tar_pax pax;
 };
 

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "mvm/cleanup.h"
 #include "tar.h"
 
 /* struct tar_pax, `has` */
@@ -32,8 +31,10 @@ void tar_reader_free(struct tar_reader *r)
 {
 	free(r->buf);
 	free(r->map);
+	free(r->text);
 	r->buf = NULL;
 	r->map = NULL;
+	r->text = NULL;
 }
 
 /* At least `least` bytes in a row in the buffer, at most TAR_BUFFER. */
@@ -61,10 +62,11 @@ static int fill(struct tar_reader *r, size_t least, struct failure *f)
 static int skip(struct tar_reader *r, uint64_t n, struct failure *f)
 {
 	while (n) {
+		int rc = fill(r, 1, f);
 		size_t have;
 
-		if (fill(r, 1, f) < 0)
-			return -f->error;
+		if (rc < 0)
+			return rc;
 		have = r->len - r->pos;
 		have = have < n ? have : (size_t)n;
 		r->pos += have;
@@ -240,42 +242,40 @@ static bool pax_records(struct tar_pax *pax, const char *s, const char *end)
 	return true;
 }
 
-/* The content of a header that says something of the next one, NUL behind; free() it. */
-static int read_text(struct tar_reader *r, uint64_t size, char **ret, struct failure *f)
+/* The content of a header that says something of the next one into r->text, a NUL behind. */
+static int read_text(struct tar_reader *r, size_t size, struct failure *f)
 {
-	_cleanup_free_ char *text = NULL;
-	size_t have = 0;
+	char *text = realloc(r->text, size + 1);
 
-	if (size > TAR_PAX_MAX)
-		return no_tar(f, "an extended header is too large");
-	text = malloc((size_t)size + 1);
 	if (!text)
 		return fail(f, ENOMEM, "tar");
-	while (have < size) {
+	r->text = text;
+	for (size_t have = 0; have < size;) {
+		int rc = fill(r, 1, f);
 		size_t n;
 
-		if (fill(r, 1, f) < 0)
-			return -f->error;
-		n = r->len - r->pos < size - have ? r->len - r->pos : (size_t)size - have;
+		if (rc < 0)
+			return rc;
+		n = r->len - r->pos < size - have ? r->len - r->pos : size - have;
 		memcpy(text + have, r->buf + r->pos, n);
 		r->pos += n;
 		have += n;
 	}
 	text[size] = 0;
-	*ret = take_ptr(&text);
 	return skip(r, -size % TAR_BLOCK, f);
 }
 
 /* 'x' is of the next member, 'g' of all: of that what would change how the stream is read is refused. */
 static int read_extension(struct tar_reader *r, char type, uint64_t size, struct failure *f)
 {
-	_cleanup_free_ char *text = NULL;
 	unsigned had = r->pax.has;
+	const char *text;
 	bool good;
-	int rc = read_text(r, size, &text, f);
+	int rc = size > TAR_PAX_MAX ? no_tar(f, "an extended header is too large") : read_text(r, (size_t)size, f);
 
 	if (rc < 0)
 		return rc;
+	text = r->text;
 	switch (type) {
 	case 'L':
 		r->pax.has |= HAS_PATH;
@@ -385,10 +385,10 @@ static int map_number(struct tar_reader *r, uint64_t *ret, struct failure *f)
 	size_t n = 0;
 
 	for (;;) {
-		if (!r->left)
-			return no_tar(f, "the map of a sparse file is cut");
-		if (fill(r, 1, f) < 0)
-			return -f->error;
+		int rc = r->left ? fill(r, 1, f) : no_tar(f, "the map of a sparse file is cut");
+
+		if (rc < 0)
+			return rc;
 		r->left--;
 		if (r->buf[r->pos] == '\n')
 			break;
@@ -404,9 +404,10 @@ static int map_number(struct tar_reader *r, uint64_t *ret, struct failure *f)
 static int read_map(struct tar_reader *r, uint64_t real_size, struct failure *f)
 {
 	uint64_t before = r->left, n = 0, at = 0, sum = 0, tail;
+	int rc = map_number(r, &n, f);
 
-	if (map_number(r, &n, f) < 0)
-		return -f->error;
+	if (rc < 0)
+		return rc;
 	if (n > TAR_EXTENTS_MAX)
 		return no_tar(f, "a sparse file has too many pieces");
 	free(r->map);
@@ -417,8 +418,10 @@ static int read_map(struct tar_reader *r, uint64_t real_size, struct failure *f)
 	for (; r->nmap < n; r->nmap++) {
 		struct tar_extent *e = &r->map[r->nmap];
 
-		if (map_number(r, &e->offset, f) < 0 || map_number(r, &e->length, f) < 0)
-			return -f->error;
+		rc = map_number(r, &e->offset, f);
+		rc = rc < 0 ? rc : map_number(r, &e->length, f);
+		if (rc < 0)
+			return rc;
 		if (e->offset < at || e->offset > real_size || e->length > real_size - e->offset)
 			return no_tar(f, "the map of a sparse file makes no sense");
 		at = e->offset + e->length;
@@ -472,17 +475,20 @@ static bool is_zero(const struct tar_header *h)
 
 int tar_next(struct tar_reader *r, struct tar_member *ret, struct failure *f)
 {
-	if (skip(r, r->left, f) < 0 || skip(r, r->pad, f) < 0)
-		return -f->error;
+	int rc = skip(r, r->left, f);
+
+	rc = rc < 0 ? rc : skip(r, r->pad, f);
+	if (rc < 0)
+		return rc;
 	r->left = r->pad = 0;
 	r->pax.has = 0;
 	for (;;) {
 		struct tar_header h;
 		int64_t size;
-		int rc;
 
-		if (fill(r, TAR_BLOCK, f) < 0)
-			return -f->error;
+		rc = fill(r, TAR_BLOCK, f);
+		if (rc < 0)
+			return rc;
 		memcpy(&h, r->buf + r->pos, sizeof(h));
 		r->pos += TAR_BLOCK;
 		if (is_zero(&h))
@@ -510,6 +516,7 @@ int tar_data(struct tar_reader *r, const uint8_t **ret_data, size_t *ret_len, ui
 {
 	uint64_t want = r->left;
 	size_t n;
+	int rc;
 
 	if (!want)
 		return 0;
@@ -519,8 +526,9 @@ int tar_data(struct tar_reader *r, const uint8_t **ret_data, size_t *ret_len, ui
 	}
 	if (r->nmap)
 		want = r->map[r->piece].length - r->done; /* read_map(): the pieces are as long as what is left */
-	if (fill(r, 1, f) < 0)
-		return -f->error;
+	rc = fill(r, 1, f);
+	if (rc < 0)
+		return rc;
 	n = r->len - r->pos < want ? r->len - r->pos : (size_t)want;
 	*ret_data = r->buf + r->pos;
 	*ret_len = n;
