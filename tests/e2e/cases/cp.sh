@@ -30,7 +30,7 @@ test_cp_files_and_folders() {
 	expect 0 "$mvm" cp tree box:/tmp/copy
 	expect 0 "$mvm" cp tree box:/tmp/copy
 	expect 0 "$mvm" cp tree/. box:/tmp/contents
-	expect 0 in_box sh -c 'cd /tmp && diff -r copy/tree contents && rm -r copy/tree && diff -r copy contents'
+	expect 0 "$mvm" exec box -- sh -c 'cd /tmp && diff -r copy/tree contents && rm -r copy/tree && diff -r copy contents'
 	equal "$(in_box readlink /tmp/copy/link)" /etc/passwd
 	equal "$(in_box stat -c '%a' /tmp/copy/sub)" 711
 	equal "$(in_box stat -c '%Y' /tmp/copy/random)" 1234567
@@ -96,14 +96,13 @@ test_cp_streams() {
 		equal "$(in_box stat -c %h /dir/tree/hard)" 2
 	done
 	equal "$(in_box stat -c %s /dir/tree/hole)" 3221225472
-	refused 'GNU.s old form' -- bash -c "tar cS tree | $mvm cp - box:/dir"
+	refused 'old form' -- bash -c "tar cS tree | $mvm cp - box:/dir"
 	refused 'no such folder' -- bash -c "tar c tree | $mvm cp - box:/nodir"
 	refused 'no tar' -- bash -c "yes | $mvm cp - box:/dir"
 	refused 'cut short' -- bash -c "tar c tree/sub | head -c 700 | $mvm cp - box:/dir"
 	# What an untrusted stream may not.
 	mkdir evil
 	tar cPf evil/up --transform 's,.*,../../tmp/up,' tree/sub/file
-	tar cPf evil/link --transform 's,^tree/soft,l,;s,^tree/sub/file,l/passwd,' tree/soft tree/sub/file
 	python3 - <<-'END' || die "no python"
 		import tarfile
 		t = tarfile.open("evil/link", "w")
@@ -112,7 +111,7 @@ test_cp_streams() {
 	END
 	refused upwards -- bash -c "$mvm cp - box:/dir <evil/up"
 	refused link -- bash -c "$mvm cp - box:/dir <evil/link"
-	expect 1 in_box ls /tmp/up /etc/evil
+	expect 1 "$mvm" exec box -- ls /tmp/up /etc/evil
 }
 
 test_cp_large_and_sparse() {
@@ -121,7 +120,7 @@ test_cp_large_and_sparse() {
 	expect 0 "$mvm" cp large box:/tmp/
 	expect 0 "$mvm" cp box:/tmp/large back
 	cmp large back || die "100 MB came back otherwise"
-	expect 0 in_box rm /tmp/large
+	expect 0 "$mvm" exec box -- rm /tmp/large
 	# Ten gigabytes of nothing: neither memory nor time, nor room at either side.
 	truncate -s 5G sparse
 	printf middle >>sparse
@@ -152,18 +151,20 @@ test_cp_is_refused() {
 	refused 'make it first' -- "$mvm" cp box:/etc/passwd no/such
 	refused device -- "$mvm" cp box:/dev/null .
 	refused device -- "$mvm" cp /dev/null box:/tmp
-	refused kernel -- "$mvm" cp box:/proc/self .
-	refused 'a folder is there' -- "$mvm" cp box:/bin/busybox /
+	refused kernel -- "$mvm" cp box:/proc/cpuinfo .
+	mkdir busybox
+	refused 'a folder is there' -- "$mvm" cp box:/bin/busybox .
 	refused 'no folder' -- "$mvm" cp box:/bin file
 	in_box mkfifo /tmp/pipe
 	refused device -- "$mvm" cp file box:/tmp/pipe
-	refused 'read-only|Read-only' -- "$mvm" cp file box:/proc/ || true
+	in_box sh -c 'mkdir /ro && mount -t tmpfs -o ro tmpfs /ro'
+	refused 'read-only' -- "$mvm" cp file box:/ro
 	equal "$(cat file)" data
 	if [ "$(id -u)" != 0 ]; then
 		echo secret >closed
 		chmod 0 closed
 		refused closed denied -- "$mvm" cp closed box:/tmp
-		expect 1 in_box ls /tmp/closed
+		expect 1 "$mvm" exec box -- ls /tmp/closed
 		refused denied -- "$mvm" cp box:/bin/busybox /usr
 		refused permitted -- "$mvm" cp -a box:/bin/busybox mine
 		[ ! -e mine ] || die "a file whose owner could not be set is there"
@@ -184,7 +185,7 @@ test_cp_with_no_room() {
 	cp_set_up
 	head -c 60000000 /dev/urandom >large
 	refused 'no space' -- "$mvm" cp large box:/tmp/large
-	expect 1 in_box ls /tmp/large
+	expect 1 "$mvm" exec box -- ls /tmp/large
 	equal "$(in_box ls -A /tmp)" ""
 	[ "$(id -u)" = 0 ] || return 0
 	mkdir small
@@ -195,7 +196,7 @@ test_cp_with_no_room() {
 	refused 'no space' -- "$mvm" cp box:/tmp/busy small/
 	equal "$(ls -A small) $(cat small/busy)" "busy kept"
 	mount -o remount,ro small
-	expect 0 in_box sh -c 'echo x >/tmp/busy'
+	expect 0 "$mvm" exec box -- sh -c 'echo x >/tmp/busy'
 	refused small 'ead-only' -- "$mvm" cp box:/tmp/busy small/
 	umount small
 }
@@ -243,14 +244,10 @@ test_cp_and_the_end() {
 		cat pipe
 	} | "$mvm" cp - box:/tmp 2>said &
 	exec 7>pipe
-	expect 0 in_box true
+	expect 0 "$mvm" exec box -- true
 	kill -KILL "$(pgrep -f 'cp - box:/tmp' | head -1)"
 	exec 7>&-
 	wait
-	for _ in $(seq 200); do
-		[ "$(in_box ps | grep -c '[m]vm')" != 0 ] || break
-		sleep 0.05
-	done
 	equal "$(in_box ls -A /tmp)" ""
 	expect 0 "$mvm" stop -t 0 box
 }
