@@ -239,8 +239,9 @@ test_cp_and_the_end() {
 	refused box -- "$mvm" cp file box:/tmp
 	# Somebody who leaves in the middle leaves nothing behind.
 	expect 0 "$mvm" start box
+	head -c 100000 /dev/urandom >large
 	{
-		tar c file | head -c 600
+		tar c large | head -c 5000
 		cat pipe
 	} | "$mvm" cp - box:/tmp 2>said &
 	exec 7>pipe
