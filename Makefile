@@ -60,7 +60,7 @@ all: $(ESCAPE_TOOLS)
 endif
 SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
 LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
-	$(addprefix guest/,proto.c failure.c tar_reader.c tar_writer.c pack.c place.c unpack.c)
+	$(addprefix guest/,proto.c failure.c tar_pax.c tar_reader.c tar_writer.c pack.c place.c unpack.c)
 CLI_SRC := $(wildcard tools/mvm/*.c)
 AGENT_SRC := $(wildcard guest/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))

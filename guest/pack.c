@@ -111,12 +111,13 @@ static size_t find_data(struct packer *p, int fd, uint64_t size)
 static int put_data(struct packer *p, int fd, uint64_t offset, uint64_t length)
 {
 	while (length) {
-		uint8_t *room = NULL;
-		size_t size = 0;
+		uint8_t *room;
+		size_t size;
 		ssize_t n;
+		int r = tar_room(&p->tar, &room, &size, p->f);
 
-		if (tar_room(&p->tar, &room, &size, p->f) < 0)
-			return -p->f->error;
+		if (r < 0)
+			return r;
 		n = pread(fd, room, size < length ? size : (size_t)length, (off_t)offset);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -300,12 +301,11 @@ int pack(const char *source, bool follow, int out, struct pack_note *ret_note, s
 	*ret_note = (struct pack_note){ 0 };
 	if (pack_top(source, top) < 0 || strlen(source) >= TAR_PATH_MAX)
 		return fail(f, ENAMETOOLONG, "%.300s", source);
-	r = check_source(source, follow, f);
-	p = r < 0 ? NULL : calloc(1, sizeof(*p));
-	if (r == 0 && !p)
-		r = fail(f, ENOMEM, "%.300s", source);
-	if (r < 0)
-		return r;
+	if (check_source(source, follow, f) < 0)
+		return -f->error;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return fail(f, ENOMEM, "%.300s", source);
 	p->note = ret_note;
 	p->source = source;
 	p->f = f;

@@ -3,7 +3,8 @@
  *
  * Purpose: POSIX ustar with pax extended headers; GNU's long names are read too. Sparse files are pax's
  *          GNU.sparse 1.0, which GNU tar and libarchive know; other sparse forms are refused by name. Linked into
- *          the agent and into libmvm: what one end writes the other reads, and each may have been taken over.
+ *          the agent and into libmvm: what one end writes the other reads, and each may have been taken over. Written
+ *          by hand for that: the agent has no libraries, and what reads a guest's bytes on the host is small.
  * Trust:   every byte read is hostile. Sizes, counts and names are bounded before they are used; memory is one
  *          buffer, one member and one map of TAR_EXTENTS_MAX, however long the stream is. What a name may do is not
  *          decided here (unpack.h).
@@ -77,6 +78,7 @@ struct tar_reader {
 	struct tar_extent *map; /* where they belong: nmap pieces, `piece` the current one, `done` bytes of it read */
 	size_t nmap, piece;
 	uint64_t done;
+	char *text; /* of the last extended header */
 	struct tar_pax pax;
 };
 

@@ -4,17 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "mvm/cleanup.h"
-#include "tar.h"
-
-/* struct tar_pax, `has` */
-#define HAS_PATH   (1U << 0)
-#define HAS_LINK   (1U << 1)
-#define HAS_SIZE   (1U << 2)
-#define HAS_UID    (1U << 3)
-#define HAS_GID    (1U << 4)
-#define HAS_MTIME  (1U << 5)
-#define HAS_SPARSE (1U << 6)
+#include "tar_pax.h"
 
 static int no_tar(struct failure *f, const char *why)
 {
@@ -32,8 +22,10 @@ void tar_reader_free(struct tar_reader *r)
 {
 	free(r->buf);
 	free(r->map);
+	free(r->text);
 	r->buf = NULL;
 	r->map = NULL;
+	r->text = NULL;
 }
 
 /* At least `least` bytes in a row in the buffer, at most TAR_BUFFER. */
@@ -61,10 +53,11 @@ static int fill(struct tar_reader *r, size_t least, struct failure *f)
 static int skip(struct tar_reader *r, uint64_t n, struct failure *f)
 {
 	while (n) {
+		int rc = fill(r, 1, f);
 		size_t have;
 
-		if (fill(r, 1, f) < 0)
-			return -f->error;
+		if (rc < 0)
+			return rc;
 		have = r->len - r->pos;
 		have = have < n ? have : (size_t)n;
 		r->pos += have;
@@ -105,24 +98,6 @@ static bool number(const char *field, size_t len, int64_t *ret)
 	return i == len || !p[i] || p[i] == ' ';
 }
 
-/* Decimal text up to `end`; digits only. */
-static bool decimal(const char *s, const char *end, uint64_t max, uint64_t *ret)
-{
-	uint64_t v = 0;
-
-	if (s == end)
-		return false;
-	for (; s < end; s++) {
-		unsigned digit = (unsigned)(*s - '0');
-
-		if (digit > 9 || v > (max - digit) / 10)
-			return false;
-		v = v * 10 + digit;
-	}
-	*ret = v;
-	return true;
-}
-
 static bool checksum_is_right(const struct tar_header *h)
 {
 	const unsigned char *p = (const unsigned char *)h;
@@ -137,161 +112,57 @@ static bool checksum_is_right(const struct tar_header *h)
 
 /* ---- extended headers ---- */
 
-/* A name: bounded, without a NUL inside. */
-static bool copy_name(char dst[TAR_PATH_MAX], const char *s, size_t len)
+/* The content of a header that says something of the next one into r->text, a NUL behind. */
+static int read_text(struct tar_reader *r, size_t size, struct failure *f)
 {
-	if (!len || len >= TAR_PATH_MAX || memchr(s, 0, len))
-		return false;
-	memcpy(dst, s, len);
-	dst[len] = 0;
-	return true;
-}
+	char *text = realloc(r->text, size + 1);
 
-/* Seconds, of which a fraction is dropped: downwards. */
-static bool pax_time(const char *s, const char *end, int64_t *ret)
-{
-	bool negative = s < end && *s == '-', fraction;
-	const char *dot;
-	uint64_t v;
-
-	s += negative;
-	dot = memchr(s, '.', (size_t)(end - s));
-	if (!decimal(s, dot ? dot : end, INT64_MAX / 2, &v))
-		return false;
-	fraction = dot && dot + 1 + strspn(dot + 1, "0") < end;
-	*ret = negative ? -(int64_t)v - fraction : (int64_t)v;
-	return true;
-}
-
-static bool is_key(const char *key, size_t len, const char *name)
-{
-	return strlen(name) == len && memcmp(key, name, len) == 0;
-}
-
-/* "GNU.sparse.": version 1.0's four; of what else begins so the meaning would be lost. */
-static bool sparse_record(struct tar_pax *pax, const char *key, size_t len, const char *value, const char *end)
-{
-	uint64_t v = 0;
-
-	pax->has |= HAS_SPARSE;
-	if (is_key(key, len, "name"))
-		return copy_name(pax->sparse_name, value, (size_t)(end - value));
-	if (!decimal(value, end, INT64_MAX, &v))
-		return false;
-	if (is_key(key, len, "realsize"))
-		pax->real_size = v;
-	else if (is_key(key, len, "major") && v == 1)
-		pax->sparse_major = 1;
-	else if (!is_key(key, len, "minor") || v)
-		return false;
-	return true;
-}
-
-/* Others (atime, comment, SCHILY.xattr …) say nothing that is kept. */
-static bool pax_record(struct tar_pax *pax, const char *key, size_t len, const char *value, const char *end)
-{
-	static const char sparse[] = "GNU.sparse.";
-	size_t n = sizeof(sparse) - 1;
-
-	if (len > n && !memcmp(key, sparse, n))
-		return sparse_record(pax, key + n, len - n, value, end);
-	if (is_key(key, len, "path")) {
-		pax->has |= HAS_PATH;
-		return copy_name(pax->path, value, (size_t)(end - value));
-	}
-	if (is_key(key, len, "linkpath")) {
-		pax->has |= HAS_LINK;
-		return copy_name(pax->link, value, (size_t)(end - value));
-	}
-	if (is_key(key, len, "size")) {
-		pax->has |= HAS_SIZE;
-		return decimal(value, end, INT64_MAX, &pax->size);
-	}
-	if (is_key(key, len, "uid")) {
-		pax->has |= HAS_UID;
-		return decimal(value, end, UINT32_MAX - 1, &pax->uid);
-	}
-	if (is_key(key, len, "gid")) {
-		pax->has |= HAS_GID;
-		return decimal(value, end, UINT32_MAX - 1, &pax->gid);
-	}
-	if (is_key(key, len, "mtime")) {
-		pax->has |= HAS_MTIME;
-		return pax_time(value, end, &pax->mtime);
-	}
-	return true;
-}
-
-/* Records "LENGTH KEY=VALUE\n", LENGTH counting all of it. The text has a NUL behind. */
-static bool pax_records(struct tar_pax *pax, const char *s, const char *end)
-{
-	while (s < end) {
-		const char *blank = memchr(s, ' ', (size_t)(end - s)), *equals;
-		uint64_t len;
-
-		if (!blank || !decimal(s, blank, TAR_PAX_MAX, &len) || len > (uint64_t)(end - s) ||
-		    len < (uint64_t)(blank - s) + 3 || s[len - 1] != '\n')
-			return false;
-		equals = memchr(blank + 1, '=', (size_t)(s + len - blank - 1));
-		if (!equals || !pax_record(pax, blank + 1, (size_t)(equals - blank - 1), equals + 1, s + len - 1))
-			return false;
-		s += len;
-	}
-	return true;
-}
-
-/* The content of a header that says something of the next one, NUL behind; free() it. */
-static int read_text(struct tar_reader *r, uint64_t size, char **ret, struct failure *f)
-{
-	_cleanup_free_ char *text = NULL;
-	size_t have = 0;
-
-	if (size > TAR_PAX_MAX)
-		return no_tar(f, "an extended header is too large");
-	text = malloc((size_t)size + 1);
 	if (!text)
 		return fail(f, ENOMEM, "tar");
-	while (have < size) {
+	r->text = text;
+	for (size_t have = 0; have < size;) {
+		int rc = fill(r, 1, f);
 		size_t n;
 
-		if (fill(r, 1, f) < 0)
-			return -f->error;
-		n = r->len - r->pos < size - have ? r->len - r->pos : (size_t)size - have;
+		if (rc < 0)
+			return rc;
+		n = r->len - r->pos < size - have ? r->len - r->pos : size - have;
 		memcpy(text + have, r->buf + r->pos, n);
 		r->pos += n;
 		have += n;
 	}
 	text[size] = 0;
-	*ret = take_ptr(&text);
 	return skip(r, -size % TAR_BLOCK, f);
 }
 
 /* 'x' is of the next member, 'g' of all: of that what would change how the stream is read is refused. */
 static int read_extension(struct tar_reader *r, char type, uint64_t size, struct failure *f)
 {
-	_cleanup_free_ char *text = NULL;
 	unsigned had = r->pax.has;
+	const char *text;
 	bool good;
-	int rc = read_text(r, size, &text, f);
+	int rc = size > TAR_PAX_MAX ? no_tar(f, "an extended header is too large") : read_text(r, (size_t)size, f);
 
 	if (rc < 0)
 		return rc;
+	text = r->text;
 	switch (type) {
 	case 'L':
-		r->pax.has |= HAS_PATH;
-		good = copy_name(r->pax.path, text, strlen(text));
+		r->pax.has |= TAR_HAS_PATH;
+		good = tar_pax_name(r->pax.path, text, strlen(text));
 		break;
 	case 'K':
-		r->pax.has |= HAS_LINK;
-		good = copy_name(r->pax.link, text, strlen(text));
+		r->pax.has |= TAR_HAS_LINK;
+		good = tar_pax_name(r->pax.link, text, strlen(text));
 		break;
 	case 'g':
 		r->pax.has = 0;
-		good = pax_records(&r->pax, text, text + size) && !(r->pax.has & ~(HAS_UID | HAS_GID | HAS_MTIME));
+		good = tar_pax_records(&r->pax, text, text + size) &&
+		       !(r->pax.has & ~(TAR_HAS_UID | TAR_HAS_GID | TAR_HAS_MTIME));
 		r->pax.has = 0; /* a global header stands before a member's own */
 		return good && !had ? 0 : no_tar(f, "a global header says what it may not");
 	default:
-		good = pax_records(&r->pax, text, text + size);
+		good = tar_pax_records(&r->pax, text, text + size);
 		break;
 	}
 	return good ? 0 : no_tar(f, "an extended header is malformed, or of a sparse form other than GNU.sparse 1.0");
@@ -333,7 +204,7 @@ static bool take_names(const struct tar_pax *pax, const struct tar_header *h, st
 	size_t name = strnlen(h->name, sizeof(h->name)), prefix = posix ? strnlen(h->prefix, sizeof(h->prefix)) : 0;
 
 	m->path[0] = m->link[0] = 0;
-	if (pax->has & HAS_PATH) {
+	if (pax->has & TAR_HAS_PATH) {
 		memcpy(m->path, pax->path, strlen(pax->path) + 1);
 	} else {
 		memcpy(m->path, h->prefix, prefix);
@@ -342,14 +213,14 @@ static bool take_names(const struct tar_pax *pax, const struct tar_header *h, st
 		memcpy(m->path + prefix, h->name, name);
 		m->path[prefix + name] = 0;
 	}
-	if (pax->has & HAS_SPARSE && *pax->sparse_name)
+	if (pax->has & TAR_HAS_SPARSE && *pax->sparse_name)
 		memcpy(m->path, pax->sparse_name, strlen(pax->sparse_name) + 1);
 	if (m->kind == TAR_SYMLINK || m->kind == TAR_HARDLINK) {
 		size_t link = strnlen(h->link, sizeof(h->link));
 
 		memcpy(m->link, h->link, link);
 		m->link[link] = 0;
-		if (pax->has & HAS_LINK)
+		if (pax->has & TAR_HAS_LINK)
 			memcpy(m->link, pax->link, strlen(pax->link) + 1);
 		if (!*m->link)
 			return false;
@@ -367,9 +238,9 @@ static bool take_numbers(const struct tar_pax *pax, const struct tar_header *h, 
 	if (!number(h->mode, sizeof(h->mode), &mode) || !number(h->uid, sizeof(h->uid), &uid) ||
 	    !number(h->gid, sizeof(h->gid), &gid) || !number(h->mtime, sizeof(h->mtime), &m->mtime))
 		return false;
-	uid = pax->has & HAS_UID ? (int64_t)pax->uid : uid;
-	gid = pax->has & HAS_GID ? (int64_t)pax->gid : gid;
-	m->mtime = pax->has & HAS_MTIME ? pax->mtime : m->mtime;
+	uid = pax->has & TAR_HAS_UID ? (int64_t)pax->uid : uid;
+	gid = pax->has & TAR_HAS_GID ? (int64_t)pax->gid : gid;
+	m->mtime = pax->has & TAR_HAS_MTIME ? pax->mtime : m->mtime;
 	if (uid < 0 || gid < 0 || uid >= UINT32_MAX || gid >= UINT32_MAX)
 		return false;
 	m->mode = (uint32_t)mode & 07777;
@@ -385,10 +256,10 @@ static int map_number(struct tar_reader *r, uint64_t *ret, struct failure *f)
 	size_t n = 0;
 
 	for (;;) {
-		if (!r->left)
-			return no_tar(f, "the map of a sparse file is cut");
-		if (fill(r, 1, f) < 0)
-			return -f->error;
+		int rc = r->left ? fill(r, 1, f) : no_tar(f, "the map of a sparse file is cut");
+
+		if (rc < 0)
+			return rc;
 		r->left--;
 		if (r->buf[r->pos] == '\n')
 			break;
@@ -397,16 +268,17 @@ static int map_number(struct tar_reader *r, uint64_t *ret, struct failure *f)
 		digits[n++] = (char)r->buf[r->pos++];
 	}
 	r->pos++;
-	return decimal(digits, digits + n, INT64_MAX, ret) ? 0 : no_tar(f, "the map of a sparse file is malformed");
+	return tar_decimal(digits, digits + n, INT64_MAX, ret) ? 0 : no_tar(f, "the map of a sparse file is malformed");
 }
 
 /* The map in front of the content: ascending, apart, within the file, as many bytes as there are. */
 static int read_map(struct tar_reader *r, uint64_t real_size, struct failure *f)
 {
 	uint64_t before = r->left, n = 0, at = 0, sum = 0, tail;
+	int rc = map_number(r, &n, f);
 
-	if (map_number(r, &n, f) < 0)
-		return -f->error;
+	if (rc < 0)
+		return rc;
 	if (n > TAR_EXTENTS_MAX)
 		return no_tar(f, "a sparse file has too many pieces");
 	free(r->map);
@@ -417,8 +289,10 @@ static int read_map(struct tar_reader *r, uint64_t real_size, struct failure *f)
 	for (; r->nmap < n; r->nmap++) {
 		struct tar_extent *e = &r->map[r->nmap];
 
-		if (map_number(r, &e->offset, f) < 0 || map_number(r, &e->length, f) < 0)
-			return -f->error;
+		rc = map_number(r, &e->offset, f);
+		rc = rc < 0 ? rc : map_number(r, &e->length, f);
+		if (rc < 0)
+			return rc;
 		if (e->offset < at || e->offset > real_size || e->length > real_size - e->offset)
 			return no_tar(f, "the map of a sparse file makes no sense");
 		at = e->offset + e->length;
@@ -435,7 +309,7 @@ static int take_content(struct tar_reader *r, struct tar_member *m, uint64_t sto
 {
 	r->piece = r->nmap = 0;
 	r->done = 0;
-	m->sparse = r->pax.has & HAS_SPARSE;
+	m->sparse = r->pax.has & TAR_HAS_SPARSE;
 	if (m->kind != TAR_FILE) {
 		/* Only files have content; what others say of a size is of the file that they stand for. */
 		m->size = r->left = r->pad = 0;
@@ -460,7 +334,7 @@ static int take_member(struct tar_reader *r, const struct tar_header *h, uint64_
 		return no_tar(f, "a member of an unknown type");
 	if (!take_names(&r->pax, h, m) || !take_numbers(&r->pax, h, m))
 		return no_tar(f, "a header is malformed");
-	return take_content(r, m, r->pax.has & HAS_SIZE ? r->pax.size : size, f);
+	return take_content(r, m, r->pax.has & TAR_HAS_SIZE ? r->pax.size : size, f);
 }
 
 static bool is_zero(const struct tar_header *h)
@@ -472,17 +346,20 @@ static bool is_zero(const struct tar_header *h)
 
 int tar_next(struct tar_reader *r, struct tar_member *ret, struct failure *f)
 {
-	if (skip(r, r->left, f) < 0 || skip(r, r->pad, f) < 0)
-		return -f->error;
+	int rc = skip(r, r->left, f);
+
+	rc = rc < 0 ? rc : skip(r, r->pad, f);
+	if (rc < 0)
+		return rc;
 	r->left = r->pad = 0;
 	r->pax.has = 0;
 	for (;;) {
 		struct tar_header h;
 		int64_t size;
-		int rc;
 
-		if (fill(r, TAR_BLOCK, f) < 0)
-			return -f->error;
+		rc = fill(r, TAR_BLOCK, f);
+		if (rc < 0)
+			return rc;
 		memcpy(&h, r->buf + r->pos, sizeof(h));
 		r->pos += TAR_BLOCK;
 		if (is_zero(&h))
@@ -495,7 +372,7 @@ int tar_next(struct tar_reader *r, struct tar_member *ret, struct failure *f)
 			rc = take_member(r, &h, (uint64_t)size, ret, f);
 			return rc < 0 ? rc : 1;
 		}
-		if (!(r->pax.has & HAS_SPARSE)) {
+		if (!(r->pax.has & TAR_HAS_SPARSE)) {
 			r->pax.sparse_name[0] = 0;
 			r->pax.sparse_major = 0;
 			r->pax.real_size = 0;
@@ -510,6 +387,7 @@ int tar_data(struct tar_reader *r, const uint8_t **ret_data, size_t *ret_len, ui
 {
 	uint64_t want = r->left;
 	size_t n;
+	int rc;
 
 	if (!want)
 		return 0;
@@ -519,8 +397,9 @@ int tar_data(struct tar_reader *r, const uint8_t **ret_data, size_t *ret_len, ui
 	}
 	if (r->nmap)
 		want = r->map[r->piece].length - r->done; /* read_map(): the pieces are as long as what is left */
-	if (fill(r, 1, f) < 0)
-		return -f->error;
+	rc = fill(r, 1, f);
+	if (rc < 0)
+		return rc;
 	n = r->len - r->pos < want ? r->len - r->pos : (size_t)want;
 	*ret_data = r->buf + r->pos;
 	*ret_len = n;

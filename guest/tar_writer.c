@@ -47,8 +47,10 @@ static int flush(struct tar_writer *w, struct failure *f)
 
 int tar_room(struct tar_writer *w, uint8_t **ret_room, size_t *ret_size, struct failure *f)
 {
-	if (TAR_BUFFER - w->len < TAR_BUFFER / 4 && flush(w, f) < 0)
-		return -f->error;
+	int r = TAR_BUFFER - w->len < TAR_BUFFER / 4 ? flush(w, f) : 0;
+
+	if (r < 0)
+		return r;
 	*ret_room = w->buf + w->len;
 	*ret_size = TAR_BUFFER - w->len;
 	return 0;
@@ -65,11 +67,12 @@ static int put(struct tar_writer *w, const void *p, size_t n, struct failure *f)
 	const uint8_t *bytes = p;
 
 	while (n) {
-		uint8_t *room = NULL;
-		size_t some = 0;
+		uint8_t *room;
+		size_t some;
+		int r = tar_room(w, &room, &some, f);
 
-		if (tar_room(w, &room, &some, f) < 0)
-			return -f->error;
+		if (r < 0)
+			return r;
 		some = some < n ? some : n;
 		if (bytes)
 			memcpy(room, bytes, some);

@@ -336,20 +336,21 @@ static int run(struct unpacker *u)
 int unpack(const struct unpack_options *options, int in, struct pack_note *ret_note, struct failure *f)
 {
 	struct unpacker *u = calloc(1, sizeof(*u));
-	int r = u ? 0 : fail(f, ENOMEM, "%.300s", options->dest);
+	int r;
 
 	*ret_note = (struct pack_note){ 0 };
-	if (r == 0) {
-		*u = (struct unpacker){ .options = options, .note = ret_note, .f = f, .base = -1 };
-		u->levels = calloc(UNPACK_DEPTH_MAX, sizeof(*u->levels));
-		r = u->levels ? tar_reader_init(&u->tar, in, f) : fail(f, ENOMEM, "%.300s", options->dest);
-	}
+	if (!u)
+		return fail(f, ENOMEM, "%.300s", options->dest);
+	u->options = options;
+	u->note = ret_note;
+	u->f = f;
+	u->base = -1;
+	u->levels = calloc(UNPACK_DEPTH_MAX, sizeof(*u->levels));
+	r = u->levels ? tar_reader_init(&u->tar, in, f) : fail(f, ENOMEM, "%.300s", options->dest);
 	if (r == 0)
 		r = run(u);
-	if (u) {
-		tar_reader_free(&u->tar);
-		free(u->levels);
-		free(u);
-	}
+	tar_reader_free(&u->tar);
+	free(u->levels);
+	free(u);
 	return r;
 }

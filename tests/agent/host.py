@@ -50,9 +50,9 @@ def setup(device, fstype, hostname="guest", rw=False, scratch=0, pids=0):
     return frame(SETUP, struct.pack("<IIQ", int(rw), pids, scratch) + text(device, fstype, hostname))
 
 
-def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=1):
+def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=1, copy=False):
     rows, cols = tty or (0, 0)
-    head = struct.pack("<IIIIIHHII", session, int(tty is not None), *ports, rows, cols, len(argv), len(env))
+    head = struct.pack("<IIIIIHHII", session, int(tty is not None) | copy << 1, *ports, rows, cols, len(argv), len(env))
     return frame(EXEC, head + text(cwd, user, *argv, *env))
 
 

@@ -666,6 +666,58 @@ static void mode_check_fds(void)
 	mode_normal();
 }
 
+/*
+ * A guest that answers each copy out of it with what came on its own stdin, whatever was asked for: once, or, when
+ * that begins with '+', what is behind it for ever. Copies into it are read and believed.
+ */
+static void answer_copy(const uint8_t *bytes, size_t len)
+{
+	bool endless = len && *bytes == '+';
+	int in = stream(exec_request.stdin_port), out = stream(exec_request.stdout_port);
+	int err = stream(exec_request.stderr_port);
+	ssize_t n = 0;
+
+	send_started();
+	if (in >= 0)
+		copy(in, err); /* an error line of the host's own bytes */
+	do
+		for (size_t at = endless; at < len && n >= 0 && in < 0; at += (size_t)n)
+			n = send(out, bytes + at, len - at, MSG_NOSIGNAL);
+	while (endless && n >= 0 && in < 0);
+	(void)close(out);
+	(void)close(err);
+	if (in >= 0)
+		(void)close(in);
+	send_exited(PROTO_EXIT_STATUS, in >= 0);
+}
+
+static void mode_copies(void)
+{
+	static uint8_t bytes[8 << 20];
+	struct proto_in frame;
+	size_t len = 0;
+	uint16_t type;
+	ssize_t n;
+	int in, out;
+
+	running();
+	connect_agent();
+	greet();
+	in = stream(exec_request.stdin_port);
+	out = stream(exec_request.stdout_port);
+	(void)stream(exec_request.stderr_port);
+	while ((n = recv(in, bytes + len, sizeof(bytes) - len, 0)) > 0)
+		len += (size_t)n;
+	send_started();
+	put(out, "ready\n");
+	while (agent_receive(true, &type, &frame) && type != PROTO_SHUTDOWN)
+		if (type == PROTO_EXEC && proto_get(&frame, &exec_request, sizeof(exec_request)) == 0)
+			answer_copy(bytes, len);
+	agent_send(PROTO_BYE, NULL, 0, NULL);
+	wait_for_stop();
+	ended(VM_END_STOPPED);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -700,6 +752,7 @@ static const struct {
 	{ "agent-gone", mode_agent_gone },
 	{ "log-flood", mode_log_flood },
 	{ "check-fds", mode_check_fds },
+	{ "copies", mode_copies },
 };
 
 int main(void)

@@ -55,7 +55,7 @@ static size_t read_exec(struct proto_in in)
 	for (unsigned i = 0; i <= REQUEST_ENV_SPARE; i++)
 		exec.envp[exec.envc + i] = NULL;
 	sum += touch(exec.cwd) + touch(exec.user);
-	if (!exec.session || exec.argv[exec.argc])
+	if (!exec.session || exec.argv[exec.argc] || (exec.copy && (exec.tty || exec.argc != PROTO_COPY_ARGS)))
 		abort();
 	request_exec_free(&exec);
 	return sum;

@@ -450,6 +450,9 @@ static void test_exec_refusals(void **state)
 	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -EINVAL); /* no port */
 	exec.ports[0] = exec.ports[1] = PROTO_PORT_STREAM;
 	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -EINVAL);
+	exec.ports[1] = PROTO_PORT_NONE;
+	exec.copy = true;
+	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -EINVAL); /* files have no terminal */
 	exec = plain;
 	exec.argv = huge;
 	assert_int_equal(agent_session_exec(&peer.agent, 2, &exec), -E2BIG);
@@ -475,6 +478,31 @@ static void test_exec_refusals(void **state)
 	assert_int_equal(agent_session_exec(&peer.agent, 1000, &plain), -ENOTCONN);
 	peer_close(&peer);
 	free(many);
+}
+
+static void test_copy_as_the_agent_reads_it(void **state)
+{
+	static const char *const argv[] = { "in", "/tmp", "x", "a", NULL };
+	const struct agent_exec exec = { .argv = argv, .copy = true, .ports = { 0x40000010 } };
+	struct proto_exec wire;
+	uint8_t bytes[4096];
+	struct proto_in in;
+	struct peer peer;
+	uint16_t type;
+	ssize_t len;
+
+	(void)state;
+	peer_boot(&peer);
+	assert_int_equal(agent_session_exec(&peer.agent, 9, &exec), 0);
+	assert_int_equal(agent_session_flush(&peer.agent), 0);
+	len = read(peer.fd, bytes, sizeof(bytes));
+	assert_true(len > 0);
+	assert_true(proto_next(bytes, (size_t)len, PROTO_PAYLOAD_MAX, &type, &in) > 0);
+	assert_int_equal(type, PROTO_EXEC);
+	assert_int_equal(proto_get(&in, &wire, sizeof(wire)), 0);
+	assert_int_equal(le32_get(wire.flags), PROTO_EXEC_COPY);
+	assert_int_equal(le32_get(wire.argc), PROTO_COPY_ARGS);
+	peer_close(&peer);
 }
 
 static void test_exec_as_the_agent_reads_it(void **state)
@@ -714,6 +742,7 @@ int main(void)
 		cmocka_unit_test(test_exec_lives),
 		cmocka_unit_test(test_exec_refusals),
 		cmocka_unit_test(test_exec_as_the_agent_reads_it),
+		cmocka_unit_test(test_copy_as_the_agent_reads_it),
 		cmocka_unit_test(test_exec_out_of_order),
 		cmocka_unit_test(test_queries),
 		cmocka_unit_test(test_top_texts),

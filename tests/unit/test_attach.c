@@ -243,13 +243,36 @@ static void test_limits_of_other_versions(void **state)
 	assert_int_equal(older.io_rbps, 42);
 }
 
+/* What is refused before anybody is asked. */
+static void test_copy_arguments(void **state)
+{
+	struct mvm_copy_options none = MVM_COPY_OPTIONS, newer = MVM_COPY_OPTIONS;
+	char note[MVM_ERROR_TEXT_MAX] = "untouched", longest[400];
+	struct mvm_error err;
+
+	(void)state;
+	none.size = 0;
+	newer.size = UINT32_MAX;
+	memset(longest, 'x', sizeof(longest) - 1);
+	longest[sizeof(longest) - 1] = 0;
+	assert_int_equal(mvm_copy_in("abc", "/etc/hostname", "/tmp", &none, note, &err), -EINVAL);
+	assert_int_equal(mvm_copy_out("abc", "/etc/hostname", "/tmp", &newer, note, &err), -EINVAL);
+	assert_int_equal(mvm_copy_in("abc", "/etc/hostname", "", NULL, note, &err), -EINVAL);
+	assert_int_equal(mvm_copy_in("abc", "", "/tmp", NULL, note, &err), -EINVAL);
+	assert_int_equal(mvm_copy_out("abc", "", "x", NULL, note, &err), -EINVAL);
+	assert_int_equal(mvm_copy_out("abc", "/tmp", "", NULL, note, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "empty path"));
+	assert_int_equal(mvm_copy_out("abc", longest, "x", NULL, note, &err), -ENAMETOOLONG);
+	assert_int_equal(mvm_copy_out("no-such-vm", "/tmp", "x", NULL, NULL, NULL), -ESRCH);
+	assert_string_equal(note, "untouched");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_check),
-		cmocka_unit_test(test_calls),
-		cmocka_unit_test(test_limits),
-		cmocka_unit_test(test_limits_of_other_versions),
+		cmocka_unit_test(test_check),          cmocka_unit_test(test_calls),
+		cmocka_unit_test(test_limits),         cmocka_unit_test(test_limits_of_other_versions),
+		cmocka_unit_test(test_copy_arguments),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

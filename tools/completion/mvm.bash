@@ -38,6 +38,12 @@ _mvm() {
 	kill) flags="--signal --help" ;;
 	rm) flags="--force --help" vms='mvm ps -aq' ;;
 	attach) flags="--no-stdin --detach-keys --help" ;;
+	cp)
+		flags="--archive --follow-link --help"
+		compopt -o filenames -o nospace 2>/dev/null
+		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		[ "${#COMPREPLY[@]}" -eq 0 ] || return
+		;;
 	exec) flags="--interactive --tty --env --env-file --user --workdir --help" ;;
 	esac
 	if [ "$flags" ]; then

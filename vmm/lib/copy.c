@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -136,28 +137,35 @@ static int write_all(struct copy *c, const char *bytes, size_t len)
 	return 0;
 }
 
-/* Until the end of where it comes from. */
+/* Once. 1: there may be more; 0: where it comes from is at its end. */
+static int pump_some(struct copy *c, char *buffer)
+{
+	ssize_t n;
+	int r;
+
+	if (c->in && !wait_for_caller(c))
+		return fail(&c->f, EPIPE, "the tar stream");
+	n = read(c->in ? c->options.fd : c->data, buffer, PUMP_BYTES);
+	if (n < 0 && errno == EINTR)
+		return 1;
+	if (n < 0 && c->in)
+		return fail(&c->f, errno, "the tar stream cannot be read");
+	if (n <= 0)
+		return 0; /* why the guest's ends, its own word says */
+	r = c->in ? send_all(c, buffer, (size_t)n) : write_all(c, buffer, (size_t)n);
+	return r < 0 ? r : 1;
+}
+
 static int pump(struct copy *c)
 {
-	_cleanup_free_ char *buffer = malloc(PUMP_BYTES);
-	int from = c->in ? c->options.fd : c->data, r = 0;
+	char *buffer = malloc(PUMP_BYTES);
+	int r = 1;
 
 	if (!buffer)
 		return fail(&c->f, ENOMEM, "the tar stream");
-	while (r == 0) {
-		ssize_t n;
-
-		if (c->in && !wait_for_caller(c))
-			return fail(&c->f, EPIPE, "the tar stream");
-		n = read(from, buffer, PUMP_BYTES);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && c->in)
-			return fail(&c->f, errno, "the tar stream cannot be read");
-		if (n <= 0)
-			return 0; /* why the guest's ends, its own word says */
-		r = c->in ? send_all(c, buffer, (size_t)n) : write_all(c, buffer, (size_t)n);
-	}
+	while (r > 0)
+		r = pump_some(c, buffer);
+	free(buffer);
 	return r;
 }
 
