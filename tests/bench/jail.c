@@ -79,7 +79,7 @@ static int jailed(int exe, unsigned number)
 	(void)close(pidfd);
 	for (unsigned i = 0; i < VMM_FD_JAIL; i++)
 		(void)close(handover.fds[i]);
-	jail_free(&jail);
+	(void)jail_free(&jail);
 	return WIFEXITED(status) ? 0 : -1;
 }
 

@@ -305,7 +305,7 @@ int cgroup_make(const char *root, const char *self, const char *name, const stru
 		r = make_v1(root, text, name, limits, &cgroup, &lacks);
 	}
 	if (r < 0) {
-		cgroup_free(&cgroup);
+		(void)cgroup_free(&cgroup); /* it was never lived in */
 		/* What the nearest groups lacked says more than why those above them are closed. */
 		if (lacks && (!strcmp(lacks, "io") || !strcmp(lacks, "blkio")))
 			return error_set(err, ENOTSUP,
@@ -382,15 +382,17 @@ static int remove_folder(const char *path)
 	return 0;
 }
 
-void cgroup_free(struct cgroup *cgroup)
+bool cgroup_free(struct cgroup *cgroup)
 {
+	bool gone = true;
+
 	for (unsigned i = 0; i < cgroup->n; i++) {
 		cleanup_fd(&cgroup->procs[i]);
 		cleanup_fd(&cgroup->folders[i]);
-		(void)remove_folder(
-			cgroup->paths[i]); /* a process is still in it: the next run's reclaim finds it empty */
+		gone &= remove_folder(cgroup->paths[i]) == 0;
 	}
 	cgroup_init(cgroup);
+	return gone;
 }
 
 void cgroup_reclaim(const char *path)

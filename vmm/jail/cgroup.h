@@ -50,8 +50,8 @@ void cgroup_lift_io(const struct cgroup *cgroup, const struct io_limits *io);
 /* How often the kernel's out-of-memory killer struck in it. */
 unsigned cgroup_oom_kills(const struct cgroup *cgroup);
 
-/* Removes a cgroup and closes it. */
-void cgroup_free(struct cgroup *cgroup);
+/* Removes a cgroup and closes it. False: it is still there, as a process is in it, and somebody has to reclaim it later. */
+bool cgroup_free(struct cgroup *cgroup);
 
 /* Removes what a crashed supervisor left at `path`, whose last part must begin with "mvm-". */
 void cgroup_reclaim(const char *path);

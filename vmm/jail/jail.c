@@ -182,17 +182,19 @@ int jail_prepare(const struct jail_options *options, struct jail *ret_jail, stru
 	if (r == 0)
 		r = prepare_cgroup(&jail, err);
 	if (r < 0) {
-		jail_free(&jail);
+		(void)jail_free(&jail); /* no process was in it */
 		return r;
 	}
 	*ret_jail = jail;
 	return 0;
 }
 
-void jail_free(struct jail *jail)
+bool jail_free(struct jail *jail)
 {
-	cgroup_free(&jail->cgroup);
+	bool gone = cgroup_free(&jail->cgroup);
+
 	ids_release(&jail->ids);
 	cleanup_fd(&jail->papers);
 	jail_init(jail);
+	return gone;
 }

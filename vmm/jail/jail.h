@@ -51,7 +51,7 @@ int jail_prepare(const struct jail_options *options, struct jail *ret_jail, stru
 int jail_spawn(struct jail *jail, struct handover *handover, int exe, pid_t *ret_pid, int *ret_pidfd,
 	       struct mvm_error *err);
 
-/* After the VMM's end was waited for. */
-void jail_free(struct jail *jail);
+/* After the VMM's end was waited for. False: its cgroup is still there (cgroup_free()). */
+bool jail_free(struct jail *jail);
 
 #endif

@@ -188,15 +188,22 @@ static void tell_refused(struct supervisor *s)
 		       (unsigned long long)broker->refused, text);
 }
 
-/* A VM with a name, that ran, stays as a record that it can be started from again. */
-static void leave_folder(struct supervisor *s, const struct verdict *verdict)
+/*
+ * A VM with a name, that ran, stays as a record that it can be started from again. What of any VM could not be removed
+ * (a cgroup) is left as a crash leaves it, for the next command to reclaim: the folder names it.
+ */
+static void leave_folder(struct supervisor *s, const struct verdict *verdict, bool all_gone)
 {
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;
 
 	if (s->state.fd >= 0 && s->spec->name && !s->spec->remove && (s->vmm_pid > 0 || *s->start.again))
 		text = supervisor_record(s, verdict);
-	if (text)
+	if (!all_gone && s->state.fd >= 0) {
+		if (text)
+			(void)state_dir_write(&s->state, RECORD_FILE, text, &err);
+		state_dir_close(&s->state);
+	} else if (text)
 		state_dir_keep(&s->state, text, &err);
 	else
 		state_dir_remove(&s->state);
@@ -205,6 +212,7 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 void supervisor_report(struct supervisor *s)
 {
 	struct verdict verdict;
+	bool all_gone;
 
 	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
@@ -221,9 +229,9 @@ void supervisor_report(struct supervisor *s)
 	}
 	vm_files_close(&s->files);
 	hooks_stage("jail-left");
-	jail_free(&s->jail);
+	all_gone = jail_free(&s->jail);
 	hooks_stage("jail-gone");
-	leave_folder(s, &verdict);
+	leave_folder(s, &verdict, all_gone);
 	hooks_stage("folder-left");
 	supervisor_attach_close(s, &verdict);
 	if (s->session >= 0)
