@@ -43,14 +43,13 @@ enter_lane() {
 # What must hold after the end, whatever happened: nothing runs, `mvm ps` puts everything right, the host is as before.
 # $1: yes, if a VM that has ended may be there, with the name box; it can be removed.
 settle() {
-	local state left
+	local left
 	await "all processes ended" no_process || { why "left: $(pgrep -a '^mvm')"; pkill -KILL '^mvm'; }
-	"$mvm" ps >ps 2>err.ps || why "mvm ps: $(cat err.ps)"
-	state=$("$mvm" ps -a --format json | jq -r '.[] | .state')
-	case $1:$state in
-	*:) ;;
-	yes:ended) "$mvm" rm box 2>err.ps || why "mvm rm: $(cat err.ps)" ;;
-	*) why "after mvm ps there is still a VM: $state"; "$mvm" ps -aq | xargs -r "$mvm" rm -f ;;
+	"$mvm" ps -a >ps 2>err.ps || why "mvm ps: $(cat err.ps)"
+	case $1:$(<ps) in
+	*COMMAND) ;;
+	yes:*box*ended*) "$mvm" rm box 2>err.ps || why "mvm rm: $(cat err.ps)" ;;
+	*) why "after mvm ps there is still a VM: $(<ps)"; "$mvm" ps -aq | xargs -r "$mvm" rm -f ;;
 	esac
 	left=$(diff <(echo "$before") <("$top/tests/e2e/host_state")) || why "not as before: $left"
 	[ -z "$(find . -name '.mvm*')" ] || { why "left: $(ls -A)"; rm -f .mvm*; }
@@ -64,7 +63,7 @@ run_lanes() {
 	for ((i = 0; i < lanes; i++)); do
 		for file in "$work/lane.$i".*; do
 			[ ! -f "$file" ] || "$top/tests/e2e/lane" "$name-${file##*/lane.}" "${file##*.}" "$@" <"$file"
-		done 2>&1 | tee "$work/out.$i" &
+		done 2>&1 | grep --line-buffered -v ': line [0-9]*: *[0-9]* Killed ' | tee "$work/out.$i" &
 	done
 	wait
 	cat "$work"/out.* >"$work/all"

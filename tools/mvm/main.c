@@ -104,7 +104,9 @@ int main(int argc, char **argv)
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	cli.began_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
 	if (!standard_streams_open())
-		return CLI_STATUS_FAILED;
+		return cli_unexpected("/dev/null",
+				      "cannot be opened in the place of a standard stream that is closed: open "
+				      "it, as in: mvm … </dev/null");
 	if (argc < 2) {
 		char *help[] = { argv[0], NULL };
 

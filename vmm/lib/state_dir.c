@@ -429,8 +429,8 @@ int state_dir_reclaim(const char *parent, const char *but)
 			if (is_id(entry->d_name) && strcmp(entry->d_name, but) != 0)
 				gone += reclaim_one(fd, entry->d_name);
 	(void)closedir(stream); /* gives the flock up */
-	if (gone && geteuid() == 0)
-		ids_reclaim(IDS_FOLDER); /* their uids */
+	if (geteuid() == 0)
+		ids_reclaim(IDS_FOLDER); /* also of one that died while it was started again, whose folder stays */
 	return gone;
 }
 

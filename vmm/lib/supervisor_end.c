@@ -193,7 +193,10 @@ static void tell_refused(struct supervisor *s)
 		       (unsigned long long)broker->refused, text);
 }
 
-/* A VM with a name, that ran, stays as a record that it can be started from again. */
+/*
+ * A VM with a name, that ran, stays as a record that it can be started from again. What of any VM could not be removed
+ * (a cgroup) is left as a crash leaves it, for the next command to reclaim: the folder names it.
+ */
 static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 {
 	_cleanup_free_ char *text = NULL;
