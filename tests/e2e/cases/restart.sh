@@ -53,6 +53,10 @@ test_on_failure() {
 	expect 0 detached --name well --restart on-failure -- sh -c 'sleep 1; exit 0'
 	expect 0 "$mvm" wait well
 	equal "$out,$(of well restarts)" "0,0"
+	# A time-out is a failure, and each run has its own.
+	expect 0 detached --name late --restart on-failure:1 --timeout 4s -- sh -c 'echo run; sleep 1000'
+	expect 0 "$mvm" wait late
+	equal "$out,$(of late verdict),$(of late restarts),$("$mvm" logs late 2>/dev/null | grep -c run)" "124,timeout,1,2"
 	# A VMM that was killed is a failure, too.
 	expect 0 detached --name shot --restart on-failure -- sleep 1000
 	kill -KILL "$(of shot vmm)"
