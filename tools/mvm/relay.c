@@ -16,6 +16,7 @@
 #include "tty.h"
 
 #define KILL_WINDOW_S 10 /* a second SIGINT or SIGTERM within it ends the VM, or leaves it */
+#define LEFT          "left: the VM runs on"
 #define ACTIVE_S      1 /* how often the VM is told that its streams are used */
 #define READER_MS     2000 /* after a time-out or a stop: for a reader that takes nothing of the output */
 
@@ -83,14 +84,21 @@ static time_t seconds(void)
 	return now.tv_sec;
 }
 
-/* The VM is left to itself. */
-static void leave(struct run *run)
+static bool is_over(const struct run *run)
 {
-	if (run->ended || run->deserted)
-		return;
-	run->deserted = true;
-	run->status = 0;
+	return run->ended || run->deserted;
+}
+
+/* The VM is left to itself; or, where it has ended, whoever does not read what it printed. */
+static void leave(struct run *run, const char *why)
+{
 	tty_restore();
+	if (!is_over(run)) {
+		run->deserted = true;
+		run->status = 0;
+		if (why)
+			cli_say(why);
+	}
 	channel_close(&run->out);
 	channel_close(&run->err);
 }
@@ -102,7 +110,7 @@ static void on_stop_signal(struct run *run, int signo)
 	run->stops = run->last_stop && now - run->last_stop <= KILL_WINDOW_S ? run->stops + 1 : 1;
 	run->last_stop = now;
 	if (run->guest && run->stops > 1) {
-		leave(run);
+		leave(run, LEFT);
 	} else if (run->stops == 1) {
 		notify_say(run->notify, "STOPPING=1\nSTATUS=Ending, as asked for");
 		(void)mvm_signal(run->vm, signo); /* when it is gone already, its end is on the way */
@@ -143,7 +151,7 @@ static void on_signal(struct run *run)
 		break;
 	default:
 		if (run->guest && info.ssi_signo == SIGHUP)
-			leave(run);
+			leave(run, NULL);
 		else
 			(void)mvm_signal(run->vm, (int)info.ssi_signo);
 		break;
@@ -231,13 +239,14 @@ static void look_at_streams(struct run *run)
 		run->active = seconds();
 		(void)mvm_active(run->vm); /* one that has ended needs it not */
 	}
-	if (run->keys && run->keys->typed)
-		leave(run);
+	if (run->keys && run->keys->typed && !is_over(run))
+		leave(run, LEFT);
+	if (!run->guest || is_over(run) || channel_open(&run->out))
+		return;
 	/* Its end may be known by now, and be why there is no more; else it is that nobody reads what it prints. */
-	if (run->guest && !channel_open(&run->out)) {
-		on_vm(run);
-		leave(run);
-	}
+	on_vm(run);
+	if (!is_over(run))
+		leave(run, NULL);
 }
 
 /* Until the end is known and every byte of output has gone where it belongs, or nobody takes it any more. */
@@ -246,8 +255,8 @@ static void relay(struct run *run)
 	struct pollfd fds[SLOTS];
 	int n;
 
-	while (!(run->ended || run->deserted) || channel_open(&run->out) || channel_open(&run->err)) {
-		bool over = run->ended || run->deserted;
+	while (!is_over(run) || channel_open(&run->out) || channel_open(&run->err)) {
+		bool over = is_over(run);
 
 		if (over)
 			channel_close(&run->in);
@@ -272,9 +281,7 @@ static void relay(struct run *run)
 		channel_run(&run->err, fds + SLOT_ERR);
 		channel_run(&run->in, fds + SLOT_IN);
 		look_at_streams(run);
-		if (run->deserted)
-			continue;
-		if (fds[SLOT_VM].revents)
+		if (fds[SLOT_VM].revents && !run->deserted)
 			on_vm(run);
 		if (fds[SLOT_WATCHDOG].revents && notify_is_due(run->notify))
 			(void)mvm_ping(run->vm); /* one that takes no questions is not alive */

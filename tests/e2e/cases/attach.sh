@@ -18,6 +18,15 @@ until_so() {
 	die "never so: $*"
 }
 
+# attached PID…: each is, and hears signals, which it blocks only then
+attached() {
+	local pid
+	for pid in "$@"; do
+		# shellcheck disable=SC2016 # expanded by that shell
+		until_so sh -c 'mask=$(sed -n "s/^SigBlk:.//p" "/proc/$1/status") && [ $((0x$mask & 0x200)) -ne 0 ]' sh "$pid"
+	done
+}
+
 # said FILE TEXT: until it is there
 said() {
 	until_so grep -q -- "$2" "$1"
@@ -55,7 +64,7 @@ test_several() {
 		pids+=($!)
 	done
 	exec 5>in1 6>in2 7>in3
-	until_so sh -c "[ \$(ls -l /proc/\$('$mvm' ps --format json | jq '.[0].supervisor')/fd | grep -c socket) -ge 11 ]"
+	attached "${pids[@]}"
 	echo one >&5
 	said seen3 'got one'
 	echo two >&6
@@ -99,7 +108,7 @@ test_no_stdin() {
 	local writer=$!
 	"$mvm" attach --no-stdin quiet <in >seen 2>&1 &
 	local pid=$!
-	until_so sh -c "[ \$(ls -l /proc/\$('$mvm' ps --format json | jq '.[0].supervisor')/fd | grep -c socket) -ge 9 ]"
+	attached $pid
 	echo right | "$mvm" attach quiet >seen2 2>&1
 	equal $? 4
 	wait $pid
@@ -107,9 +116,15 @@ test_no_stdin() {
 	equal "$(cat seen)" 'got right'
 	kill $writer 2>/dev/null
 	# Without -i there is no input at all: the command reads its end.
-	expect 0 detached --name deaf -- sh -c 'sleep 1; read line || echo none; exit 5'
-	expect 5 bash -c "echo lost | '$mvm' attach deaf"
-	equal "$out" none
+	expect 0 detached --name deaf -- sh -c 'trap "go=1" USR1; echo up; while [ -z "$go" ]; do sleep 0.1; done; read line || echo none; exit 5'
+	until_so sh -c "'$mvm' logs deaf | grep -q up"
+	echo lost | "$mvm" attach deaf >seen3 2>&1 &
+	pid=$!
+	attached $pid
+	kill -USR1 $pid
+	wait $pid
+	equal $? 5
+	equal "$(cat seen3)" none
 }
 
 # A reader that has stopped holds the command up for seconds, not for ever, and is told; nothing is lost but to it.
@@ -121,6 +136,7 @@ test_slow_one() {
 	local reader=$!
 	"$mvm" attach slow >pipe 2>slow.err </dev/null &
 	local pid=$!
+	attached $pid
 	echo go | "$mvm" attach slow >seen 2>seen.err &
 	local other=$!
 	said seen '^done'
@@ -150,7 +166,8 @@ test_refused() {
 		"$mvm" attach one >/dev/null 2>&1 </dev/null &
 		pids+=($!)
 	done
-	until_so sh -c "'$mvm' attach one 2>&1 </dev/null | grep -q 'as many as may'"
+	attached "${pids[@]}"
+	refused 'as many as may' -- "$mvm" attach one
 	kill -HUP "${pids[@]}"
 	for n in "${pids[@]}"; do
 		wait "$n"
@@ -246,7 +263,9 @@ test_signals() {
 	until_so sh -c "'$mvm' logs sig | grep -q up"
 	"$mvm" attach sig >seen 2>&1 </dev/null &
 	local pid=$!
-	until_so sh -c "kill -USR1 $pid; sleep 0.2; grep -q usr1 seen"
+	attached $pid
+	kill -USR1 $pid
+	said seen usr1
 	# A background process of a script's ignores SIGINT; mvm blocks it, and reads it all the same.
 	kill -TERM $pid
 	wait $pid
@@ -256,6 +275,7 @@ test_signals() {
 	expect 0 detached --name deaf -- sh -c 'trap "echo term" TERM; echo up; while :; do sleep 0.1; done'
 	"$mvm" attach deaf >seen2 2>&1 </dev/null &
 	pid=$!
+	attached $pid
 	until_so sh -c "'$mvm' logs deaf | grep -q up"
 	until_so sh -c "kill -TERM $pid; sleep 0.3; ! kill -0 $pid"
 	wait $pid
@@ -316,9 +336,16 @@ test_terminal() {
 # With a terminal and without -i: nothing that is typed reaches it, and its own input does not end.
 test_terminal_without_input() {
 	attach_set_up
-	expect 0 detached -t --name tty -- sh -c 'tty; stty size; timeout 2 cat; echo end=$?'
-	expect 0 bash -c "echo lost | '$mvm' attach tty"
-	case $out in *lost*) die "it reached the terminal" ;; esac
+	expect 0 detached -t --name tty -- sh -c 'tty; stty size; cat </dev/tty & cat=$!
+		trap "kill $cat; wait $cat; echo end=\$?; exit 0" USR1; echo up; while :; do sleep 0.1; done'
+	until_so sh -c "'$mvm' logs tty | grep -q up"
+	echo lost | "$mvm" attach tty >seen 2>&1 &
+	local pid=$!
+	attached $pid
+	kill -USR1 $pid
+	wait $pid
+	equal $? 0
+	! grep lost seen || die "it reached the terminal"
 	case $("$mvm" logs tty) in */dev/pts/*'24 80'*end=143*) ;; *) die "no terminal: $("$mvm" logs tty)" ;; esac
 }
 
