@@ -100,7 +100,8 @@ enum attach_phase { ATTACH_BOOTING, ATTACH_RUNNING, ATTACH_ENDING, ATTACH_PAUSED
 /* What the supervisor and the kernel know of a VM, then its VMM's word. 0: not to be told. */
 struct attach_metrics {
 	uint64_t wall_ns; /* since its process began */
-	uint64_t user_ns, guest_ns, system_ns; /* CPU time of its process: in the VMM, in the guest, in the host's kernel */
+	uint64_t user_ns, guest_ns,
+		system_ns; /* CPU time of its process: in the VMM, in the guest, in the host's kernel */
 	uint64_t memory, memory_peak, memory_max; /* bytes, of its cgroup */
 	uint64_t resident; /* bytes of its process */
 	uint64_t supervisor_ns, supervisor_peak; /* CPU time; most bytes resident so far */
