@@ -208,12 +208,11 @@ void supervisor_event_caller(struct supervisor *s, enum event_kind kind)
 
 void supervisor_event_signalled(struct supervisor *s, const struct signalfd_siginfo *info)
 {
-	const struct event_actor actor = { (pid_t)info->ssi_pid, info->ssi_uid, 0, UINT32_MAX };
 	json_object *event = new (s, EVENT_STOP);
 
-	if (actor.pid) {
-		event_number(event, "by_uid", actor.uid);
-		event_number(event, "by_pid", (uint64_t)actor.pid);
+	if (info->ssi_pid) { /* 0: the kernel's, or of a process that we cannot see */
+		event_number(event, "by_uid", info->ssi_uid);
+		event_number(event, "by_pid", info->ssi_pid);
 	}
 	event_text(event, "signal", sigabbrev_np((int)info->ssi_signo));
 	tell(s, event);
