@@ -17,7 +17,7 @@ LDHARDEN := -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code,--gc-sections
 CPPFLAGS_ALL := -D_GNU_SOURCE -Iinclude -Ivmm -Ivmm/arch/x86_64 -Iguest -Itests/unit -DMVM_PREFIX='"$(PREFIX)"'
 CFLAGS_ALL := -std=gnu11 -O2 -g -fPIE -pthread -ffunction-sections -fdata-sections $(WARN) $(HARDEN) -D_FORTIFY_SOURCE=3
 LDLIBS_VMM := -lfdt
-LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap
+LDLIBS_LIB := -ljson-c -lmd -lseccomp -lcap -lsodium
 STATIC := -static-pie
 CC := gcc
 
@@ -82,7 +82,7 @@ $(B)/libmvm.a: $(call obj,$(LIB_SRC))
 $(call obj,$(LIB_SRC)): CFLAGS_ALL += -fPIC -fvisibility=hidden
 $(call obj,$(LIB_SRC)): $(B)/prefix
 LIBMVM := libmvm.so.0
-LIBMVM_NEEDS := json-c libmd
+LIBMVM_NEEDS := json-c libmd libsodium
 $(B)/lib/libmvm.o: $(call obj,$(LIB_SRC))
 	@mkdir -p $(@D)
 	$(Q)ld -r --gc-sections --gc-keep-exported -o $@ $^; objcopy --localize-hidden --strip-unneeded $@
@@ -94,7 +94,7 @@ $(B)/lib/$(LIBMVM): $(B)/lib/libmvm.o vmm/lib/libmvm.map
 		-Wl,--version-script,vmm/lib/libmvm.map -o $@ $< $(LDLIBS_LIB)
 $(B)/lib/libmvm.so: $(B)/lib/$(LIBMVM)
 	$(Q)ln -sfn $(LIBMVM) $@
-$(B)/lib/libmvm.pc: vmm/lib/libmvm.pc.in include/mvm/version.h $(B)/prefix
+$(B)/lib/libmvm.pc: vmm/lib/libmvm.pc.in include/mvm/version.h Makefile $(B)/prefix
 	@mkdir -p $(@D)
 	$(Q)sed 's|@PREFIX@|$(PREFIX)|; s|@REQUIRES@|$(LIBMVM_NEEDS)|; s|@VERSION@|'"$$(sed -n \
 		's/#define MVM_VERSION "\(.*\)"/\1/p' include/mvm/version.h)|" $< >$@
@@ -231,7 +231,7 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)
 install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DESTDIR/etc/apparmor.d, the unit beside systemd's; loads nothing
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
-		share/bash-completion/completions) $(DESTDIR)/etc/apparmor.d
+		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
@@ -244,6 +244,7 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DE
 	for verb in logs wait start stop kill rm pause resume stats top; do \
 		ln -sf mvm-ps.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm-$$verb.1; done
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
+	install -m 644 tools/schema/receipt.schema.json $(DESTDIR)$(PREFIX)/share/mvm/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
 	install -d $(DESTDIR)$(SYSTEMD_UNITS)
 	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/mvm@.service >$(DESTDIR)$(SYSTEMD_UNITS)/mvm@.service

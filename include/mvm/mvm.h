@@ -78,6 +78,13 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err);
 int mvm_spec_to_json(const struct mvm_spec *spec, char **ret_json, struct mvm_error *err); /* free() it */
 int mvm_spec_from_json(const char *json, size_t len, struct mvm_spec **ret_spec, struct mvm_error *err);
 
+/*
+ * Whether a receipt (--receipt, --sign) is, byte for byte, what was signed with the private key that belongs to `key`, a
+ * public one in PEM. `signature`: its file; NULL: the receipt's name and ".sig". -EBADMSG: it is not; others: a file
+ * cannot be read, or is not what it should be.
+ */
+int mvm_receipt_verify(const char *receipt, const char *signature, const char *key, struct mvm_error *err);
+
 /* ---- a run ---- */
 
 struct mvm_vm;
@@ -305,20 +312,24 @@ void mvm_events_wait(struct mvm_events *events);
 
 #define MVM_KEEP UINT64_MAX
 
-/* What can be changed while a VM runs; MVM_KEEP: stays as it is. Of each of its disks; 0: no limit. */
+/* What can be changed while a VM runs; MVM_KEEP: stays as it is; 0: no limit. */
 struct mvm_limits {
 	uint32_t size; /* of this struct: MVM_LIMITS_KEEP sets it */
 	uint32_t reserved; /* 0 */
-	uint64_t blk_iops, blk_bps;
+	uint64_t blk_iops, blk_bps; /* of each of its disks */
+	uint64_t io_rbps, io_wbps, io_riops, io_wiops; /* of each block device below them */
 };
 
 /* struct mvm_limits limits = MVM_LIMITS_KEEP; */
 #define MVM_LIMITS_KEEP                                                                                                \
 	{                                                                                                              \
-		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP                                                       \
+		sizeof(struct mvm_limits), 0, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP, MVM_KEEP               \
 	}
 
-/* Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). */
+/*
+ * Sets one of them from text, named and written as the option of a spec ("blk-bps", "10m"). "io-max" sets those that are
+ * named in its value, where 0 is: no limit.
+ */
 int mvm_limits_set(struct mvm_limits *limits, const char *name, const char *value, struct mvm_error *err);
 
 /*

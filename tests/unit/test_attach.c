@@ -199,10 +199,17 @@ static void test_limits(void **state)
 	assert_int_equal(limits.blk_iops, 0);
 	assert_int_equal(mvm_limits_set(&limits, "blk-bps", "1", &err), -EINVAL);
 	assert_int_equal(limits.blk_bps, 10 << 20);
-	assert_int_equal(mvm_limits_set(&limits, "io-max", "rbps=1m", &err), -EINVAL);
-	assert_non_null(strstr(err.text, "--io-max: cannot be changed while a VM runs"));
+	assert_int_equal(mvm_limits_set(&limits, "io-max", "rbps=1m,wiops=0", &err), 0);
+	assert_int_equal(mvm_limits_set(&limits, "io-max", "wbps=2m", &err), 0);
+	assert_true(limits.io_rbps == 1 << 20 && limits.io_wbps == 2 << 20 && limits.io_wiops == 0);
+	assert_true(limits.io_riops == MVM_KEEP);
+	assert_int_equal(mvm_limits_set(&limits, "io-max", "rbps=2m,rbps=3m", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "given twice"));
+	assert_int_equal(mvm_limits_set(&limits, "io-max", "riops=5,rbps=1", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "or 0 for no limit"));
+	assert_true(limits.io_rbps == 1 << 20 && limits.io_riops == MVM_KEEP); /* all or nothing */
 	assert_int_equal(mvm_limits_set(&limits, "memory", "1g", &err), -EINVAL);
-	assert_non_null(strstr(err.text, "--blk-iops and --blk-bps can"));
+	assert_non_null(strstr(err.text, "--blk-iops, --blk-bps and --io-max can"));
 }
 
 /* As callers that were compiled with other headers, or without the macro. */
@@ -212,7 +219,7 @@ static void test_limits_of_other_versions(void **state)
 		struct mvm_limits known;
 		uint64_t more;
 	} newer = { MVM_LIMITS_KEEP, MVM_KEEP };
-	struct mvm_limits none = { 0 }, huge = MVM_LIMITS_KEEP;
+	struct mvm_limits none = { 0 }, huge = MVM_LIMITS_KEEP, older = MVM_LIMITS_KEEP;
 	struct mvm_error err;
 
 	(void)state;
@@ -227,6 +234,13 @@ static void test_limits_of_other_versions(void **state)
 	assert_non_null(strstr(err.text, "macro"));
 	huge.size = UINT32_MAX;
 	assert_int_equal(mvm_update("abc", &huge, &err), -EINVAL);
+	/* One that was compiled before there was --io-max here: it changes the others, and nothing behind its struct. */
+	older.size = offsetof(struct mvm_limits, io_rbps);
+	older.io_rbps = 42;
+	assert_int_equal(mvm_limits_set(&older, "blk-bps", "10m", &err), 0);
+	assert_int_equal(mvm_limits_set(&older, "io-max", "rbps=1m", &err), -EINVAL);
+	assert_non_null(strstr(err.text, "older header"));
+	assert_int_equal(older.io_rbps, 42);
 }
 
 int main(void)

@@ -29,15 +29,18 @@ static void test_contents(void **state)
 {
 	struct verdict verdict = { .kind = VERDICT_GUEST_PANIC, .status = 125, .cause = "the \"kernel\"\npanicked" };
 	struct proto_exited exited = { .kind = le32_of(PROTO_EXIT_STATUS), .value = le32_of(9) };
-	struct digest done = { .done = true, .fd = 0, .hex = "abc" }, none = { .done = true, .fd = -1 };
+	struct digest digests[RECEIPT_FILES];
+	struct counters counters = { .disks[1] = { .reads = 4, .queues.kicks = UINT64_MAX } };
+	struct receipt_used used = { .cpu_user_ns = 77, .blocks_out = 2 };
+	struct vm_files files;
 	struct receipt receipt = {
 		.id = "0123456789ab",
 		.verdict = &verdict,
-		.kernel = "/k",
-		.kernel_size = 5,
-		.fs_type = "erofs",
-		.kernel_digest = &done,
-		.rootfs_digest = &none,
+		.began_ns = 1700000000000000000,
+		.files = &files,
+		.digests = digests,
+		.used = &used,
+		.counters = &counters,
 		.stages = { [STAGE_COMMAND] = 1000, [STAGE_SUPERVISOR] = 1500, [STAGE_ENDED] = 9000 },
 		.agent_version = "1\"",
 		.exited = &exited,
@@ -50,13 +53,34 @@ static void test_contents(void **state)
 	char *text;
 
 	(void)state;
+	vm_files_init(&files);
+	files.kernel_path = strdup("/k");
+	files.kernel.size = 5;
+	files.fs_type = "erofs";
+	files.ndisks = 2;
+	files.disks[1].size = 1024;
+	receipt_digests_init(digests);
+	digests[RECEIPT_KERNEL] = digests[RECEIPT_DISKS + 1] = (struct digest){ .done = true, .fd = 0, .hex = "abc" };
+	counters.vcpus[1].exits[COUNTERS_EXIT_PORT] = 3;
+	counters.vcpus[1].exits[COUNTERS_EXIT_MMIO_READ] = 4;
 	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set(spec, "vcpus", "2", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "cpus", "1.5", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "io-max", "wbps=1m", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "env", "SECRET=hunter2", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "env", "A=", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "disk", "d1", NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "disk", "d2,ro,id=data", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "sh", "\xff\xc3\xa9\n", NULL }, NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "rootfs", "a/b", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "allow-port", "5=tcp:name:80", NULL), 0);
 	spec->ports[0].addresses = strdup("10.0.0.1");
 	assert_int_equal(broker_allow(&broker, 5, "unix:/x", &addr, 1), 0);
 	broker.channels[0].opened = 3;
 	broker.refused = 7;
+	broker.nrefused = 1;
+	broker.refused_ports[0].port = 99;
+	broker.refused_ports[0].times = 6;
 	receipt.broker = &broker;
 	receipt.spec = spec;
 	jail_init(&jail);
@@ -89,6 +113,38 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/channels/allowed/0/opened"), "3");
 	assert_string_equal(field(root, "/channels/allowed/0/failed"), "0");
 	assert_string_equal(field(root, "/channels/refused"), "7");
+	assert_string_equal(field(root, "/channels/refused_ports/0/port"), "99");
+	assert_string_equal(field(root, "/channels/refused_ports/0/times"), "6");
+	assert_string_equal(field(root, "/receipt"), "1");
+	assert_string_equal(field(root, "/began_ns"), "1700000000000000000");
+	assert_string_equal(field(root, "/name"), "(null)");
+	assert_string_equal(field(root, "/initrd"), "(null)");
+	assert_string_equal(field(root, "/disks/0/sha256"), "(null)");
+	assert_string_equal(field(root, "/disks/0/id"), "disk1");
+	assert_string_equal(field(root, "/disks/0/written"), "true");
+	assert_string_equal(field(root, "/disks/1/sha256"), "abc");
+	assert_string_equal(field(root, "/disks/1/id"), "data");
+	assert_string_equal(field(root, "/disks/1/bytes"), "1024");
+	assert_string_equal(field(root, "/command/args/1"), "?\xc3\xa9\n"); /* UTF-8, whatever was given */
+	assert_string_equal(field(root, "/command/environment/0"), "A");
+	assert_string_equal(field(root, "/command/environment/1"), "SECRET");
+	assert_null(strstr(text, "hunter2"));
+	assert_string_equal(field(root, "/asked/cpus"), "1.50");
+	assert_string_equal(field(root, "/asked/vcpus"), "2");
+	assert_string_equal(field(root, "/asked/pids_max"), "(null)");
+	assert_string_equal(field(root, "/asked/io_max/wbps"), "1048576");
+	assert_string_equal(field(root, "/asked/io_max/rbps"), "(null)");
+	assert_string_equal(field(root, "/used/cpu_user_ns"), "77");
+	assert_string_equal(field(root, "/used/written_bytes"), "1024");
+	assert_string_equal(field(root, "/used/memory_peak"), "(null)");
+	assert_string_equal(field(root, "/devices/word_of"), "vmm");
+	assert_string_equal(field(root, "/devices/disks/0/id"), "rootfs");
+	assert_string_equal(field(root, "/devices/disks/1/reads"), "4");
+	assert_string_equal(field(root, "/devices/disks/1/kicks"), "18446744073709551615"); /* hostile: as it is */
+	assert_string_equal(field(root, "/devices/disks/3"), "(missing)");
+	assert_string_equal(field(root, "/devices/vcpus/1/exits"), "7");
+	assert_string_equal(field(root, "/devices/vcpus/1/port_io"), "3");
+	assert_string_equal(field(root, "/devices/vcpus/2"), "(missing)");
 	assert_string_equal(field(root, "/isolation/uid"), "1234");
 	assert_string_equal(field(root, "/isolation/missing/0"), "landlock-net");
 	assert_string_equal(field(root, "/isolation/in_force/0"), "namespaces");
@@ -112,8 +168,12 @@ static void test_contents(void **state)
 	root = json_tokener_parse(text);
 	assert_string_equal(field(root, "/id"), "(null)");
 	assert_string_equal(field(root, "/isolation"), "(null)");
+	assert_string_equal(field(root, "/command"), "(null)");
+	assert_string_equal(field(root, "/used"), "(null)");
+	assert_string_equal(field(root, "/devices"), "(null)");
 	(void)json_object_put(root);
 	free(text);
+	vm_files_close(&files);
 	mvm_spec_free(spec);
 }
 
@@ -138,11 +198,11 @@ static void test_file(void **state)
 	(void)state;
 	assert_int_equal(receipt_open("r.json", -1, &place, &err), 0);
 	assert_int_equal(access("r.json", F_OK), -1); /* nothing before there is something to say */
-	assert_int_equal(receipt_write(&place, "id", "first\n", &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "first\n", NULL, &err), 0);
 	read_back("r.json", "first\n");
 	assert_int_equal(stat("r.json", &before), 0);
 	old = open("r.json", O_RDONLY | O_CLOEXEC);
-	assert_int_equal(receipt_write(&place, "id", "second\n", &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "second\n", NULL, &err), 0);
 	read_back("r.json", "second\n");
 	assert_int_equal(stat("r.json", &after), 0);
 	assert_int_not_equal(before.st_ino, after.st_ino); /* replaced, never half written */
@@ -195,7 +255,7 @@ static void test_descriptor(void **state)
 	(void)close(pair[1]);
 	assert_int_equal(pipe2(pair, O_CLOEXEC), 0);
 	assert_int_equal(receipt_open("fd:9", pair[1], &place, &err), 0);
-	assert_int_equal(receipt_write(&place, "id", "text", &err), 0);
+	assert_int_equal(receipt_write(&place, "id", "text", NULL, &err), 0);
 	assert_int_equal(read(pair[0], got, sizeof(got)), 4);
 	assert_string_equal(got, "text");
 	receipt_close(&place);
@@ -209,7 +269,7 @@ static void test_full_disk(void **state)
 
 	(void)state;
 	assert_int_equal(receipt_open("/dev/full", -1, &place, &err), 0);
-	assert_int_equal(receipt_write(&place, "id", "text", &err), -ENOSPC);
+	assert_int_equal(receipt_write(&place, "id", "text", NULL, &err), -ENOSPC);
 	assert_non_null(strstr(err.text, "/dev/full: cannot be written: No space left"));
 	receipt_close(&place);
 }

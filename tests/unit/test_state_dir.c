@@ -219,6 +219,78 @@ static void refused(int code, const char *word)
 		fail_msg("%d: %s", r, err.text);
 }
 
+/* A group that cannot be removed yet, as a thread of the VMM's is still leaving it; here: a folder that is not empty. */
+static void make_stuck(const char *group, char inside[128])
+{
+	(void)snprintf(inside, 128, "%s/inside", group);
+	assert_int_equal(mkdir(group, 0700), 0);
+	assert_int_equal(mkdir(inside, 0700), 0);
+}
+
+static void test_cgroup_that_stays(void **state)
+{
+	char group[96], other[96], inside[128], list[256], id[MVM_ID_LEN + 1];
+	struct record record = { .rootfs = list, .command = list, .state = RECORD_ENDED };
+	struct mvm_error err;
+	struct state_dir dir;
+	char *text;
+
+	(void)state;
+	(void)snprintf(group, sizeof(group), "%s/mvm-stuck", folder);
+	(void)snprintf(other, sizeof(other), "%s/mvm-empty", folder);
+	for (unsigned named = 0; named < 2; named++) {
+		make_stuck(group, inside);
+		assert_int_equal(mkdir(other, 0700), 0);
+		assert_int_equal(state_dir_create(parent, named ? "web" : NULL, &dir, &err), 0);
+		memcpy(id, dir.id, sizeof(id));
+		(void)snprintf(list, sizeof(list), "%s\n%s\n", group, other);
+		assert_int_equal(state_dir_write(&dir, STATE_CGROUPS, list, &err), 0);
+		record.id = id;
+		text = record_text(&record);
+		if (named)
+			state_dir_keep(&dir, text, &err);
+		else
+			state_dir_remove(&dir);
+		free(text);
+		assert_int_equal(access(other, F_OK), -1);
+		assert_int_equal(access(group, F_OK), 0);
+		(void)snprintf(list, sizeof(list), "%s/%s/%s", parent, id, STATE_CGROUPS);
+		assert_int_equal(access(list, F_OK), 0); /* not forgotten */
+		(void)state_dir_reclaim(parent, "");
+		assert_int_equal(access(list, F_OK), 0); /* nor by one who tries too early */
+		assert_int_equal(rmdir(inside), 0);
+		(void)state_dir_reclaim(parent, "");
+		assert_int_equal(access(group, F_OK), -1);
+		assert_int_equal(access(list, F_OK), -1);
+		assert_int_equal(access(in_parent(id), F_OK), named ? 0 : -1);
+	}
+	assert_int_equal(state_dir_reopen(parent, id, &dir, &err), 0);
+	state_dir_remove(&dir);
+	assert_int_equal(rmdir(parent), 0);
+}
+
+/* `mvm rm` while the group is still there: the name is free at once, the group is not forgotten. */
+static void test_removed_before_its_cgroup(void **state)
+{
+	char group[96], inside[128], list[256];
+	struct mvm_error err;
+	struct state_dir dir, again;
+
+	(void)state;
+	(void)snprintf(group, sizeof(group), "%s/mvm-stuck", folder);
+	make_stuck(group, inside);
+	assert_int_equal(state_dir_create(parent, "web", &dir, &err), 0);
+	(void)snprintf(list, sizeof(list), "%s\n", group);
+	assert_int_equal(state_dir_write(&dir, STATE_CGROUPS, list, &err), 0);
+	state_dir_remove(&dir);
+	assert_int_equal(state_dir_create(parent, "web", &again, &err), 0);
+	state_dir_remove(&again);
+	assert_int_equal(rmdir(inside), 0);
+	assert_int_equal(state_dir_reclaim(parent, ""), 1);
+	assert_int_equal(access(group, F_OK), -1);
+	assert_int_equal(rmdir(parent), 0);
+}
+
 static void test_planted_parents(void **state)
 {
 	char elsewhere[64];
@@ -335,6 +407,8 @@ int main(void)
 		cmocka_unit_test(test_reclaim),
 		cmocka_unit_test(test_reclaim_waits_for_creators),
 		cmocka_unit_test(test_lock_dies_with_its_holder),
+		cmocka_unit_test(test_cgroup_that_stays),
+		cmocka_unit_test(test_removed_before_its_cgroup),
 		cmocka_unit_test(test_planted_parents),
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_named_crash),

@@ -13,9 +13,18 @@ _mvm() {
 		esac
 		return
 	fi
+	if [ "${COMP_WORDS[1]}" = verify ]; then
+		if [ "${cur#-}" = "$cur" ]; then
+			compopt -o filenames 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+		else
+			mapfile -t COMPREPLY < <(compgen -W "--key --sig --help" -- "$cur")
+		fi
+		return
+	fi
 	local flags='' vms='mvm ps -q'
 	case ${COMP_WORDS[1]} in
-	update) flags="--blk-iops --blk-bps --help" ;;
+	update) flags="--blk-iops --blk-bps --io-max --help" ;;
 	inspect) flags="--security --format --help" ;;
 	ps) flags="--all --quiet --format --help" vms=: ;;
 	logs) flags="--follow --timestamps --since --tail --help" vms='mvm ps -aq' ;;
@@ -37,6 +46,10 @@ _mvm() {
 			[ "${COMP_WORDS[1]}" != inspect ] || formats+=' config'
 			mapfile -t COMPREPLY < <(compgen -W "$formats" -- "$cur")
 			;;
+		--io-max)
+			compopt -o nospace 2>/dev/null
+			mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
+			;;
 		--blk-iops | --blk-bps | --filter | --listen | --since | --tail | --time | --signal | --env | --user | --workdir) ;;
 		*)
 			local names=''
@@ -51,7 +64,7 @@ _mvm() {
 		[ "${COMP_WORDS[i]}" != -- ] || return # after it: the command inside the VM, whose files are not here
 	done
 	case $prev in
-	--config | --rootfs | --kernel | --initrd | --console | --receipt | --env-file | --disk)
+	--config | --rootfs | --kernel | --initrd | --console | --receipt | --sign | --env-file | --disk)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;

@@ -50,6 +50,7 @@ int verb_events(const struct cli *cli, int argc, char **argv);
 int verb_metrics(const struct cli *cli, int argc, char **argv);
 int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
+int verb_verify(const struct cli *cli, int argc, char **argv);
 int verb_version(const struct cli *cli, int argc, char **argv);
 int verb_help(const struct cli *cli, int argc, char **argv);
 

@@ -13,11 +13,17 @@ static void print_verb(const struct verb *verb)
 		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
 		args_print_option("blk-iops");
 		args_print_option("blk-bps");
+		args_print_option("io-max");
 	}
 	if (!strcmp(verb->name, "inspect")) {
 		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
 		printf("  --security           every layer around its process, read back from it\n");
 		printf("  --format table|json|config  how it is shown (table); config: what mvm run --config reads\n");
+	}
+	if (!strcmp(verb->name, "verify")) {
+		printf("\noptions:\n");
+		printf("  -k, --key FILE  the public key, Ed25519 in PEM\n");
+		printf("      --sig FILE  the signature (RECEIPT.sig)\n");
 	}
 	if (!strcmp(verb->name, "doctor")) {
 		printf("\noptions:\n");

@@ -33,8 +33,9 @@ static const struct verb verbs[] = {
 	{ "top", "mvm top VM", "the processes in a VM", verb_top },
 	{ "pause", "mvm pause VM…", "stop VMs' time", verb_pause },
 	{ "resume", "mvm resume VM…", "let paused VMs go on", verb_resume },
-	{ "update", "mvm update ID [--blk-iops N] [--blk-bps SIZE]", "change the limits of a VM that runs",
-	  verb_update },
+	{ "update", "mvm update ID [--blk-iops N] [--blk-bps SIZE] [--io-max KEY=N[,KEY=N]]",
+	  "change the limits of a VM that runs", verb_update },
+	{ "verify", "mvm verify RECEIPT --key FILE [--sig FILE]", "whether a receipt is what was signed", verb_verify },
 	{ "version", "mvm version", "versions of mvm, its kernel, its agent and its protocols", verb_version },
 	{ "help", "mvm help [verb]", "what the verbs do", verb_help },
 };

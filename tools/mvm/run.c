@@ -164,7 +164,7 @@ int verb_run(const struct cli *cli, int argc, char **argv)
 	struct mvm_spec *spec = NULL;
 	const char *config;
 	struct mvm_error err;
-	struct args args;
+	struct args args = { 0 };
 	int r = first_spec(argc, argv, &config, &spec, &err);
 
 	if (r == 0)

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,7 +25,7 @@ void cgroup_init(struct cgroup *cgroup)
 		cgroup->folders[i] = cgroup->procs[i] = -1;
 }
 
-static int put(int folder, const char *file, const char *value)
+int cgroup_put(int folder, const char *file, const char *value)
 {
 	_cleanup_fd_ int fd = openat(folder, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
 
@@ -40,7 +39,7 @@ static int put_number(int folder, const char *file, uint64_t value)
 	char text[24];
 
 	(void)snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-	return put(folder, file, text);
+	return cgroup_put(folder, file, text);
 }
 
 /* Up to cap-1 bytes of a file as a string; -errno. */
@@ -111,34 +110,22 @@ static int enable(const char *path, const struct cgroup_limits *limits, const ch
 		if (lists(on, wanted[i]) || !is_wanted(wanted[i], limits))
 			continue;
 		(void)snprintf(ask, sizeof(ask), "+%s", wanted[i]);
-		r = put(folder, "cgroup.subtree_control", ask); /* EBUSY: processes are in it themselves */
+		r = cgroup_put(folder, "cgroup.subtree_control", ask); /* EBUSY: processes are in it themselves */
 	}
 	if (r == 0)
 		*ret_lacks = NULL; /* what a group below lacked is of no account */
 	return r;
 }
 
-/* A line a device: "MAJ:MIN KEY=N …". */
-static int limit_io_v2(int folder, const struct io_limits *io, const char *values)
+static int limit_v2(const struct cgroup *cgroup, const struct cgroup_limits *limits, const char **ret_lacks)
 {
-	char text[32 + IO_MAX_TEXT];
-	int r = 0;
-
-	for (unsigned i = 0; r == 0 && i < io->ndevices; i++) {
-		(void)snprintf(text, sizeof(text), "%u:%u %s", major(io->devices[i]), minor(io->devices[i]), values);
-		r = put(folder, "io.max", text);
-	}
-	return r;
-}
-
-static int limit_v2(int folder, const struct cgroup_limits *limits, const char **ret_lacks)
-{
-	char text[48], io[IO_MAX_TEXT];
+	int folder = cgroup->folders[0];
+	char text[48];
 	int r = put_number(folder, "memory.max", limits->memory);
 
 	/* Guest memory must not reach a disk. Without the file the kernel has no swap to bound. */
 	if (r == 0) {
-		r = put(folder, "memory.swap.max", "0");
+		r = cgroup_put(folder, "memory.swap.max", "0");
 		r = r == -ENOENT ? 0 : r;
 	}
 	if (r == 0)
@@ -146,10 +133,10 @@ static int limit_v2(int folder, const struct cgroup_limits *limits, const char *
 	if (r == 0 && limits->cpu_percent) {
 		(void)snprintf(text, sizeof(text), "%llu %llu",
 			       (unsigned long long)(limits->cpu_percent * CPU_PERIOD_US / 100), CPU_PERIOD_US);
-		r = put(folder, "cpu.max", text);
+		r = cgroup_put(folder, "cpu.max", text);
 	}
 	if (r == 0 && io_max_any(&limits->io.max)) {
-		r = limit_io_v2(folder, &limits->io, io_max_text(&limits->io.max, ' ', io));
+		r = cgroup_limit_io(cgroup, &limits->io);
 		if (r == -ENOENT) /* a kernel whose controller cannot limit (CONFIG_BLK_DEV_THROTTLING) */
 			*ret_lacks = "io";
 	}
@@ -173,7 +160,7 @@ static int make_v2(const char *root, char *own, const char *name, const struct c
 		if (r == 0)
 			r = make_folder(cgroup, path, name);
 		if (r == 0)
-			return limit_v2(cgroup->folders[0], limits, ret_lacks);
+			return limit_v2(cgroup, limits, ret_lacks);
 		if (!own[1])
 			return r;
 		*strrchr(own, '/') = '\0';
@@ -206,29 +193,10 @@ static int own_v1(const char *self, const char *controller, char *ret_path)
 	return -ENOTSUP;
 }
 
-/* A file a key, a line a device: "MAJ:MIN N", 0 for no limit. */
-static int limit_io_v1(int folder, const struct io_limits *io, bool lift)
+/* Of the folder made last. */
+static int limit_v1(const struct cgroup *cgroup, const char *controller, const struct cgroup_limits *limits)
 {
-	static const char *const files[IO_MAX_KEYS] = {
-		[IO_MAX_RBPS] = "blkio.throttle.read_bps_device",
-		[IO_MAX_WBPS] = "blkio.throttle.write_bps_device",
-		[IO_MAX_RIOPS] = "blkio.throttle.read_iops_device",
-		[IO_MAX_WIOPS] = "blkio.throttle.write_iops_device",
-	};
-	char text[64];
-	int r = 0;
-
-	for (unsigned key = 0; key < IO_MAX_KEYS; key++)
-		for (unsigned i = 0; r == 0 && io->max.most[key] && i < io->ndevices; i++) {
-			(void)snprintf(text, sizeof(text), "%u:%u %llu", major(io->devices[i]), minor(io->devices[i]),
-				       lift ? 0 : (unsigned long long)io->max.most[key]);
-			r = put(folder, files[key], text);
-		}
-	return r;
-}
-
-static int limit_v1(int folder, const char *controller, const struct cgroup_limits *limits)
-{
+	int folder = cgroup->folders[cgroup->n - 1];
 	int r = 0;
 
 	if (!strcmp(controller, "memory")) {
@@ -244,7 +212,7 @@ static int limit_v1(int folder, const char *controller, const struct cgroup_limi
 		if (r == 0)
 			r = put_number(folder, "cpu.cfs_quota_us", limits->cpu_percent * CPU_PERIOD_US / 100);
 	} else if (!strcmp(controller, "blkio")) {
-		r = limit_io_v1(folder, &limits->io, false);
+		r = cgroup_limit_io(cgroup, &limits->io);
 	}
 	return r;
 }
@@ -269,7 +237,7 @@ static int make_v1(const char *root, const char *self, const char *name, const s
 		(void)snprintf(parent, sizeof(parent), "%s/%s%s", root, controllers[i], own[1] ? own : "");
 		r = make_folder(cgroup, parent, name);
 		if (r == 0)
-			r = limit_v1(cgroup->folders[at], controllers[i], limits);
+			r = limit_v1(cgroup, controllers[i], limits);
 		if (r < 0)
 			return r;
 		cgroup->procs[at] = openat(cgroup->folders[at], "cgroup.procs", O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
@@ -341,17 +309,6 @@ void cgroup_memory(const struct cgroup *cgroup, uint64_t *ret_now, uint64_t *ret
 	*ret_max = read_number(cgroup->folders[0], v2 ? "memory.max" : "memory.limit_in_bytes");
 }
 
-void cgroup_lift_io(const struct cgroup *cgroup, const struct io_limits *io)
-{
-	/* v1: the controller's own hierarchy was the last. A device that is gone meanwhile holds nobody up. */
-	if (cgroup->n == 0 || !io_max_any(&io->max))
-		return;
-	if (cgroup->v2)
-		(void)limit_io_v2(cgroup->folders[0], io, "rbps=max wbps=max riops=max wiops=max");
-	else
-		(void)limit_io_v1(cgroup->folders[cgroup->n - 1], io, true);
-}
-
 unsigned cgroup_oom_kills(const struct cgroup *cgroup)
 {
 	char text[512];
@@ -388,15 +345,15 @@ void cgroup_free(struct cgroup *cgroup)
 		cleanup_fd(&cgroup->procs[i]);
 		cleanup_fd(&cgroup->folders[i]);
 		(void)remove_folder(
-			cgroup->paths[i]); /* a process is still in it: the next run's reclaim finds it empty */
+			cgroup->paths[i]); /* a process is still in it: state_dir.c keeps its path, and tries again */
 	}
 	cgroup_init(cgroup);
 }
 
-void cgroup_reclaim(const char *path)
+bool cgroup_reclaim(const char *path)
 {
 	const char *name = strrchr(path, '/');
+	int r = name && !strncmp(name, "/mvm-", 5) ? remove_folder(path) : -ENOENT;
 
-	if (name && !strncmp(name, "/mvm-", 5))
-		(void)remove_folder(path);
+	return r == 0 || r == -ENOENT;
 }

@@ -44,8 +44,20 @@ int cgroup_make(const char *root, const char *self, const char *name, const stru
 /* Bytes: now, at most so far, and the bound; 0 where there is no cgroup or its kernel does not say. */
 void cgroup_memory(const struct cgroup *cgroup, uint64_t *ret_now, uint64_t *ret_peak, uint64_t *ret_max);
 
+/* The limits of I/O, in cgroup_io.c: 0 or -errno. */
+int cgroup_limit_io(const struct cgroup *cgroup, const struct io_limits *io);
+
+/*
+ * Other ones for its devices: of each key MVM_KEEP, 0 for no limit, or what it may do a second. -ENOTSUP: no cgroup;
+ * -ENOENT: no such controller for it; at any failure some may be changed and others not.
+ */
+int cgroup_change_io(const struct cgroup *cgroup, const struct io_limits *io, const uint64_t most[IO_MAX_KEYS]);
+
 /* Takes the limits of I/O away again: what waits at a device for its turn keeps even a killed process until it is done. */
 void cgroup_lift_io(const struct cgroup *cgroup, const struct io_limits *io);
+
+/* Writes a file of a group's folder. */
+int cgroup_put(int folder, const char *file, const char *value);
 
 /* How often the kernel's out-of-memory killer struck in it. */
 unsigned cgroup_oom_kills(const struct cgroup *cgroup);
@@ -53,7 +65,10 @@ unsigned cgroup_oom_kills(const struct cgroup *cgroup);
 /* Removes a cgroup and closes it. */
 void cgroup_free(struct cgroup *cgroup);
 
-/* Removes what a crashed supervisor left at `path`, whose last part must begin with "mvm-". */
-void cgroup_reclaim(const char *path);
+/*
+ * Removes what a supervisor left at `path`, whose last part must begin with "mvm-" (another is not looked at). False: it is
+ * still there.
+ */
+bool cgroup_reclaim(const char *path);
 
 #endif

@@ -32,9 +32,11 @@ bool io_max_any(const struct io_max *io)
 	return any;
 }
 
-/* The bounds are those of --blk-bps and --blk-iops: a device has no other use for a number. */
-static int parse_number(const char *what, unsigned key, const char *value, uint64_t *ret_n, struct mvm_error *err)
+/* The bounds are those of --blk-bps and --blk-iops: a device has no other use for a number. `none`: 0 is one, too. */
+static int parse_number(const char *what, unsigned key, const char *value, bool none, uint64_t *ret_n,
+			struct mvm_error *err)
 {
+	const char *without = none ? "or 0 for no limit" : "or leave it out";
 	uint64_t least = keys[key].bytes ? VMM_BPS_MIN : 1, most = keys[key].bytes ? VMM_BPS_MAX : VMM_IOPS_MAX, n;
 	int r = keys[key].bytes ? text_parse_size(value, &n) : text_parse_uint(value, UINT64_MAX - 1, &n);
 	char least_text[32], most_text[32];
@@ -43,20 +45,19 @@ static int parse_number(const char *what, unsigned key, const char *value, uint6
 		return error_set(err, EINVAL, "%s: %s: '%.40s' is not %s", what, keys[key].name, value,
 				 keys[key].bytes ? "a size: a number of bytes, or one with k, m or g, as 256m"
 						 : "a whole number");
-	if (r < 0 || n < least || n > most) {
+	if (r < 0 || (n < least && !(none && n == 0)) || n > most) {
 		if (keys[key].bytes)
-			return error_set(err, EINVAL, "%s: %s: %.40s a second: give %s to %s, or leave it out", what,
-					 keys[key].name, value, text_size(least, least_text),
-					 text_size(most, most_text));
-		return error_set(err, EINVAL, "%s: %s: %.40s operations a second: give %llu to %llu, or leave it out",
-				 what, keys[key].name, value, (unsigned long long)least, (unsigned long long)most);
+			return error_set(err, EINVAL, "%s: %s: %.40s a second: give %s to %s, %s", what, keys[key].name,
+					 value, text_size(least, least_text), text_size(most, most_text), without);
+		return error_set(err, EINVAL, "%s: %s: %.40s operations a second: give %llu to %llu, %s", what,
+				 keys[key].name, value, (unsigned long long)least, (unsigned long long)most, without);
 	}
 	*ret_n = n;
 	return 0;
 }
 
-/* One "KEY=N". */
-static int parse_one(const char *what, char *text, struct io_max *io, struct mvm_error *err)
+/* One "KEY=N". `unset`: what a key has that was not given yet. */
+static int parse_one(const char *what, char *text, uint64_t unset, uint64_t most[IO_MAX_KEYS], struct mvm_error *err)
 {
 	char *equals = strchr(text, '=');
 	unsigned key = 0;
@@ -70,17 +71,19 @@ static int parse_one(const char *what, char *text, struct io_max *io, struct mvm
 	if (!equals)
 		return error_set(err, EINVAL, "%s: %s: needs a number: %s=%s", what, text, text,
 				 keys[key].bytes ? "10m" : "500");
-	if (io->most[key])
+	if (most[key] != unset)
 		return error_set(err, EINVAL, "%s: %s: given twice: leave one out", what, text);
-	return parse_number(what, key, equals + 1, &io->most[key], err);
+	return parse_number(what, key, equals + 1, unset != 0, &most[key], err);
 }
 
-int io_max_parse(const char *what, const char *text, struct io_max *io, struct mvm_error *err)
+static int parse_all(const char *what, const char *text, uint64_t unset, uint64_t most[IO_MAX_KEYS],
+		     struct mvm_error *err)
 {
-	struct io_max found = *io;
+	uint64_t found[IO_MAX_KEYS];
 	char one[64]; /* more than any that is right */
 	int r = 0;
 
+	memcpy(found, most, sizeof(found));
 	for (const char *at = text; r == 0; at++) {
 		size_t len = strcspn(at, ",");
 
@@ -88,14 +91,49 @@ int io_max_parse(const char *what, const char *text, struct io_max *io, struct m
 			return error_set(err, EINVAL, "%s: '%.40s…' is too long: use " EXAMPLE, what, at);
 		memcpy(one, at, len);
 		one[len] = '\0';
-		r = parse_one(what, one, &found, err);
+		r = parse_one(what, one, unset, found, err);
 		at += len;
 		if (!*at)
 			break;
 	}
 	if (r == 0)
-		*io = found;
+		memcpy(most, found, sizeof(found));
 	return r;
+}
+
+int io_max_parse(const char *what, const char *text, struct io_max *io, struct mvm_error *err)
+{
+	return parse_all(what, text, 0, io->most, err);
+}
+
+int io_max_parse_change(const char *what, const char *text, uint64_t most[IO_MAX_KEYS], struct mvm_error *err)
+{
+	uint64_t found[IO_MAX_KEYS];
+	int r;
+
+	for (unsigned key = 0; key < IO_MAX_KEYS; key++)
+		found[key] = MVM_KEEP;
+	r = parse_all(what, text, MVM_KEEP, found, err);
+	if (r == 0)
+		memcpy(most, found, sizeof(found));
+	return r;
+}
+
+const char *io_max_change_text(const uint64_t most[IO_MAX_KEYS], char buf[IO_MAX_TEXT])
+{
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (unsigned key = 0; key < IO_MAX_KEYS; key++) {
+		const char *between = at ? " " : "", *name = keys[key].name;
+
+		if (most[key] == 0)
+			at += (size_t)snprintf(buf + at, IO_MAX_TEXT - at, "%s%s=max", between, name);
+		else if (most[key] != MVM_KEEP)
+			at += (size_t)snprintf(buf + at, IO_MAX_TEXT - at, "%s%s=%llu", between, name,
+					       (unsigned long long)most[key]);
+	}
+	return buf;
 }
 
 const char *io_max_text(const struct io_max *io, char between, char buf[IO_MAX_TEXT])

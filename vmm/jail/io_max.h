@@ -36,6 +36,15 @@ bool io_max_any(const struct io_max *io);
 /* "KEY=N[,KEY=N…]" into *io, whose keys so far must be others; unchanged on failure. `what` is the flag, for messages. */
 int io_max_parse(const char *what, const char *text, struct io_max *io, struct mvm_error *err);
 
+/*
+ * The same as a change: keys that are not named become MVM_KEEP, and 0 takes a limit away. *most is written on success
+ * only.
+ */
+int io_max_parse_change(const char *what, const char *text, uint64_t most[IO_MAX_KEYS], struct mvm_error *err);
+
+/* A change as a line of the file io.max has it: "rbps=10 wbps=max". Returns buf. */
+const char *io_max_change_text(const uint64_t most[IO_MAX_KEYS], char buf[IO_MAX_TEXT]);
+
 /* The keys that have a limit, as io_max_parse() reads them with ',' and the file io.max with ' ' between them. Returns buf. */
 const char *io_max_text(const struct io_max *io, char between, char buf[IO_MAX_TEXT]);
 

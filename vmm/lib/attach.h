@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "jail/io_max.h"
 #include "mvm/counters.h"
 #include "mvm/mvm.h"
 #include "mvm/proto.h"
@@ -54,7 +55,10 @@ struct attach_hdr {
 
 struct attach_update {
 	uint64_t blk_iops, blk_bps; /* MVM_KEEP: as it is */
+	uint64_t io_max[IO_MAX_KEYS]; /* the same; left out by a client that changes none, or knows none */
 };
+
+#define ATTACH_UPDATE_LEAST offsetof(struct attach_update, io_max)
 
 struct attach_stop {
 	uint64_t grace_ns; /* for the workload after a SIGTERM; 0: no SIGTERM */
@@ -125,7 +129,7 @@ struct attach_msg {
 	uint8_t payload[ATTACH_PAYLOAD_MAX + 1]; /* received ones end with a NUL behind */
 };
 
-_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 16 &&
+_Static_assert(sizeof(struct attach_hdr) == 16 && sizeof(struct attach_update) == 48 &&
 		       sizeof(struct attach_status) == 24 && sizeof(struct attach_stop) == 8 &&
 		       sizeof(struct attach_signal) == 8 && sizeof(struct attach_ended) == 8,
 	       "layout");

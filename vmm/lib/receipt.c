@@ -1,18 +1,18 @@
+/* The document; its schema is tools/schema/receipt.schema.json. */
 #include "lib/receipt.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <json-c/json.h>
-#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "lib/inspect.h"
+#include "lib/receipt_json.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
+
+#define RECEIPT_VERSION 1
+#define BLOCK_BYTES     512U /* of getrusage(2)'s counts */
 
 static const char *const stage_names[STAGES] = {
 	[STAGE_COMMAND] = "command",         [STAGE_SUPERVISOR_ASKED] = "supervisor_asked",
@@ -23,14 +23,36 @@ static const char *const stage_names[STAGES] = {
 	[STAGE_STOPPED] = "stopped",         [STAGE_ENDED] = "ended",
 };
 
-static void add(json_object *o, const char *name, json_object *value)
+void receipt_add(json_object *o, const char *name, json_object *value)
 {
 	(void)json_object_object_add(o, name, value); /* out of memory shows as a missing text at the end */
 }
 
-static void add_string(json_object *o, const char *name, const char *value)
+void receipt_add_number(json_object *o, const char *name, uint64_t value)
 {
-	add(o, name, value ? json_object_new_string(value) : NULL);
+	receipt_add(o, name, json_object_new_uint64(value));
+}
+
+/* A limit: null where there is none. */
+static void add_limit(json_object *o, const char *name, uint64_t value)
+{
+	receipt_add(o, name, value ? json_object_new_uint64(value) : NULL);
+}
+
+/* Arguments and names may be any bytes; a JSON document is UTF-8. */
+static json_object *string_object(const char *value)
+{
+	_cleanup_free_ char *copy = strdup(value);
+
+	if (!copy)
+		return NULL;
+	text_utf8(copy);
+	return json_object_new_string(copy);
+}
+
+void receipt_add_string(json_object *o, const char *name, const char *value)
+{
+	receipt_add(o, name, value ? string_object(value) : NULL);
 }
 
 /* A digest is null where it would describe nothing: a disk that was written to, or an unreadable file. */
@@ -38,9 +60,130 @@ static json_object *file_object(const char *path, uint64_t size, const struct di
 {
 	json_object *o = json_object_new_object();
 
-	add_string(o, "path", path);
-	add(o, "bytes", json_object_new_uint64(size));
-	add_string(o, "sha256", digest && digest->done && !digest->error && digest->fd >= 0 ? digest->hex : NULL);
+	receipt_add_string(o, "path", path);
+	receipt_add_number(o, "bytes", size);
+	receipt_add_string(o, "sha256",
+			   digest && digest->done && !digest->error && digest->fd >= 0 ? digest->hex : NULL);
+	return o;
+}
+
+static const struct digest *digest_of(const struct receipt *receipt, unsigned file)
+{
+	return receipt->digests ? &receipt->digests[file] : NULL;
+}
+
+static json_object *image_object(const struct receipt *receipt)
+{
+	const struct mvm_spec *spec = receipt->spec;
+	const struct vm_files *files = receipt->files;
+	json_object *o = file_object(spec ? spec->rootfs : NULL, files ? files->rootfs.size : 0,
+				     digest_of(receipt, RECEIPT_ROOTFS));
+
+	receipt_add_string(o, "type", files ? files->fs_type : NULL);
+	receipt_add(o, "written", json_object_new_boolean(spec && spec->rw));
+	return o;
+}
+
+static json_object *disks_object(const struct receipt *receipt)
+{
+	json_object *all = json_object_new_array();
+
+	for (unsigned i = 0; receipt->spec && receipt->files && i < receipt->files->ndisks; i++) {
+		const struct spec_disk *disk = &receipt->spec->disks[i];
+		char id[VMM_DISK_ID_MAX + 1];
+		json_object *o =
+			file_object(disk->file, receipt->files->disks[i].size, digest_of(receipt, RECEIPT_DISKS + i));
+
+		vm_files_disk_id(receipt->spec, i + 1, id);
+		receipt_add_string(o, "id", id);
+		receipt_add(o, "written", json_object_new_boolean(!disk->ro));
+		(void)json_object_array_add(all, o);
+	}
+	return all;
+}
+
+/* The NAME of NAME=VALUE. */
+static json_object *name_object(const char *entry)
+{
+	char *name = strndup(entry, strcspn(entry, "="));
+	json_object *o = name ? string_object(name) : NULL;
+
+	free(name);
+	return o;
+}
+
+/* Of the environment the names alone: values may be secrets, and a receipt is kept. */
+static json_object *environment_object(const struct mvm_spec *spec)
+{
+	static const char *const none[] = { NULL };
+	json_object *all = json_object_new_array();
+	const char **env;
+	size_t n;
+
+	if (spec_environment(spec, none, &env, &n) < 0) {
+		(void)json_object_put(all);
+		return NULL;
+	}
+	for (size_t i = 0; i < n; i++)
+		(void)json_object_array_add(all, name_object(env[i]));
+	free(env);
+	return all;
+}
+
+static json_object *command_object(const struct mvm_spec *spec)
+{
+	json_object *o = json_object_new_object(), *args = json_object_new_array();
+
+	for (size_t i = 0; i < spec->args.n; i++)
+		(void)json_object_array_add(args, string_object(spec->args.v[i]));
+	receipt_add(o, "args", args);
+	receipt_add_string(o, "user", spec->user);
+	receipt_add_string(o, "workdir", spec->workdir);
+	receipt_add_string(o, "hostname", spec->hostname);
+	receipt_add(o, "environment", environment_object(spec));
+	receipt_add(o, "interactive", json_object_new_boolean(spec->interactive));
+	receipt_add(o, "tty", json_object_new_boolean(spec->tty));
+	receipt_add(o, "detached", json_object_new_boolean(spec->detach));
+	return o;
+}
+
+static json_object *asked_object(const struct mvm_spec *spec)
+{
+	static const char *const io[IO_MAX_KEYS] = { "rbps", "wbps", "riops", "wiops" };
+	json_object *o = json_object_new_object(), *io_max = json_object_new_object();
+	char cpus[32];
+
+	receipt_add_number(o, "memory", spec->memory);
+	receipt_add_number(o, "vcpus", spec->vcpus);
+	(void)snprintf(cpus, sizeof(cpus), "%llu.%02llu", (unsigned long long)spec->cpu_percent / 100,
+		       (unsigned long long)spec->cpu_percent % 100);
+	receipt_add(o, "cpus",
+		    spec->cpu_percent ? json_object_new_double_s((double)spec->cpu_percent / 100, cpus) : NULL);
+	add_limit(o, "pids_max", spec->pids_max);
+	add_limit(o, "scratch", spec->scratch);
+	add_limit(o, "timeout_ns", spec->timeout_ns);
+	add_limit(o, "boot_timeout_ns", spec->boot_timeout_ns);
+	add_limit(o, "blk_iops", spec->blk_iops);
+	add_limit(o, "blk_bps", spec->blk_bps);
+	for (unsigned i = 0; i < IO_MAX_KEYS; i++)
+		add_limit(io_max, io[i], spec->io_max.most[i]);
+	receipt_add(o, "io_max", io_max);
+	add_limit(o, "console_rate", spec->console_rate);
+	add_limit(o, "log_max", spec->log_max);
+	return o;
+}
+
+static json_object *used_object(const struct receipt_used *used)
+{
+	json_object *o = json_object_new_object();
+
+	receipt_add_number(o, "wall_ns", used->wall_ns);
+	receipt_add_number(o, "cpu_user_ns", used->cpu_user_ns);
+	receipt_add_number(o, "cpu_sys_ns", used->cpu_sys_ns);
+	receipt_add_number(o, "rss_peak", used->rss_peak);
+	add_limit(o, "memory_peak", used->memory_peak);
+	receipt_add_number(o, "read_bytes", used->blocks_in * BLOCK_BYTES);
+	receipt_add_number(o, "written_bytes", used->blocks_out * BLOCK_BYTES);
 	return o;
 }
 
@@ -50,8 +193,7 @@ static json_object *stages_object(const struct receipt *receipt)
 
 	for (unsigned i = 0; i < STAGES; i++)
 		if (receipt->stages[i] >= receipt->stages[STAGE_COMMAND] && receipt->stages[i])
-			add(o, stage_names[i],
-			    json_object_new_uint64(receipt->stages[i] - receipt->stages[STAGE_COMMAND]));
+			receipt_add_number(o, stage_names[i], receipt->stages[i] - receipt->stages[STAGE_COMMAND]);
 	return o;
 }
 
@@ -60,19 +202,19 @@ static json_object *guest_object(const struct receipt *receipt)
 	static const char *const kinds[] = { NULL, "status", "signal", "oom" };
 	json_object *o = json_object_new_object();
 
-	add_string(o, "agent", receipt->agent_version);
+	receipt_add_string(o, "agent", receipt->agent_version);
 	if (receipt->started) {
-		add(o, "boot_ns", json_object_new_uint64(le64_get(receipt->started->boot_ns)));
-		add(o, "started_ns", json_object_new_uint64(le64_get(receipt->started->started_ns)));
+		receipt_add_number(o, "boot_ns", le64_get(receipt->started->boot_ns));
+		receipt_add_number(o, "started_ns", le64_get(receipt->started->started_ns));
 	}
 	if (receipt->exited) {
 		uint32_t kind = le32_get(receipt->exited->kind);
 
-		add_string(o, "exit_kind", kind < sizeof(kinds) / sizeof(kinds[0]) ? kinds[kind] : NULL);
-		add(o, "exit_value", json_object_new_uint64(le32_get(receipt->exited->value)));
-		add(o, "user_us", json_object_new_uint64(le64_get(receipt->exited->user_us)));
-		add(o, "sys_us", json_object_new_uint64(le64_get(receipt->exited->sys_us)));
-		add(o, "peak_bytes", json_object_new_uint64(le64_get(receipt->exited->peak_bytes)));
+		receipt_add_string(o, "exit_kind", kind < sizeof(kinds) / sizeof(kinds[0]) ? kinds[kind] : NULL);
+		receipt_add_number(o, "exit_value", le32_get(receipt->exited->value));
+		receipt_add_number(o, "user_us", le64_get(receipt->exited->user_us));
+		receipt_add_number(o, "sys_us", le64_get(receipt->exited->sys_us));
+		receipt_add_number(o, "peak_bytes", le64_get(receipt->exited->peak_bytes));
 	}
 	return o;
 }
@@ -80,174 +222,81 @@ static json_object *guest_object(const struct receipt *receipt)
 /* What the guest was allowed to dial, and what it tried. */
 static json_object *channels_object(const struct broker *broker, const struct mvm_spec *spec)
 {
-	json_object *o = json_object_new_object(), *allowed = json_object_new_array();
+	json_object *o = json_object_new_object(), *allowed = json_object_new_array(), *ports = json_object_new_array();
 
 	for (unsigned i = 0; broker && i < broker->nchannels; i++) {
 		const struct broker_channel *channel = &broker->channels[i];
 		json_object *entry = json_object_new_object();
 
-		add(entry, "port", json_object_new_uint64(channel->port));
-		add_string(entry, "target", channel->target);
+		receipt_add_number(entry, "port", channel->port);
+		receipt_add_string(entry, "target", channel->target);
 		if (spec && i < spec->nports && spec->ports[i].port == channel->port && spec->ports[i].addresses)
-			add_string(entry, "addresses", spec->ports[i].addresses);
-		add(entry, "opened", json_object_new_uint64(channel->opened));
-		add(entry, "failed", json_object_new_uint64(channel->failed));
+			receipt_add_string(entry, "addresses", spec->ports[i].addresses);
+		receipt_add_number(entry, "opened", channel->opened);
+		receipt_add_number(entry, "failed", channel->failed);
 		(void)json_object_array_add(allowed, entry);
 	}
-	add(o, "allowed", allowed);
-	add(o, "refused", json_object_new_uint64(broker ? broker->refused : 0));
+	for (unsigned i = 0; broker && i < broker->nrefused; i++) {
+		json_object *entry = json_object_new_object();
+
+		receipt_add_number(entry, "port", broker->refused_ports[i].port);
+		receipt_add_number(entry, "times", broker->refused_ports[i].times);
+		(void)json_object_array_add(ports, entry);
+	}
+	receipt_add(o, "allowed", allowed);
+	receipt_add_number(o, "refused", broker ? broker->refused : 0);
+	receipt_add(o, "refused_ports", ports);
 	return o;
+}
+
+static void add_what(const struct receipt *receipt, json_object *root)
+{
+	const struct vm_files *files = receipt->files;
+	const struct mvm_spec *spec = receipt->spec;
+
+	receipt_add(root, "image", image_object(receipt));
+	receipt_add(root, "kernel",
+		    file_object(files ? files->kernel_path : NULL, files ? files->kernel.size : 0,
+				digest_of(receipt, RECEIPT_KERNEL)));
+	receipt_add(root, "initrd",
+		    spec && spec->initrd && files
+			    ? file_object(spec->initrd, files->initrd.size, digest_of(receipt, RECEIPT_INITRD))
+			    : NULL);
+	receipt_add(root, "disks", disks_object(receipt));
+	receipt_add(root, "command", spec ? command_object(spec) : NULL);
+	receipt_add(root, "asked", spec ? asked_object(spec) : NULL);
 }
 
 char *receipt_text(const struct receipt *receipt)
 {
 	const struct verdict *verdict = receipt->verdict;
-	json_object *root = json_object_new_object(), *image;
+	json_object *root = json_object_new_object();
 	const char *text;
 	char *copy = NULL;
 
 	if (!root)
 		return NULL;
-	add_string(root, "mvm", MVM_VERSION);
-	add_string(root, "id", receipt->id && *receipt->id ? receipt->id : NULL);
-	add_string(root, "verdict", verdict_name(verdict->kind));
-	add(root, "value", json_object_new_int(verdict->value));
-	add(root, "status", json_object_new_int(verdict->status));
-	add_string(root, "cause", verdict->cause);
-	add_string(root, "word_of", verdict_source_name(verdict->source));
-	image = file_object(receipt->spec ? receipt->spec->rootfs : NULL, receipt->rootfs_size, receipt->rootfs_digest);
-	add_string(image, "type", receipt->fs_type);
-	add(image, "written", json_object_new_boolean(receipt->spec && receipt->spec->rw));
-	add(root, "image", image);
-	add(root, "kernel", file_object(receipt->kernel, receipt->kernel_size, receipt->kernel_digest));
-	if (receipt->spec) {
-		add(root, "memory", json_object_new_uint64(receipt->spec->memory));
-		add(root, "vcpus", json_object_new_uint64(receipt->spec->vcpus));
-	}
-	add(root, "isolation", receipt->jail ? inspect_isolation(receipt->jail) : NULL);
-	add(root, "channels", channels_object(receipt->broker, receipt->spec));
-	add(root, "times_ns", stages_object(receipt));
-	add(root, "guest", guest_object(receipt));
+	receipt_add_number(root, "receipt", RECEIPT_VERSION);
+	receipt_add_string(root, "mvm", MVM_VERSION);
+	receipt_add_string(root, "id", receipt->id && *receipt->id ? receipt->id : NULL);
+	receipt_add_string(root, "name", receipt->spec ? receipt->spec->name : NULL);
+	receipt_add_number(root, "began_ns", receipt->began_ns);
+	receipt_add_number(root, "ended_ns", receipt->ended_ns);
+	receipt_add_string(root, "verdict", verdict_name(verdict->kind));
+	receipt_add(root, "value", json_object_new_int(verdict->value));
+	receipt_add(root, "status", json_object_new_int(verdict->status));
+	receipt_add_string(root, "cause", verdict->cause);
+	receipt_add_string(root, "word_of", verdict_source_name(verdict->source));
+	add_what(receipt, root);
+	receipt_add(root, "used", receipt->used ? used_object(receipt->used) : NULL);
+	receipt_add(root, "devices", receipt->counters && receipt->spec ? receipt_devices(receipt) : NULL);
+	receipt_add(root, "isolation", receipt->jail ? inspect_isolation(receipt->jail) : NULL);
+	receipt_add(root, "channels", channels_object(receipt->broker, receipt->spec));
+	receipt_add(root, "times_ns", stages_object(receipt));
+	receipt_add(root, "guest", guest_object(receipt));
 	text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
 	if (text && asprintf(&copy, "%s\n", text) < 0)
 		copy = NULL;
 	(void)json_object_put(root);
 	return copy;
-}
-
-static int open_descriptor(const char *target, int fd, struct receipt_place *ret_place, struct mvm_error *err)
-{
-	int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
-
-	if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) {
-		cleanup_fd(&fd);
-		return error_set(err, EBADF, "--receipt: %s: not open for writing: open it, as in: 3>receipt.json",
-				 target);
-	}
-	ret_place->fd = fd;
-	return 0;
-}
-
-static int open_folder(const char *target, struct receipt_place *place, struct mvm_error *err)
-{
-	const char *slash = strrchr(target, '/');
-	char folder[PATH_MAX] = ".";
-	struct stat st;
-
-	if (slash && (size_t)(slash - target) >= sizeof(folder) - 1)
-		return error_set(err, ENAMETOOLONG, "--receipt: %.80s…: too long: choose a shorter name", target);
-	if (slash)
-		(void)snprintf(folder, sizeof(folder), "%.*s", (int)(slash - target) + 1, target);
-	place->name = strdup(slash ? slash + 1 : target);
-	if (!place->name)
-		return error_set(err, ENOMEM, "--receipt: out of memory");
-	if (!*place->name)
-		return error_set(err, EISDIR, "--receipt: %s: a directory: add a file's name", target);
-	place->folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (place->folder_fd < 0)
-		return error_set(err, errno, "--receipt: %s: %s: make the folder first", target, strerror(errno));
-	if (fstatat(place->folder_fd, place->name, &st, 0) == 0) {
-		if (S_ISDIR(st.st_mode))
-			return error_set(err, EISDIR, "--receipt: %s: a directory: add a file's name", target);
-		if (!S_ISREG(st.st_mode)) { /* a terminal, a FIFO, /dev/null: written to, never replaced */
-			place->fd = openat(place->folder_fd, place->name, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-			if (place->fd < 0)
-				return error_set(err, errno, "--receipt: %s: %s: give a file", target, strerror(errno));
-		}
-	}
-	if (place->fd < 0 && faccessat(place->folder_fd, ".", W_OK, AT_EACCESS) < 0)
-		return error_set(err, errno, "--receipt: %s: its folder cannot be written to: %s: choose another",
-				 target, strerror(errno));
-	return 0;
-}
-
-int receipt_open(const char *target, int fd, struct receipt_place *ret_place, struct mvm_error *err)
-{
-	struct receipt_place place = RECEIPT_NOWHERE;
-	int r;
-
-	place.path = target;
-	if (!strncmp(target, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD)))
-		r = open_descriptor(target, fd, &place, err);
-	else
-		r = open_folder(target, &place, err);
-	if (r < 0)
-		receipt_close(&place);
-	else
-		*ret_place = place;
-	return r;
-}
-
-static int write_all(int fd, const char *text)
-{
-	size_t len = strlen(text);
-
-	while (len) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return n ? -errno : -EIO;
-		text += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-/* A regular file: written beside its place under a name of this run's, then renamed over it. */
-static int write_file(const struct receipt_place *place, const char *id, const char *text)
-{
-	char temporary[64];
-	int fd, r;
-
-	(void)snprintf(temporary, sizeof(temporary), ".mvm-receipt-%s", id);
-	fd = openat(place->folder_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-	if (fd < 0)
-		return -errno;
-	r = write_all(fd, text);
-	if (close(fd) < 0 && r == 0)
-		r = -errno;
-	if (r == 0 && renameat(place->folder_fd, temporary, place->folder_fd, place->name) < 0)
-		r = -errno;
-	if (r < 0)
-		(void)unlinkat(place->folder_fd, temporary, 0);
-	return r;
-}
-
-int receipt_write(struct receipt_place *place, const char *id, const char *text, struct mvm_error *err)
-{
-	int r = place->fd >= 0 ? write_all(place->fd, text) : write_file(place, id, text);
-
-	if (r < 0)
-		return error_set(err, -r, "--receipt: %s: cannot be written: %s", place->path, strerror(-r));
-	return 0;
-}
-
-void receipt_close(struct receipt_place *place)
-{
-	cleanup_fd(&place->fd);
-	cleanup_fd(&place->folder_fd);
-	free(place->name);
-	*place = RECEIPT_NOWHERE;
 }

@@ -80,6 +80,7 @@ void mvm_spec_free(struct mvm_spec *spec)
 	free(spec->hostname);
 	free(spec->console);
 	free(spec->receipt);
+	free(spec->sign);
 	free(spec->name);
 	free(spec);
 }
@@ -132,6 +133,9 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 			"--detach: excludes --interactive and --tty: start the VM, then: mvm exec -it NAME -- sh");
 	if (spec->log_max && !spec->detach)
 		return error_set(err, EINVAL, "--log-max: without --detach there is no log to bound: add it");
+	if (spec->sign && (!spec->receipt || !strncmp(spec->receipt, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD))))
+		return error_set(err, EINVAL,
+				 "--sign: the signature lies beside the receipt's file: name one with --receipt FILE");
 	if (bytes > SPEC_EXEC_MAX)
 		return error_set(err, E2BIG,
 				 "arguments and environment: %zu bytes, and at most %u are possible: pass a file",

@@ -50,7 +50,7 @@ struct spec_port {
 };
 
 struct mvm_spec {
-	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *name, *events;
+	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *sign, *name, *events;
 	struct spec_disk disks[SPEC_USER_DISKS];
 	size_t ndisks;
 	struct spec_port ports[SPEC_PORTS_MAX];

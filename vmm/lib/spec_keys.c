@@ -228,6 +228,7 @@ static const struct spec_key keys[] = {
 	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net, lsm" }, SPEC_LAYERS, FIELD(may_lack), NULL },
 	{ { "events", 0, false, "journald|syslog|file:PATH", "where the VM's events go besides the journal of mvm events" }, SPEC_STRING, FIELD(events), check_events },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
+	{ { "sign", 0, false, "KEY", "sign the receipt: FILE.sig, with an Ed25519 private key in PEM" }, SPEC_PATH, FIELD(sign), check_not_empty },
 };
 /* clang-format on */
 

@@ -29,11 +29,9 @@ static int add(json_object *seen, const char *quoted, size_t len, struct mvm_err
 	const char *text = name ? json_object_get_string(name) : NULL;
 	int r = 0;
 
-	if (!text)
-		r = error_set(err, ENOMEM, "spec: out of memory");
-	else if (json_object_object_get_ex(seen, text, NULL))
+	if (text && json_object_object_get_ex(seen, text, NULL))
 		r = error_set(err, EEXIST, "%.80s: given twice: leave one out", text);
-	else if (json_object_object_add(seen, text, NULL) < 0)
+	else if (!text || json_object_object_add(seen, text, NULL) < 0)
 		r = error_set(err, ENOMEM, "spec: out of memory");
 	(void)json_object_put(name);
 	if (tokener)

@@ -308,20 +308,24 @@ static int delete_folder(int parent_fd, int folder_fd, const char *name)
 	return unlinkat(parent_fd, name, AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
-/* The cgroups that its supervisor had made, a path a line. */
-static void reclaim_cgroups(int folder_fd)
+/* The cgroups that its supervisor had made, a path a line. Their list goes with the last of them; false: it stays. */
+static bool reclaim_cgroups(int folder_fd)
 {
 	_cleanup_fd_ int fd = openat(folder_fd, STATE_CGROUPS, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	char text[CGROUPS_MAX_BYTES];
+	bool gone = true;
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
-	if (n <= 0)
-		return;
+	if (n < 0)
+		return true; /* there were none */
 	text[n] = '\0';
 	for (char *line = text, *next; (next = strchr(line, '\n')); line = next) {
 		*next++ = '\0';
-		cgroup_reclaim(line);
+		gone &= cgroup_reclaim(line);
 	}
+	if (gone)
+		(void)unlinkat(folder_fd, STATE_CGROUPS, 0);
+	return gone;
 }
 
 /* Whoever reclaims it tells of the end that its supervisor could not tell. */
@@ -346,8 +350,7 @@ static int mark_ended(const struct state_dir *dir)
 	char *old[2];
 	int r;
 
-	reclaim_cgroups(dir->fd);
-	(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
+	(void)reclaim_cgroups(dir->fd);
 	(void)unlinkat(dir->fd, ATTACH_NAME, 0);
 	r = record_read(dir->fd, &record);
 	if (r < 0)
@@ -402,7 +405,9 @@ static int reclaim_one(int parent_fd, const char *id)
 		if (r >= 0)
 			return r;
 	}
-	reclaim_cgroups(folder_fd);
+	/* Whose cgroup cannot be removed yet is not forgotten: the next command finds it here. */
+	if (!reclaim_cgroups(folder_fd))
+		return 0;
 	if (faccessat(folder_fd, RECORD_FILE, F_OK, 0) == 0)
 		tell_crashed(parent_fd, id, name);
 	return delete_folder(parent_fd, folder_fd, id) == 0;
@@ -579,7 +584,7 @@ void state_dir_close(struct state_dir *dir)
 void state_dir_keep(struct state_dir *dir, const char *record, struct mvm_error *err)
 {
 	(void)unlinkat(dir->fd, ATTACH_NAME, 0);
-	(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
+	(void)reclaim_cgroups(dir->fd);
 	(void)unlinkat(dir->fd, "jail.json", 0);
 	(void)state_dir_write(dir, RECORD_FILE, record, err);
 	state_dir_close(dir);
@@ -592,16 +597,19 @@ void state_dir_remove(struct state_dir *dir)
 	 * lock goes last: until then the folder is ours.
 	 */
 	if (dir->fd >= 0) {
+		bool gone = reclaim_cgroups(dir->fd);
+
 		(void)unlinkat(dir->fd, "state.json", 0);
-		(void)unlinkat(dir->fd, STATE_CGROUPS, 0);
 		(void)unlinkat(dir->fd, "spec.json", 0);
 		(void)unlinkat(dir->fd, "jail.json", 0);
 		(void)unlinkat(dir->fd, "control", 0);
 		(void)unlinkat(dir->fd, "name", 0);
 		(void)unlinkat(dir->fd, "log", 0);
-		(void)unlinkat(dir->fd, "lock", 0);
-		if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
-			(void)delete_folder(dir->parent_fd, dir->fd, dir->id);
+		if (gone) { /* else list and lock stay, for the next command to put right */
+			(void)unlinkat(dir->fd, "lock", 0);
+			if (unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR) < 0 && errno == ENOTEMPTY)
+				(void)delete_folder(dir->parent_fd, dir->fd, dir->id);
+		}
 	} else if (dir->parent_fd >= 0 && dir->id[0]) {
 		(void)unlinkat(dir->parent_fd, dir->id, AT_REMOVEDIR);
 	}

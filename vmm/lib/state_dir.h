@@ -81,7 +81,10 @@ int state_dir_find(const char *parent, const char *prefix, bool ended, char ret_
 int state_dir_find_any(const char *prefix, char ret_id[MVM_ID_LEN + 1], char ret_parent[PATH_MAX], int *ret_fd,
 		       uid_t *ret_owner, struct mvm_error *err);
 
-/* The VM with a name has ended: its record is written, the lock given up, the folder stays. */
+/*
+ * The VM with a name has ended: its record is written, the lock given up, the folder stays. So does, with or without a
+ * name, the list of cgroups that cannot be removed yet: state_dir_reclaim() tries again.
+ */
 void state_dir_keep(struct state_dir *dir, const char *record, struct mvm_error *err);
 
 void state_dir_remove(struct state_dir *dir);

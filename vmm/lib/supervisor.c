@@ -89,8 +89,7 @@ static void init(struct supervisor *s)
 	vm_files_init(&s->files);
 	jail_init(&s->jail);
 	agent_session_init(&s->agent);
-	digest_init(&s->rootfs_digest, -1, 0);
-	digest_init(&s->kernel_digest, -1, 0);
+	receipt_digests_init(s->digests);
 }
 
 /* The first message and what came with it. */
@@ -116,6 +115,10 @@ static int receive_start(struct supervisor *s)
 		r = mvm_spec_check(s->spec, &err);
 	if (r == 0 && s->spec->receipt)
 		r = receipt_open(s->spec->receipt, take_fd(&receipt_fd), &s->receipt, &err);
+	if (r == 0 && s->spec->sign)
+		r = receipt_can_sign(&s->receipt, &err);
+	if (r == 0 && s->spec->sign)
+		r = sign_key_read(s->spec->sign, &s->sign, &err);
 	return r < 0 ? refuse(s, &err) : 0;
 }
 
@@ -235,7 +238,7 @@ static void command_line(const struct mvm_spec *spec, char text[RECORD_COMMAND])
 	text_harmless(text);
 }
 
-static uint64_t realtime_of(uint64_t monotonic_ns)
+uint64_t supervisor_realtime(uint64_t monotonic_ns)
 {
 	struct timespec now;
 
@@ -259,7 +262,7 @@ char *supervisor_record(const struct supervisor *s, const struct verdict *verdic
 		.remove = s->spec->remove,
 		.supervisor = verdict ? 0 : getpid(),
 		.vmm = verdict ? 0 : s->vmm_pid,
-		.began_ns = realtime_of(s->stages[STAGE_COMMAND]),
+		.began_ns = supervisor_realtime(s->stages[STAGE_COMMAND]),
 	};
 
 	command_line(s->spec, command);
@@ -269,7 +272,7 @@ char *supervisor_record(const struct supervisor *s, const struct verdict *verdic
 		record.verdict = (char *)(uintptr_t)verdict_name(verdict->kind);
 		record.cause = cause;
 		record.status = verdict->status;
-		record.ended_ns = realtime_of(s->stages[STAGE_ENDED]);
+		record.ended_ns = supervisor_realtime(s->stages[STAGE_ENDED]);
 	}
 	return record_text(&record);
 }
@@ -324,11 +327,8 @@ static int settle(struct supervisor *s)
 	if (s->files.emulated)
 		supervisor_log(s, MVM_LOG_INFO,
 			       "this KVM has no VMX or SVM behind it: the guest is told to avoid what it lacks");
-	if (s->spec->receipt) {
-		digest_init(&s->kernel_digest, s->files.kernel.fd, s->files.kernel.size);
-		if (!s->spec->rw) /* of an image that changes meanwhile there is no digest */
-			digest_init(&s->rootfs_digest, s->files.rootfs.fd, s->files.rootfs.size);
-	}
+	if (s->spec->receipt)
+		receipt_digests_begin(s->spec, &s->files, s->digests);
 	return 0;
 }
 
@@ -350,10 +350,10 @@ int main(void)
 	supervisor_report(&s);
 	supervisor_events_close(&s);
 	agent_session_close(&s.agent);
-	digest_free(&s.rootfs_digest);
-	digest_free(&s.kernel_digest);
+	receipt_digests_free(s.digests);
 	broker_free(&s.broker);
 	receipt_close(&s.receipt);
+	sign_key_free(s.sign);
 	mvm_spec_free(s.spec);
 	return 0;
 }

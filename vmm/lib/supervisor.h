@@ -97,7 +97,9 @@ struct supervisor {
 	uint64_t stages[STAGES];
 
 	struct receipt_place receipt;
-	struct digest rootfs_digest, kernel_digest;
+	struct sign_key *sign; /* NULL: it is not signed. No process but ours has it, see sign.h */
+	struct digest digests[RECEIPT_FILES];
+	struct receipt_used used; /* complete once vmm_waited */
 	uint32_t logs_lost;
 
 	struct host_conf conf;
@@ -116,6 +118,9 @@ int supervisor_read_spec(int fd, struct mvm_spec **ret_spec, struct mvm_error *e
 void supervisor_write_spec(struct supervisor *s); /* as it is in force, for `mvm inspect` */
 
 void supervisor_write_record(struct supervisor *s);
+
+/* CLOCK_REALTIME of a moment of CLOCK_MONOTONIC's, ns. */
+uint64_t supervisor_realtime(uint64_t monotonic_ns);
 
 /* The record of the state folder; verdict NULL: it has not ended. free() it; NULL: out of memory. */
 char *supervisor_record(const struct supervisor *s, const struct verdict *verdict);
@@ -153,6 +158,9 @@ void supervisor_drop_client(struct supervisor *s, unsigned client);
 uint64_t supervisor_attach_deadline(const struct supervisor *s);
 uint32_t supervisor_attach_phase(const struct supervisor *s); /* enum attach_phase */
 void supervisor_attach_close(struct supervisor *s, const struct verdict *verdict); /* who waits is told */
+
+/* supervisor_io.c: `mvm update --io-max`; of each key MVM_KEEP, 0: no limit, or the limit. 0 or -errno with a text. */
+int supervisor_update_io(struct supervisor *s, const uint64_t most[IO_MAX_KEYS], char *ret_text, size_t size);
 
 /* supervisor_stats.c: what the VM uses and runs, paused and resumed. */
 int supervisor_ask_agent(struct supervisor *s, unsigned client, bool top, char *ret_text, size_t size);

@@ -68,10 +68,12 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 {
 	struct control_msg limits = { .type = CONTROL_LIMITS, .port = CONTROL_ALL_DISKS };
 	struct attach_update wanted;
+	int r;
 
-	if (msg->hdr.len != sizeof(wanted))
+	memset(&wanted, 0xff, sizeof(wanted)); /* MVM_KEEP */
+	if (msg->hdr.len != sizeof(wanted) && msg->hdr.len != ATTACH_UPDATE_LEAST)
 		return -EPROTO;
-	memcpy(&wanted, msg->payload, sizeof(wanted));
+	memcpy(&wanted, msg->payload, msg->hdr.len);
 	if (wanted.blk_iops != MVM_KEEP) {
 		if (wanted.blk_iops > VMM_IOPS_MAX)
 			return -ERANGE;
@@ -88,15 +90,22 @@ static int update(struct supervisor *s, const struct attach_msg *msg, char *ret_
 		(void)snprintf(ret_text, size, "the VM is ending");
 		return -ESHUTDOWN;
 	}
-	if (send(s->vmm_control, &limits, sizeof(limits), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	if (msg->hdr.len > ATTACH_UPDATE_LEAST) {
+		r = supervisor_update_io(s, wanted.io_max, ret_text, size);
+		if (r < 0)
+			return r;
+	}
+	if (limits.code && send(s->vmm_control, &limits, sizeof(limits), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		return -errno; /* EAGAIN: changed faster than the VMM reads */
 	if (limits.code & CONTROL_LIMITS_IOPS)
 		s->spec->blk_iops = wanted.blk_iops;
 	if (limits.code & CONTROL_LIMITS_BPS)
 		s->spec->blk_bps = wanted.blk_bps;
 	supervisor_write_spec(s);
-	supervisor_log(s, MVM_LOG_INFO, "disks: limits changed: %llu operations and %llu bytes a second (0: any)",
-		       (unsigned long long)s->spec->blk_iops, (unsigned long long)s->spec->blk_bps);
+	if (limits.code)
+		supervisor_log(s, MVM_LOG_INFO,
+			       "disks: limits changed: %llu operations and %llu bytes a second (0: any)",
+			       (unsigned long long)s->spec->blk_iops, (unsigned long long)s->spec->blk_bps);
 	return 0;
 }
 
@@ -158,7 +167,7 @@ static int signal_workload(struct supervisor *s, const struct attach_msg *msg, c
 
 static void answer(struct supervisor *s, unsigned i, const struct attach_msg *msg, int *fds, unsigned nfds)
 {
-	char text[256] = "";
+	char text[512] = "";
 	int fd = s->clients[i].fd, r = -ENOTSUP;
 
 	if ((msg->hdr.type == ATTACH_WAIT || msg->hdr.type == ATTACH_EXEC) && free_slots(s) < ATTACH_SPARE) {

@@ -111,47 +111,50 @@ static bool told_to_end(struct supervisor *s)
 }
 
 /*
- * Nothing else is left to do but to hash, and the receipt owes both digests. Whoever wants the end now, and the
+ * Nothing else is left to do but to hash, and the receipt owes the digests. Whoever wants the end now, and the
  * deadline, leaves a digest out (null) rather than hold the end up.
  */
 static void finish_digests(struct supervisor *s)
 {
 	uint64_t deadline = text_now_ns() + DIGEST_GRACE_NS;
 
-	while (digest_step(&s->kernel_digest) || digest_step(&s->rootfs_digest))
+	while (receipt_digests_step(s->digests))
 		if (s->hurried || text_now_ns() > deadline || told_to_end(s))
 			return;
 }
 
 static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 {
+	struct counters counters = { 0 };
 	struct receipt receipt = {
 		.id = s->state.id,
 		.spec = s->spec,
 		.verdict = verdict,
-		.kernel = s->files.kernel_path,
-		.fs_type = s->files.fs_type,
-		.rootfs_size = s->files.rootfs.size,
-		.kernel_size = s->files.kernel.size,
-		.rootfs_digest = &s->rootfs_digest,
-		.kernel_digest = &s->kernel_digest,
+		.began_ns = supervisor_realtime(s->stages[STAGE_COMMAND]),
+		.ended_ns = supervisor_realtime(s->stages[STAGE_ENDED]),
+		.files = &s->files,
+		.digests = s->digests,
 		.agent_version = s->agent_version[0] ? s->agent_version : NULL,
 		.started = s->agent.seen & AGENT_SEEN_STARTED ? &s->started : NULL,
 		.exited = s->facts.exited ? &s->exited : NULL,
 		.broker = &s->broker,
 		.jail = s->vmm_pid > 0 ? &s->jail : NULL,
+		.used = s->vmm_pid > 0 ? &s->used : NULL,
+		.counters = s->vmm_pid > 0 ? &counters : NULL,
 	};
 	_cleanup_free_ char *text = NULL;
 	struct mvm_error err;
 	char name[32];
 
 	finish_digests(s);
+	if (s->counters)
+		counters_copy(s->counters, &counters);
 	memcpy(receipt.stages, s->stages, sizeof(receipt.stages));
 	text = receipt_text(&receipt);
 	(void)snprintf(name, sizeof(name), "%d", getpid());
 	if (!text)
 		supervisor_log(s, MVM_LOG_ERROR, "--receipt: %s: out of memory", s->receipt.path);
-	else if (receipt_write(&s->receipt, s->state.id[0] ? s->state.id : name, text, &err) < 0)
+	else if (receipt_write(&s->receipt, s->state.id[0] ? s->state.id : name, text, s->sign, &err) < 0)
 		supervisor_log(s, MVM_LOG_ERROR, "%s", err.text);
 }
 
@@ -207,7 +210,8 @@ void supervisor_report(struct supervisor *s)
 	tell_refused(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	verdict_decide(&s->facts, &verdict);
-	if (s->receipt.path)
+	/* A run that was refused for its key's sake has none: what is not signed does not pose as it. */
+	if (s->receipt.path && (s->sign || !s->spec->sign))
 		write_receipt(s, &verdict);
 	/* In this order: when the caller hears of the end, nothing of the run is left. */
 	broker_close(&s->broker);

@@ -329,7 +329,7 @@ void supervisor_event_ended(struct supervisor *s, const struct verdict *verdict)
 		event_number(event, "log_bytes", s->log->written);
 		event_number(event, "log_dropped", s->log->lost);
 	}
-	put_digest(event, "rootfs_sha256", &s->rootfs_digest);
-	put_digest(event, "kernel_sha256", &s->kernel_digest);
+	put_digest(event, "rootfs_sha256", &s->digests[RECEIPT_ROOTFS]);
+	put_digest(event, "kernel_sha256", &s->digests[RECEIPT_KERNEL]);
 	tell(s, event);
 }

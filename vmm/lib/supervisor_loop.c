@@ -6,7 +6,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -113,13 +115,36 @@ static void on_signal(struct supervisor *s)
 	supervisor_shut_down(s, END_GRACE_NS);
 }
 
+static uint64_t ns_of(struct timeval t)
+{
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_usec * 1000U;
+}
+
+static void note_used(struct supervisor *s, const struct rusage *used)
+{
+	uint64_t now, max;
+
+	s->used = (struct receipt_used){
+		.wall_ns = text_now_ns() - s->stages[STAGE_VMM_SPAWNED],
+		.cpu_user_ns = ns_of(used->ru_utime),
+		.cpu_sys_ns = ns_of(used->ru_stime),
+		.rss_peak = (uint64_t)used->ru_maxrss << 10,
+		.blocks_in = (uint64_t)used->ru_inblock,
+		.blocks_out = (uint64_t)used->ru_oublock,
+	};
+	cgroup_memory(&s->jail.cgroup, &now, &s->used.memory_peak, &max);
+}
+
 /* The VMM's process is gone: what it and the agent had said before is read, then it is over. */
 static void on_process(struct supervisor *s)
 {
 	siginfo_t info = { 0 };
+	struct rusage used = { 0 };
 
-	while (waitid(P_PIDFD, (id_t)s->vmm_pidfd, &info, WEXITED) < 0 && errno == EINTR)
+	/* The bare call: waitid(3) keeps to itself what the process used. */
+	while (syscall(SYS_waitid, P_PIDFD, s->vmm_pidfd, &info, WEXITED, &used) < 0 && errno == EINTR)
 		;
+	note_used(s, &used);
 	supervisor_on_control(s, CONTROL_BURST);
 	if (s->agent.fd >= 0)
 		supervisor_on_agent(s);
@@ -140,7 +165,7 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 {
 	uint64_t next = s->run_deadline < s->boot_deadline ? s->run_deadline : s->boot_deadline;
 
-	if (!s->kernel_digest.done || !s->rootfs_digest.done)
+	if (receipt_digests_pending(s->digests))
 		return 0;
 	if (s->phase_deadline < next)
 		next = s->phase_deadline;
@@ -220,7 +245,7 @@ void supervisor_loop(struct supervisor *s)
 			dispatch(s, fds, tokens);
 		if (s->phase != PHASE_OVER)
 			on_deadlines(s, text_now_ns());
-		if (n == 0 && !digest_step(&s->kernel_digest))
-			(void)digest_step(&s->rootfs_digest);
+		if (n == 0)
+			(void)receipt_digests_step(s->digests);
 	}
 }

@@ -71,6 +71,21 @@ void text_harmless(char *s)
 	}
 }
 
+void text_utf8(char *s)
+{
+	unsigned char *p = (unsigned char *)s;
+
+	while (*p) {
+		size_t len = *p >= 0x80 ? utf8_length(p) : 1;
+
+		if (!len) {
+			*p = '?';
+			len = 1;
+		}
+		p += len;
+	}
+}
+
 int text_parse_uint(const char *s, uint64_t max, uint64_t *ret_value)
 {
 	uint64_t v = 0;

@@ -19,6 +19,9 @@ int error_set(struct mvm_error *err, int code, const char *fmt, ...) __attribute
 /* Replaces, in place, every byte that is not printable ASCII or part of harmless UTF-8 by '?'. */
 void text_harmless(char *s);
 
+/* Replaces, in place, what is no UTF-8, or could pose as other text, by '?'. Control characters stay. */
+void text_utf8(char *s);
+
 /* Bytes: a number, or one with b, k, m, g (binary, either case). -EINVAL, -ERANGE. */
 int text_parse_size(const char *s, uint64_t *ret_bytes);
 

@@ -196,6 +196,16 @@ static void describe_disk(struct vmm_config *config, struct handover *handover, 
 	memcpy(disk->id, id, strnlen(id, VMM_DISK_ID_MAX));
 }
 
+void vm_files_disk_id(const struct mvm_spec *spec, unsigned disk, char ret_id[VMM_DISK_ID_MAX + 1])
+{
+	if (disk == 0)
+		(void)snprintf(ret_id, VMM_DISK_ID_MAX + 1, "rootfs");
+	else if (spec->disks[disk - 1].id)
+		(void)snprintf(ret_id, VMM_DISK_ID_MAX + 1, "%s", spec->disks[disk - 1].id);
+	else
+		(void)snprintf(ret_id, VMM_DISK_ID_MAX + 1, "disk%u", disk);
+}
+
 static void describe_initrd(struct vmm_config *config, struct handover *handover, const struct image_file *file)
 {
 	struct vmm_initrd *initrd = &config->initrds[config->ninitrds++];
@@ -207,7 +217,7 @@ static void describe_initrd(struct vmm_config *config, struct handover *handover
 int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, struct vmm_config *config,
 		      struct handover *handover, struct mvm_error *err)
 {
-	char id[VMM_DISK_ID_MAX];
+	char id[VMM_DISK_ID_MAX + 1];
 
 	memset(config, 0, sizeof(*config));
 	handover->n = VMM_FD_FIRST;
@@ -230,11 +240,11 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 	describe_initrd(config, handover, &files->agent);
 	if (files->initrd.fd >= 0)
 		describe_initrd(config, handover, &files->initrd);
-	describe_disk(config, handover, &files->rootfs, !spec->rw, files->rootfs_direct, "rootfs");
+	vm_files_disk_id(spec, 0, id);
+	describe_disk(config, handover, &files->rootfs, !spec->rw, files->rootfs_direct, id);
 	for (unsigned i = 0; i < files->ndisks; i++) {
-		(void)snprintf(id, sizeof(id), "disk%u", i + 1);
-		describe_disk(config, handover, &files->disks[i], spec->disks[i].ro, files->disks_direct[i],
-			      spec->disks[i].id ? spec->disks[i].id : id);
+		vm_files_disk_id(spec, i + 1, id);
+		describe_disk(config, handover, &files->disks[i], spec->disks[i].ro, files->disks_direct[i], id);
 	}
 	for (unsigned i = 0; i < config->ndisks; i++) {
 		config->disks[i].iops = spec->blk_iops;

@@ -44,6 +44,9 @@ uint64_t vm_files_written_max(const struct vm_files *files, const struct mvm_spe
 int vm_files_devices(const struct vm_files *files, const struct mvm_spec *spec, const char *sys,
 		     dev_t ret_devices[VMM_DISKS_MAX], unsigned *ret_n, struct mvm_error *err);
 
+/* The id that the guest sees of a disk; 0: the rootfs, 1 on: those of --disk. */
+void vm_files_disk_id(const struct mvm_spec *spec, unsigned disk, char ret_id[VMM_DISK_ID_MAX + 1]);
+
 /*
  * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the fixed ones.
  * *config need not be zeroed.

@@ -201,10 +201,43 @@ test_io_max() {
 	# the spec makes the VM again
 	expect 0 "$mvm" inspect "$id" --format json
 	equal "$(jq -r '.spec["io-max"]' stdout)" "rbps=536870912,wiops=50000"
-	refused io-max "cannot be changed" -- "$mvm" update "$id" --io-max rbps=1m
+	# … and other limits hold at once: named keys change, 0 takes one away, the rest stays.
+	expect 0 "$mvm" update "$id" --io-max rbps=1m,wiops=0,wbps=2m --blk-iops 999
+	if [ -e "$group/io.max" ]; then
+		equal "$(sort "$group/io.max")" "$(printf '%s rbps=1048576 wbps=2097152 riops=max wiops=max\n' "$first" "$second" | sort)"
+	else
+		equal "$(sort "$group/blkio.throttle.read_bps_device")" "$(printf '%s 1048576\n' "$first" "$second" | sort)"
+		equal "$(sort "$group/blkio.throttle.write_bps_device")" "$(printf '%s 2097152\n' "$first" "$second" | sort)"
+		equal "$(cat "$group/blkio.throttle.write_iops_device")" ""
+	fi
+	expect 0 "$mvm" inspect "$id" --format json
+	equal "$(jq -c '.spec | [.["io-max"], .["blk-iops"]]' stdout)" '["rbps=1048576,wbps=2097152",999]'
+	refused --io-max "given twice" -- "$mvm" update "$id" --io-max rbps=1m,rbps=1m
+	refused --io-max "or 0 for no limit" -- "$mvm" update "$id" --io-max rbps=1
 	kill -TERM "$cli"
 	wait "$cli" || true
 	[ ! -d "$group" ] || die "left behind: $group"
+	drop_loops
+	loops=()
+}
+
+# A VM that was started without a limit gets one while it runs, and is rid of it for its end.
+test_io_max_later() {
+	local group id
+	loop_devices || return 0
+	truncate -s 16M b/disk.img
+	start_on_loops --disk b/disk.img -- sh -c 'echo ready; sleep 2; dd if=/dev/zero of=/dev/vdb bs=1M count=8 oflag=direct 2>/dev/null; sleep 600'
+	group=$(io_group)
+	id=$(basename "$(dirname "$(grep -l "\"vmm\": *$vmm\b" /run/mvm/*/state.json)")")
+	if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
+		refused --io-max "version 1" "--blk-bps" -- "$mvm" update "$id" --io-max wbps=4k
+	else
+		expect 0 "$mvm" update "$id" --io-max wbps=4k
+		equal "$(sort "$group/io.max")" "$(printf '%s rbps=max wbps=4096 riops=max wiops=max\n' "$first" "$second" | sort)"
+		sleep 4 # the writer is in the midst of half an hour's waiting
+	fi
+	expect 0 timeout 60 "$mvm" kill "$id"
+	wait "$cli" || true
 	drop_loops
 	loops=()
 }
