@@ -73,14 +73,15 @@ static json_object *begin(const struct supervisor *s, enum event_kind kind)
 
 /* ---- a run's beginning ---- */
 
-static char *words(const struct spec_list *list)
+/* In one line, as far as a text goes. */
+static void put_command(json_object *event, const struct spec_list *list)
 {
-	char *text = calloc(1, EVENT_TEXT_MAX);
+	char text[EVENT_TEXT_MAX] = "";
 	size_t at = 0;
 
-	for (size_t i = 0; text && i < list->n && at < EVENT_TEXT_MAX - 1; i++)
-		at += (size_t)snprintf(text + at, EVENT_TEXT_MAX - at, "%s%s", i ? " " : "", list->v[i]);
-	return text;
+	for (size_t i = 0; i < list->n && at < sizeof(text) - 1; i++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s", i ? " " : "", list->v[i]);
+	event_text(event, "command", text);
 }
 
 /* The spec as JSON, but for the values of variables, which may be secrets; the command has a key of its own. */
@@ -110,7 +111,6 @@ static json_object *options_of(const struct mvm_spec *spec)
 static void describe(const struct supervisor *s, json_object *event)
 {
 	struct event_actor actor, self;
-	_cleanup_free_ char *command = s->spec ? words(&s->spec->args) : NULL;
 
 	event_actor_peer(s->session, &actor);
 	event_actor_self(&self);
@@ -119,7 +119,7 @@ static void describe(const struct supervisor *s, json_object *event)
 	if (!s->spec)
 		return;
 	event_text(event, "rootfs", s->spec->rootfs);
-	event_text(event, "command", command);
+	put_command(event, &s->spec->args);
 	event_object(event, "options", options_of(s->spec));
 }
 
@@ -238,7 +238,6 @@ void supervisor_event_client_refused(struct supervisor *s, const struct attach_p
 
 void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t session, const struct mvm_spec *spec)
 {
-	_cleanup_free_ char *command = words(&spec->args);
 	json_object *event = begin(s, EVENT_EXEC);
 	struct event_actor actor;
 
@@ -246,7 +245,7 @@ void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t sessi
 	event_by(event, &actor);
 	s->execs++;
 	event_number(event, "exec", session);
-	event_text(event, "command", command);
+	put_command(event, &spec->args);
 	event_text(event, "user", spec->user);
 	event_flag(event, "tty", spec->tty);
 	tell(s, event);
