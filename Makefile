@@ -232,7 +232,7 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 
 # ---- installing ------------------------------------------------------------------------------------
 SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)
-install: all $(LIBS) kernel ## into DESTDIR/PREFIX, and the AppArmor profile into DESTDIR/etc/apparmor.d; loads nothing
+install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DESTDIR/etc/apparmor.d, the unit beside systemd's; loads nothing
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
 		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/

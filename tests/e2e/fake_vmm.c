@@ -417,6 +417,12 @@ static void mode_long_message(void)
 	(void)pause();
 }
 
+static void mode_unasked_pong(void)
+{
+	control_send(CONTROL_PONG, 1, 0, 0, 0);
+	(void)pause();
+}
+
 static void mode_unknown_type(void)
 {
 	control_send(CONTROL_DIALLED, 0, 0, 0, 0);
@@ -729,6 +735,7 @@ static const struct {
 	{ "garbage", mode_garbage },
 	{ "long-message", mode_long_message },
 	{ "unknown-type", mode_unknown_type },
+	{ "unasked-pong", mode_unasked_pong },
 	{ "wrong-version", mode_wrong_version },
 	{ "pass-descriptor", mode_pass_descriptor },
 	{ "close-control", mode_close_control },

@@ -77,10 +77,31 @@ static void test_limits(void **state)
 	(void)close(pair[1]);
 }
 
+/* Answered by the loop, with the question's number. */
+static void test_ping(void **state)
+{
+	const struct control_msg ping = { .type = CONTROL_PING, .id = 77 };
+	struct vmm_config config = { 0 };
+	struct vm vm = { .config = &config };
+	struct control_msg pong = { 0 };
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	deliver(&vm, pair, &ping, sizeof(ping));
+	assert_int_equal(recv(pair[1], &pong, sizeof(pong), MSG_DONTWAIT), sizeof(pong));
+	assert_int_equal(pong.type, CONTROL_PONG);
+	assert_int_equal(pong.id, 77);
+	assert_int_equal(recv(pair[1], &pong, sizeof(pong), MSG_DONTWAIT), -1);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_limits, blk_setup, blk_teardown),
+		cmocka_unit_test(test_ping),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

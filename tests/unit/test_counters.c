@@ -287,7 +287,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		B(test_disk), B(test_disk_errors), B(test_disk_throttled), T(test_vsock),
-		T(test_rng),  T(test_buckets), T(test_console),     T(test_which_memfd),
+		T(test_rng),  T(test_buckets),     T(test_console),        T(test_which_memfd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

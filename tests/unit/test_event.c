@@ -104,7 +104,7 @@ static void test_form(void **state)
 	event_text(event, "nothing", NULL);
 	event_number(event, "large", UINT64_MAX);
 	event_flag(event, "yes", true);
-	event_by(event, &(struct event_actor){ 0, 5, 5, 5 }); /* nobody */
+	event_by(event, &(struct event_actor){ false, 5, 5, 5, 5 }); /* nobody */
 	line = event_line(event);
 	assert_non_null(line);
 	assert_null(strchr(line, '\n'));

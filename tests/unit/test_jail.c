@@ -190,6 +190,10 @@ static void test_host_conf(void **state)
 		{ "uid-range = 9-5\n", "uid-range", 0, 0, 0 },
 		{ "uid-range = 5000\n", "uid-range", 0, 0, 0 },
 		{ "uid-range = 5000-99999999999\n", "uid-range", 0, 0, 0 },
+		{ "events = journald\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
+		{ "events =\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
+		{ "events = file:/var/log/mvm.json # all\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
+		{ "\nevents = nowhere\n", "line 2", 0, 0, 0 },
 		{ "x = y\n", "'x' is no setting", 0, 0, 0 },
 		{ "\nallow-missing\n", "line 2", 0, 0, 0 },
 	};

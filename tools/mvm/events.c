@@ -17,33 +17,48 @@ struct choice {
 	unsigned n;
 	struct {
 		enum filter_key key;
-		const char *value;
+		const char *value; /* of the command line */
+		size_t len;
 	} filters[FILTERS_MAX];
 };
 
 static const char *const keys[FILTER_KEYS] = { "event", "severity", "id", "name" };
 
-/* "KEY=VALUE,KEY=VALUE", cut up in place. */
-static bool parse_filters(char *text, struct choice *choice)
+static bool add_filter(const char *text, size_t len, struct choice *choice)
 {
-	for (char *rest = text, *one; (one = strsep(&rest, ","));) {
-		size_t len = strcspn(one, "=");
-		unsigned key = 0;
+	size_t name = 0;
+	unsigned key = 0;
 
-		while (key < FILTER_KEYS && (strlen(keys[key]) != len || strncmp(keys[key], one, len) != 0))
-			key++;
-		if (key == FILTER_KEYS || one[len] != '=' || !one[len + 1]) {
-			(void)cli_unexpected(one, "--filter: give KEY=VALUE; keys are event, severity, id and name");
-			return false;
-		}
-		if (choice->n == FILTERS_MAX) {
-			(void)cli_unexpected(one, "--filter: too many: 32 are the most");
-			return false;
-		}
-		choice->filters[choice->n].key = (enum filter_key)key;
-		choice->filters[choice->n++].value = one + len + 1;
+	while (name < len && text[name] != '=')
+		name++;
+	while (key < FILTER_KEYS && (strlen(keys[key]) != name || strncmp(keys[key], text, name) != 0))
+		key++;
+	if (key == FILTER_KEYS || name + 1 >= len) {
+		(void)cli_unexpected(text, "--filter: give KEY=VALUE; keys are event, severity, id and name");
+		return false;
 	}
+	if (choice->n == FILTERS_MAX) {
+		(void)cli_unexpected(text, "--filter: too many: 32 are the most");
+		return false;
+	}
+	choice->filters[choice->n].key = (enum filter_key)key;
+	choice->filters[choice->n].value = text + name + 1;
+	choice->filters[choice->n++].len = len - name - 1;
 	return true;
+}
+
+/* "KEY=VALUE,KEY=VALUE" */
+static bool parse_filters(const char *text, struct choice *choice)
+{
+	for (;; text++) {
+		size_t len = strcspn(text, ",");
+
+		if (!add_filter(text, len, choice))
+			return false;
+		text += len;
+		if (!*text)
+			return true;
+	}
 }
 
 /* One of those with the same key must hold, of every key that is there. An id may be its beginning. */
@@ -56,11 +71,11 @@ static bool wanted(const struct choice *choice, const struct mvm_event_entry *ev
 		return false;
 	for (unsigned i = 0; i < choice->n; i++) {
 		enum filter_key key = choice->filters[i].key;
-		const char *value = choice->filters[i].value;
+		size_t len = choice->filters[i].len;
 
 		asked[key] = true;
 		holds[key] |=
-			key == FILTER_ID ? !strncmp(values[key], value, strlen(value)) : !strcmp(values[key], value);
+			!strncmp(values[key], choice->filters[i].value, len) && (key == FILTER_ID || !values[key][len]);
 	}
 	for (unsigned key = 0; key < FILTER_KEYS; key++)
 		if (asked[key] && !holds[key])
@@ -106,7 +121,6 @@ int verb_events(const struct cli *cli, int argc, char **argv)
 {
 	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	const char *since = NULL, *filter = NULL, *format = NULL;
-	_cleanup_free_ char *filters = NULL;
 	struct words words = { .v = v };
 	struct choice choice = { 0 };
 	bool follow = false;
@@ -128,8 +142,7 @@ int verb_events(const struct cli *cli, int argc, char **argv)
 		return cli_unexpected(words.v[0], "not expected: for one VM give --filter name=NAME or id=ID");
 	if (!opts_format(format, &choice.json) || (since && !opts_moment("--since", since, choice.since)))
 		return CLI_STATUS_FAILED;
-	filters = filter ? strdup(filter) : NULL;
-	if (filters && !parse_filters(filters, &choice))
+	if (filter && !parse_filters(filter, &choice))
 		return CLI_STATUS_FAILED;
 	return show(&choice, follow);
 }

@@ -69,7 +69,7 @@ static uint32_t login_uid(pid_t pid)
 
 void event_actor_self(struct event_actor *ret)
 {
-	*ret = (struct event_actor){ getpid(), getuid(), getgid(), login_uid(getpid()) };
+	*ret = (struct event_actor){ true, getpid(), getuid(), getgid(), login_uid(getpid()) };
 }
 
 void event_actor_peer(int fd, struct event_actor *ret)
@@ -80,7 +80,7 @@ void event_actor_peer(int fd, struct event_actor *ret)
 	*ret = (struct event_actor){ .login_uid = UINT32_MAX };
 	if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return;
-	*ret = (struct event_actor){ peer.pid, peer.uid, peer.gid, login_uid(peer.pid) };
+	*ret = (struct event_actor){ true, peer.pid, peer.uid, peer.gid, peer.pid ? login_uid(peer.pid) : UINT32_MAX };
 }
 
 /* ---- building ---- */
@@ -120,11 +120,12 @@ void event_object(json_object *event, const char *key, json_object *value)
 
 void event_by(json_object *event, const struct event_actor *actor)
 {
-	if (!actor->pid)
+	if (!actor->known)
 		return;
 	event_number(event, "by_uid", actor->uid);
 	event_number(event, "by_gid", actor->gid);
-	event_number(event, "by_pid", (uint64_t)actor->pid);
+	if (actor->pid)
+		event_number(event, "by_pid", (uint64_t)actor->pid);
 	if (actor->login_uid != UINT32_MAX)
 		event_number(event, "by_login_uid", actor->login_uid);
 }

@@ -51,13 +51,14 @@ const char *event_name(enum event_kind kind);
 
 /* Who asked: as the kernel tells of a socket's other end. login_uid: UINT32_MAX, no login. */
 struct event_actor {
-	pid_t pid;
+	bool known; /* the rest is */
+	pid_t pid; /* 0: of another pid namespace */
 	uid_t uid;
 	gid_t gid;
 	uint32_t login_uid;
 };
 
-/* This process; the other end of a socket. A pid of 0: not to be told. */
+/* This process; the other end of a socket. */
 void event_actor_self(struct event_actor *ret_actor);
 void event_actor_peer(int fd, struct event_actor *ret_actor);
 

@@ -77,7 +77,7 @@ int event_append(int root_fd, const char *line)
 			       { (void *)(uintptr_t)line, strlen(line) },
 			       { (void *)(uintptr_t) "\n", 1 } };
 	_cleanup_fd_ int fd = -1;
-	struct stat st;
+	struct stat st = { 0 };
 	char last;
 	ssize_t n;
 

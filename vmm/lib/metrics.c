@@ -330,14 +330,15 @@ static void put_states(FILE *out, const struct samples *samples)
 /* Of the host, what bounds how many VMs more it bears. */
 static void put_host(FILE *out)
 {
+	static const char *const wanted[] = { "MemTotal:", "MemAvailable:" };
 	unsigned long long kib[2] = { 0, 0 };
 	FILE *meminfo = fopen("/proc/meminfo", "re");
 	char line[128];
 
-	while (meminfo && fgets(line, sizeof(line), meminfo)) {
-		(void)sscanf(line, "MemTotal: %llu", &kib[0]);
-		(void)sscanf(line, "MemAvailable: %llu", &kib[1]);
-	}
+	while (meminfo && fgets(line, sizeof(line), meminfo))
+		for (unsigned i = 0; i < 2; i++)
+			if (!strncmp(line, wanted[i], strlen(wanted[i])))
+				kib[i] = strtoull(line + strlen(wanted[i]), NULL, 10);
 	if (meminfo)
 		(void)fclose(meminfo);
 	head(out, "mvm_build_info", "gauge", "The version of mvm that tells this.");

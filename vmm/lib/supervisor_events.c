@@ -63,7 +63,7 @@ static void tell(struct supervisor *s, json_object *event)
 	(void)json_object_put(event);
 }
 
-static json_object *new (const struct supervisor *s, enum event_kind kind)
+static json_object *begin(const struct supervisor *s, enum event_kind kind)
 {
 	json_object *event = event_new(kind, s->state.id, s->spec ? s->spec->name : NULL);
 
@@ -73,14 +73,15 @@ static json_object *new (const struct supervisor *s, enum event_kind kind)
 
 /* ---- a run's beginning ---- */
 
-static char *words(const struct spec_list *list)
+/* In one line, as far as a text goes. */
+static void put_command(json_object *event, const struct spec_list *list)
 {
-	char *text = calloc(1, EVENT_TEXT_MAX);
+	char text[EVENT_TEXT_MAX] = "";
 	size_t at = 0;
 
-	for (size_t i = 0; text && i < list->n && at < EVENT_TEXT_MAX - 1; i++)
-		at += (size_t)snprintf(text + at, EVENT_TEXT_MAX - at, "%s%s", i ? " " : "", list->v[i]);
-	return text;
+	for (size_t i = 0; i < list->n && at < sizeof(text) - 1; i++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s%s", i ? " " : "", list->v[i]);
+	event_text(event, "command", text);
 }
 
 /* The spec as JSON, but for the values of variables, which may be secrets; the command has a key of its own. */
@@ -110,7 +111,6 @@ static json_object *options_of(const struct mvm_spec *spec)
 static void describe(const struct supervisor *s, json_object *event)
 {
 	struct event_actor actor, self;
-	_cleanup_free_ char *command = s->spec ? words(&s->spec->args) : NULL;
 
 	event_actor_peer(s->session, &actor);
 	event_actor_self(&self);
@@ -119,13 +119,13 @@ static void describe(const struct supervisor *s, json_object *event)
 	if (!s->spec)
 		return;
 	event_text(event, "rootfs", s->spec->rootfs);
-	event_text(event, "command", command);
+	put_command(event, &s->spec->args);
 	event_object(event, "options", options_of(s->spec));
 }
 
 void supervisor_event_created(struct supervisor *s)
 {
-	json_object *event = new (s, EVENT_CREATED);
+	json_object *event = begin(s, EVENT_CREATED);
 	char layers[64];
 
 	describe(s, event);
@@ -137,7 +137,7 @@ void supervisor_event_created(struct supervisor *s)
 	s->created_told = true;
 	if (!s->jail.missing)
 		return;
-	event = new (s, EVENT_LAYER_MISSING);
+	event = begin(s, EVENT_LAYER_MISSING);
 	event_text(event, "layers", spec_layers_text(s->jail.missing, layers));
 	/* What may be missing where nobody said anything is no warning. */
 	if (!(s->jail.missing & ~(unsigned)JAIL_LAYERS_DEFAULT))
@@ -147,7 +147,7 @@ void supervisor_event_created(struct supervisor *s)
 
 void supervisor_event_stage(struct supervisor *s, enum event_kind kind, enum receipt_stage stage)
 {
-	json_object *event = new (s, kind);
+	json_object *event = begin(s, kind);
 
 	event_number(event, "after_ms", (s->stages[stage] - s->stages[STAGE_COMMAND]) / 1000000);
 	if (kind == EVENT_BOOTED)
@@ -159,7 +159,7 @@ void supervisor_event_stage(struct supervisor *s, enum event_kind kind, enum rec
 
 static void asked(struct supervisor *s, enum event_kind kind, const struct event_actor *actor, int signo, int result)
 {
-	json_object *event = new (s, kind);
+	json_object *event = begin(s, kind);
 
 	event_by(event, actor);
 	if (signo)
@@ -187,11 +187,14 @@ void supervisor_event_asked(struct supervisor *s, unsigned client, const struct 
 	else if (msg->hdr.type == ATTACH_RESUME)
 		asked(s, EVENT_RESUME, &actor, 0, result);
 	else if (msg->hdr.type == ATTACH_UPDATE) {
-		json_object *event = new (s, EVENT_UPDATE);
+		json_object *event = begin(s, EVENT_UPDATE);
+		char io[IO_MAX_TEXT];
 
 		event_by(event, &actor);
 		event_number(event, "blk_iops", s->spec->blk_iops);
 		event_number(event, "blk_bps", s->spec->blk_bps);
+		if (io_max_any(&s->spec->io_max))
+			event_text(event, "io_max", io_max_text(&s->spec->io_max, ',', io));
 		if (result < 0)
 			event_text(event, "error", strerror(-result));
 		tell(s, event);
@@ -208,12 +211,11 @@ void supervisor_event_caller(struct supervisor *s, enum event_kind kind)
 
 void supervisor_event_signalled(struct supervisor *s, const struct signalfd_siginfo *info)
 {
-	const struct event_actor actor = { (pid_t)info->ssi_pid, info->ssi_uid, 0, UINT32_MAX };
-	json_object *event = new (s, EVENT_STOP);
+	json_object *event = begin(s, EVENT_STOP);
 
-	if (actor.pid) {
-		event_number(event, "by_uid", actor.uid);
-		event_number(event, "by_pid", (uint64_t)actor.pid);
+	if (info->ssi_pid) { /* 0: the kernel's, or of a process that we cannot see */
+		event_number(event, "by_uid", info->ssi_uid);
+		event_number(event, "by_pid", info->ssi_pid);
 	}
 	event_text(event, "signal", sigabbrev_np((int)info->ssi_signo));
 	tell(s, event);
@@ -227,7 +229,7 @@ void supervisor_event_client_refused(struct supervisor *s, const struct attach_p
 	s->clients_refused++;
 	if (s->clients_refused & (s->clients_refused - 1))
 		return;
-	event = new (s, EVENT_CLIENT_REFUSED);
+	event = begin(s, EVENT_CLIENT_REFUSED);
 	event_number(event, "by_uid", peer->uid);
 	event_number(event, "by_pid", (uint64_t)peer->pid);
 	event_number(event, "times", s->clients_refused);
@@ -236,15 +238,14 @@ void supervisor_event_client_refused(struct supervisor *s, const struct attach_p
 
 void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t session, const struct mvm_spec *spec)
 {
-	_cleanup_free_ char *command = words(&spec->args);
-	json_object *event = new (s, EVENT_EXEC);
+	json_object *event = begin(s, EVENT_EXEC);
 	struct event_actor actor;
 
 	event_actor_peer(s->clients[client].fd, &actor);
 	event_by(event, &actor);
 	s->execs++;
 	event_number(event, "exec", session);
-	event_text(event, "command", command);
+	put_command(event, &spec->args);
 	event_text(event, "user", spec->user);
 	event_flag(event, "tty", spec->tty);
 	tell(s, event);
@@ -252,7 +253,7 @@ void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t sessi
 
 void supervisor_event_exec_ended(struct supervisor *s, uint32_t session, const struct verdict *verdict)
 {
-	json_object *event = new (s, EVENT_EXEC_ENDED);
+	json_object *event = begin(s, EVENT_EXEC_ENDED);
 
 	s->execs_ended++;
 	event_number(event, "exec", session);
@@ -266,7 +267,7 @@ void supervisor_event_exec_ended(struct supervisor *s, uint32_t session, const s
 
 void supervisor_event_port(struct supervisor *s, const struct broker_answer *answer)
 {
-	json_object *event = new (s, answer->channel ? EVENT_PORT_FAILED : EVENT_PORT_REFUSED);
+	json_object *event = begin(s, answer->channel ? EVENT_PORT_FAILED : EVENT_PORT_REFUSED);
 
 	event_number(event, "port", answer->port);
 	if (answer->channel) {
@@ -279,7 +280,7 @@ void supervisor_event_port(struct supervisor *s, const struct broker_answer *ans
 
 void supervisor_event_violation(struct supervisor *s, const char *of, const char *how)
 {
-	json_object *event = new (s, EVENT_VIOLATION);
+	json_object *event = begin(s, EVENT_VIOLATION);
 
 	event_text(event, "of", of);
 	event_text(event, "cause", how);
@@ -294,7 +295,7 @@ void supervisor_event_log_dropped(struct supervisor *s)
 	if (s->log_drop_told || !s->log || !s->log->lost)
 		return;
 	s->log_drop_told = true;
-	event = new (s, EVENT_LOG_DROPPED);
+	event = begin(s, EVENT_LOG_DROPPED);
 	event_number(event, "bytes", s->log->lost);
 	event_number(event, "log_max", s->log->max);
 	tell(s, event);
@@ -310,7 +311,7 @@ static void put_digest(json_object *event, const char *key, const struct digest 
 
 void supervisor_event_ended(struct supervisor *s, const struct verdict *verdict)
 {
-	json_object *event = new (s, s->created_told ? EVENT_ENDED : EVENT_REFUSED);
+	json_object *event = begin(s, s->created_told ? EVENT_ENDED : EVENT_REFUSED);
 
 	if (!s->created_told)
 		describe(s, event);

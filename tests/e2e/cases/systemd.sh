@@ -114,6 +114,7 @@ test_unit() {
 	equal "$(cat "/proc/$vmm/comm")" mvm-vmm
 	[ "$(stat -c %u "/proc/$vmm")" -ne 0 ] || [ "$(awk '/^Uid/ { print $2 }' "/proc/$vmm/status")" -ne 0 ] || die "root's"
 	[ "$(cat /sys/fs/cgroup/system.slice/system-mvm.slice/mvm@e2e.service/mvm-*/memory.max)" -lt 200000000 ] || die "no limit"
+	until_so sh -c "journalctl -o json MVM_EVENT=started | jq -r ._SYSTEMD_UNIT | grep -q mvm@e2e"
 	systemctl stop mvm@e2e
 	equal "$(property ActiveState) $(property Result)" "inactive success"
 	[ ! -e "/proc/$vmm" ] || die "the VM is still there"
