@@ -48,10 +48,10 @@ static size_t parse(const char *text, uint8_t *out)
 	return n;
 }
 
-#define IP4(options, source)       "B M 0800 4" options " 00 0014 0000 0000 40 06 0000 " source " 0a000001"
-#define IP6(next, length, source)  "B M 86dd 60000000 " length " " next " ff " source " ff020000000000000000000000000001"
-#define ARP(mac, ip)               "B M 0806 0001 0800 06 04 0001 " mac " " ip " 000000000000 0a000001"
-#define UDP4(source, ports)        "B M 0800 45 00 0024 0000 0000 40 11 0000 " source " ffffffff " ports " 0008 0000"
+#define IP4(options, source)              "B M 0800 4" options " 00 0014 0000 0000 40 06 0000 " source " 0a000001"
+#define IP6(next, length, source)         "B M 86dd 60000000 " length " " next " ff " source " ff020000000000000000000000000001"
+#define ARP(mac, ip)                      "B M 0806 0001 0800 06 04 0001 " mac " " ip " 000000000000 0a000001"
+#define UDP4(source, ports)               "B M 0800 45 00 0024 0000 0000 40 11 0000 " source " ffffffff " ports " 0008 0000"
 #define ICMP6(type, length, source, rest) IP6("3a", length, source) type "00 0000 " rest
 
 static const struct {
@@ -77,17 +77,21 @@ static const struct {
 	{ "option beyond the header", IP4("6", "I") "94 05 00 00", NET_DROP_KIND, NET_DROP_KIND },
 	{ "option without its length", IP4("6", "I") "01 01 01 94", NET_DROP_KIND, NET_DROP_KIND },
 	{ "another's MAC", "M B 0800 45 00 0014 0000 0000 40 06 0000 I 0a000001", NET_DROP_MAC, NET_DROP_MAC },
-	{ "to the host's loopback", "B M 0800 45 00 0014 0000 0000 40 06 0000 I 7f000001", NET_DROP_ADDRESS, NET_DROP_ADDRESS },
+	{ "to the host's loopback", "B M 0800 45 00 0014 0000 0000 40 06 0000 I 7f000001", NET_DROP_ADDRESS,
+	  NET_DROP_ADDRESS },
 	{ "to nobody", "B M 0800 45 00 0014 0000 0000 40 06 0000 I 00000000", NET_DROP_ADDRESS, NET_DROP_ADDRESS },
 	{ "from the loopback", IP4("5", "7f000001"), NET_DROP_ADDRESS, NET_DROP_ADDRESS },
-	{ "to the loopback by IPv6", "B M 86dd 60000000 0000 06 ff S 00000000000000000000000000000001", NET_DROP_ADDRESS, NET_DROP_ADDRESS },
-	{ "to the loopback as IPv4 in IPv6", "B M 86dd 60000000 0000 06 ff S 00000000000000000000ffff7f000001", NET_DROP_ADDRESS, NET_DROP_ADDRESS },
+	{ "to the loopback by IPv6", "B M 86dd 60000000 0000 06 ff S 00000000000000000000000000000001",
+	  NET_DROP_ADDRESS, NET_DROP_ADDRESS },
+	{ "to the loopback as IPv4 in IPv6", "B M 86dd 60000000 0000 06 ff S 00000000000000000000ffff7f000001",
+	  NET_DROP_ADDRESS, NET_DROP_ADDRESS },
 	{ "ARP", ARP("M", "I"), NET_PASSED, NET_PASSED },
 	{ "ARP probe", ARP("M", "00000000"), NET_PASSED, NET_PASSED },
 	{ "ARP for another", ARP("M", "0a000001"), NET_DROP_ADDRESS, NET_PASSED },
 	{ "ARP by another", ARP("020000000002", "I"), NET_DROP_MAC, NET_DROP_MAC },
 	{ "ARP cut", "B M 0806 0001 0800 06 04", NET_DROP_SIZE, NET_DROP_SIZE },
-	{ "ARP of another kind", "B M 0806 0006 0800 06 04 0001 M I 000000000000 0a000001", NET_DROP_KIND, NET_DROP_KIND },
+	{ "ARP of another kind", "B M 0806 0006 0800 06 04 0001 M I 000000000000 0a000001", NET_DROP_KIND,
+	  NET_DROP_KIND },
 	{ "IPv6", IP6("06", "0000", "S"), NET_PASSED, NET_PASSED },
 	{ "IPv6, link-local", IP6("06", "0000", "L"), NET_PASSED, NET_PASSED },
 	{ "another's IPv6", IP6("06", "0000", "X"), NET_DROP_ADDRESS, NET_PASSED },
@@ -96,24 +100,30 @@ static const struct {
 	{ "IPv6 cut", "B M 86dd 60000000 0000 06", NET_DROP_SIZE, NET_DROP_SIZE },
 	{ "routing header 0", IP6("2b", "0008", "S") "06 00 00 01 00000000", NET_DROP_ROUTE, NET_DROP_ROUTE },
 	{ "segment routing", IP6("2b", "0008", "S") "06 00 04 01 00000000", NET_DROP_ROUTE, NET_DROP_ROUTE },
-	{ "routing behind options", IP6("3c", "0010", "S") "2b 00 01 04 00000000 06 00 00 01 00000000", NET_DROP_ROUTE, NET_DROP_ROUTE },
+	{ "routing behind options", IP6("3c", "0010", "S") "2b 00 01 04 00000000 06 00 00 01 00000000", NET_DROP_ROUTE,
+	  NET_DROP_ROUTE },
 	{ "mobile's own address", IP6("2b", "0008", "S") "06 00 02 01 00000000", NET_PASSED, NET_PASSED },
 	{ "extension cut", IP6("00", "0008", "S") "06 00", NET_DROP_KIND, NET_DROP_KIND },
 	{ "extension that goes on", IP6("00", "0800", "S") "06 ff 0000 00000000", NET_PASSED, NET_PASSED },
 	{ "later fragment", IP6("2c", "0008", "S") "3a 00 0008 00000000", NET_PASSED, NET_PASSED },
 	{ "asks whether an address is free", ICMP6("87", "0018", "Z", "00000000 S"), NET_PASSED, NET_PASSED },
 	{ "router advertisement", ICMP6("86", "0008", "L", "00000000"), NET_DROP_ROUTER, NET_DROP_ROUTER },
-	{ "behind options", IP6("00", "0010", "L") "3a 00 0502 00000000 8600 0000 00000000", NET_DROP_ROUTER, NET_DROP_ROUTER },
-	{ "in a first fragment", IP6("2c", "0010", "L") "3a 00 0001 00000000 8600 0000 00000000", NET_DROP_ROUTER, NET_DROP_ROUTER },
-	{ "behind an authentication", IP6("33", "0014", "L") "3a 01 0000 00000000 00000000 8600 0000 00000000", NET_DROP_ROUTER, NET_DROP_ROUTER },
+	{ "behind options", IP6("00", "0010", "L") "3a 00 0502 00000000 8600 0000 00000000", NET_DROP_ROUTER,
+	  NET_DROP_ROUTER },
+	{ "in a first fragment", IP6("2c", "0010", "L") "3a 00 0001 00000000 8600 0000 00000000", NET_DROP_ROUTER,
+	  NET_DROP_ROUTER },
+	{ "behind an authentication", IP6("33", "0014", "L") "3a 01 0000 00000000 00000000 8600 0000 00000000",
+	  NET_DROP_ROUTER, NET_DROP_ROUTER },
 	{ "redirect", ICMP6("89", "0008", "L", "00000000"), NET_DROP_ROUTER, NET_DROP_ROUTER },
 	{ "echo", ICMP6("80", "0008", "S", "00000000"), NET_PASSED, NET_PASSED },
 	{ "ICMPv6 cut", IP6("3a", "0004", "S") "87", NET_DROP_SIZE, NET_DROP_SIZE },
 	{ "solicitation cut", ICMP6("87", "0008", "S", "00000000"), NET_DROP_SIZE, NET_DROP_SIZE },
 	{ "own advertisement", ICMP6("88", "0020", "S", "60000000 S 02 01 M"), NET_PASSED, NET_PASSED },
 	{ "advertises another's", ICMP6("88", "0020", "S", "60000000 X 02 01 M"), NET_DROP_ADDRESS, NET_PASSED },
-	{ "advertises another's MAC", ICMP6("88", "0020", "S", "60000000 S 02 01 020000000002"), NET_DROP_MAC, NET_DROP_MAC },
-	{ "solicits by another's MAC", ICMP6("87", "0020", "S", "00000000 S 01 01 020000000002"), NET_DROP_MAC, NET_DROP_MAC },
+	{ "advertises another's MAC", ICMP6("88", "0020", "S", "60000000 S 02 01 020000000002"), NET_DROP_MAC,
+	  NET_DROP_MAC },
+	{ "solicits by another's MAC", ICMP6("87", "0020", "S", "00000000 S 01 01 020000000002"), NET_DROP_MAC,
+	  NET_DROP_MAC },
 	{ "option of no length 6", ICMP6("87", "0020", "S", "00000000 S 01 00 M"), NET_DROP_KIND, NET_DROP_KIND },
 	{ "VLAN", "B M 8100 0001 0800", NET_DROP_KIND, NET_DROP_KIND },
 	{ "VLAN of a provider", "B M 88a8 0001 8100", NET_DROP_KIND, NET_DROP_KIND },

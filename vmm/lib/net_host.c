@@ -22,18 +22,20 @@ static int tap_error(const char *tap, int code, struct mvm_error *err)
 {
 	switch (code) {
 	case EPERM:
-		return error_set(err, code,
-				 "--net: tap=%s: not yours to open: have root make it for you: ip tuntap add dev %s mode "
-				 "tap user %u",
-				 tap, tap, geteuid());
+		return error_set(
+			err, code,
+			"--net: tap=%s: not yours to open: have root make it for you: ip tuntap add dev %s mode "
+			"tap user %u",
+			tap, tap, geteuid());
 	case EBUSY:
 		return error_set(err, code, "--net: tap=%s: in use by another program or VM: give this one its own",
 				 tap);
 	case EINVAL:
-		return error_set(err, code,
-				 "--net: tap=%s: no tap, or one of several queues: make one: ip tuntap add dev NAME mode "
-				 "tap user %u",
-				 tap, geteuid());
+		return error_set(
+			err, code,
+			"--net: tap=%s: no tap, or one of several queues: make one: ip tuntap add dev NAME mode "
+			"tap user %u",
+			tap, geteuid());
 	default:
 		return error_set(err, code, "--net: tap=%s: %s", tap, strerror(code));
 	}
@@ -60,10 +62,11 @@ static int open_tap(struct net_host_end *end, struct mvm_error *err)
 
 	/* Root that asks for a name that is not there is given a new device. */
 	if (!if_nametoindex(tap))
-		return error_set(err, ENODEV,
-				 "--net: tap=%s: there is no such device: make it: ip tuntap add dev %s mode tap user %u "
-				 "&& ip link set %s up",
-				 tap, tap, geteuid(), tap);
+		return error_set(
+			err, ENODEV,
+			"--net: tap=%s: there is no such device: make it: ip tuntap add dev %s mode tap user %u "
+			"&& ip link set %s up",
+			tap, tap, geteuid(), tap);
 	fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return error_set(err, errno, "--net: %s: %s: %s", TUN_DEVICE, strerror(errno),
@@ -90,8 +93,8 @@ static int open_socket(struct net_host_end *end, struct mvm_error *err)
 		return error_set(err, errno, "--net: socket=%s: %s", path, strerror(errno));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return error_set(err, errno,
-				 "--net: socket=%s: %s: start what serves it first, for example: passt --socket %s", path,
-				 strerror(errno), path);
+				 "--net: socket=%s: %s: start what serves it first, for example: passt --socket %s",
+				 path, strerror(errno), path);
 	end->fd = take_fd(&fd);
 	return 0;
 }

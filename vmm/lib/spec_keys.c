@@ -509,8 +509,8 @@ static int add_net(const struct spec_key *key, struct mvm_spec *spec, const char
 	int r;
 
 	if (spec->nnets == VMM_NETS_MAX)
-		return error_set(err, E2BIG, "%s: %.40s: a VM has at most %u network devices: leave one out", LABEL(key),
-				 value, VMM_NETS_MAX);
+		return error_set(err, E2BIG, "%s: %.40s: a VM has at most %u network devices: leave one out",
+				 LABEL(key), value, VMM_NETS_MAX);
 	r = spec_net_parse(LABEL(key), value, &spec->nets[spec->nnets], err);
 	if (r == 0)
 		spec->nnets++;

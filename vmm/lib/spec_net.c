@@ -9,7 +9,9 @@
 
 #include "lib/text.h"
 
-#define FORM "write none, tap=NAME or socket=PATH, and behind it ,ip=ADDRESS/BITS ,gw=ADDRESS ,ip6= ,gw6= ,dns= ,mac= or ,mtu="
+#define FORM                                                                                                           \
+	"write none, tap=NAME or socket=PATH, and behind it ,ip=ADDRESS/BITS ,gw=ADDRESS ,ip6= ,gw6= ,dns= ,mac= or "  \
+	",mtu="
 
 static const char *const mode_names[] = { "none", "tap=", "socket=" };
 
@@ -29,8 +31,8 @@ static int parse_address(const char *label, const char *key, const char *value, 
 	else if (len < sizeof(text) && inet_pton(AF_INET6, text, address.bytes) == 1)
 		address.family = 6;
 	else
-		return error_set(err, EINVAL, "%s: %s=%.60s: no IP address: write it as 10.0.0.2 or fd00::2", label, key,
-				 value);
+		return error_set(err, EINVAL, "%s: %s=%.60s: no IP address: write it as 10.0.0.2 or fd00::2", label,
+				 key, value);
 	if (prefix != (slash != NULL))
 		return error_set(err, EINVAL, "%s: %s=%.60s: %s", label, key, value,
 				 prefix ? "how many bits are the network's? write it as 10.0.0.2/24"
@@ -56,16 +58,16 @@ static bool is_host(const struct spec_net_address *a)
 	return b[15] > 1;
 }
 
-static int set_own(const char *label, const char *key, const char *value, unsigned family,
-		   struct spec_net_address *ret, struct mvm_error *err)
+static int set_own(const char *label, const char *key, const char *value, unsigned family, struct spec_net_address *ret,
+		   struct mvm_error *err)
 {
 	int r = parse_address(label, key, value, true, ret, err);
 
 	if (r < 0)
 		return r;
 	if (ret->family != family || !is_host(ret))
-		return error_set(err, EINVAL, "%s: %s=%.60s: no address that a host of an IPv%u network can have", label,
-				 key, value, family);
+		return error_set(err, EINVAL, "%s: %s=%.60s: no address that a host of an IPv%u network can have",
+				 label, key, value, family);
 	return 0;
 }
 
@@ -84,8 +86,8 @@ static int set_gateway(const char *label, const char *key, const char *value, un
 static int set_dns(const char *label, const char *value, struct spec_net *net, struct mvm_error *err)
 {
 	if (net->ndns == SPEC_NET_DNS)
-		return error_set(err, E2BIG, "%s: dns=%.60s: a guest asks at most %u name servers: leave one out", label,
-				 value, SPEC_NET_DNS);
+		return error_set(err, E2BIG, "%s: dns=%.60s: a guest asks at most %u name servers: leave one out",
+				 label, value, SPEC_NET_DNS);
 	return parse_address(label, "dns", value, false, &net->dns[net->ndns++], err);
 }
 
@@ -96,9 +98,10 @@ static int set_mac(const char *label, const char *value, uint8_t mac[6], struct 
 
 	if (sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
 	    value[end] || strspn(value, "0123456789abcdefABCDEF:") != 17 || b[0] & 1)
-		return error_set(err, EINVAL,
-				 "%s: mac=%.40s: no address of a device: write six bytes as 02:00:00:00:00:01, the first even",
-				 label, value);
+		return error_set(
+			err, EINVAL,
+			"%s: mac=%.40s: no address of a device: write six bytes as 02:00:00:00:00:01, the first even",
+			label, value);
 	for (unsigned i = 0; i < 6; i++)
 		mac[i] = (uint8_t)b[i];
 	return 0;
@@ -121,8 +124,8 @@ static int set_mode(const char *label, const char *item, const char *value, stru
 		net->mode = SPEC_NET_NONE;
 	} else if (!strcmp(item, "socket") && value) {
 		if (*value != '/' || strlen(value) >= sizeof(net->host))
-			return error_set(err, EINVAL, "%s: socket=%.60s: give an absolute path of at most %u bytes", label,
-					 value, SPEC_NET_HOST - 1);
+			return error_set(err, EINVAL, "%s: socket=%.60s: give an absolute path of at most %u bytes",
+					 label, value, SPEC_NET_HOST - 1);
 		memcpy(net->host, value, strlen(value) + 1);
 		net->mode = SPEC_NET_SOCKET;
 	} else if (!strcmp(item, "tap") && value) {

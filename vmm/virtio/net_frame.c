@@ -27,12 +27,12 @@ enum {
 };
 
 enum { /* RFC 4861 §4 */
-	ND_SOLICIT = 135,
-	ND_ADVERTISE = 136,
-	ND_ROUTER = 134,
-	ND_REDIRECT = 137,
-	ND_OPT_SOURCE = 1,
-	ND_OPT_TARGET = 2,
+       ND_SOLICIT = 135,
+       ND_ADVERTISE = 136,
+       ND_ROUTER = 134,
+       ND_REDIRECT = 137,
+       ND_OPT_SOURCE = 1,
+       ND_OPT_TARGET = 2,
 };
 
 static const char *const drop_names[NET_DROPS] = {
@@ -166,7 +166,8 @@ static bool is_link_local(const struct net_rules *rules, const uint8_t *ip)
 {
 	const uint8_t *m = rules->mac;
 	const uint8_t own[16] = {
-		[0] = 0xfe, [1] = 0x80, [8] = m[0] ^ 2, [9] = m[1], [10] = m[2], [11] = 0xff, [12] = 0xfe, [13] = m[3], [14] = m[4], [15] = m[5],
+		[0] = 0xfe,  [1] = 0x80,  [8] = m[0] ^ 2, [9] = m[1],  [10] = m[2],
+		[11] = 0xff, [12] = 0xfe, [13] = m[3],    [14] = m[4], [15] = m[5],
 	};
 
 	return memcmp(ip, own, sizeof(own)) == 0;
@@ -257,7 +258,8 @@ static enum net_drop check_ipv6(const struct net_rules *rules, struct view v)
 		len = there ? extension(v, kind, at) : 0;
 		if (!len)
 			break;
-		if (kind == PROTO_ROUTING && v.p[at + 2] != 2) /* type 2 names but a mobile's own address, RFC 6275 §6.4 */
+		if (kind == PROTO_ROUTING &&
+		    v.p[at + 2] != 2) /* type 2 names but a mobile's own address, RFC 6275 §6.4 */
 			return NET_DROP_ROUTE;
 		if (kind == PROTO_FRAGMENT && be16_at(v, at + 2) & 0xfff8) {
 			kind = PROTO_FRAGMENT; /* a later piece; neighbour discovery never comes in pieces (RFC 6980) */

@@ -52,7 +52,8 @@ static void keep_rest(struct net_stream *s, const struct iovec *iov, unsigned ni
 static int stream_send(struct net *net, struct iovec *iov, unsigned niov, size_t len)
 {
 	struct net_stream *s = net->stream;
-	const uint8_t length[LENGTH] = { (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8), (uint8_t)len };
+	const uint8_t length[LENGTH] = { (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
+					 (uint8_t)len };
 	ssize_t n;
 
 	if (s->out_end)

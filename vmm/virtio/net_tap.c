@@ -43,8 +43,10 @@ static void tap_negotiated(struct net *net)
 	static const struct {
 		unsigned feature, flag;
 	} map[] = {
-		{ VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4 }, { VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6 },
-		{ VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN }, { NET_F_GUEST_USO4, TUN_USO4 },
+		{ VIRTIO_NET_F_GUEST_TSO4, TUN_F_TSO4 },
+		{ VIRTIO_NET_F_GUEST_TSO6, TUN_F_TSO6 },
+		{ VIRTIO_NET_F_GUEST_ECN, TUN_F_TSO_ECN },
+		{ NET_F_GUEST_USO4, TUN_USO4 },
 		{ NET_F_GUEST_USO6, TUN_USO6 },
 	};
 	unsigned flags = 0;
