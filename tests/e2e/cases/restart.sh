@@ -114,7 +114,10 @@ test_back_off() {
 	until_so sh -c "'$mvm' inspect off --format json | jq -e '.state == \"restarting\" and .vmm == 0 and .restarts >= 7'"
 	"$mvm" wait off >waited &
 	local pid=$!
-	until_so in_back_off off
+	# At the beginning of one.
+	local n
+	n=$(of off restarts)
+	until_so sh -c "'$mvm' ps --format json | jq -e '.[0] | .state == \"restarting\" and .restarts > $n'"
 	expect 0 "$mvm" stop off
 	equal "$(of off state),$(of off verdict)" "ended,exited"
 	wait $pid
