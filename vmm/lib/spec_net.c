@@ -5,6 +5,7 @@
 #include <net/if.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/text.h"
@@ -93,17 +94,21 @@ static int set_dns(const char *label, const char *value, struct spec_net *net, s
 
 static int set_mac(const char *label, const char *value, uint8_t mac[6], struct mvm_error *err)
 {
-	unsigned b[6];
-	int end = 0;
+	bool good = strlen(value) == 17 && strspn(value, "0123456789abcdefABCDEF:") == 17;
+	uint8_t bytes[6];
 
-	if (sscanf(value, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &end) != 6 ||
-	    value[end] || strspn(value, "0123456789abcdefABCDEF:") != 17 || b[0] & 1)
+	for (unsigned i = 0; good && i < 6; i++) {
+		char *end;
+
+		bytes[i] = (uint8_t)strtoul(value + 3UL * i, &end, 16);
+		good = end == value + 3UL * i + 2 && *end == (i < 5 ? ':' : '\0');
+	}
+	if (!good || bytes[0] & 1) /* a group's: IEEE 802.3 §3.2.3 */
 		return error_set(
 			err, EINVAL,
 			"%s: mac=%.40s: no address of a device: write six bytes as 02:00:00:00:00:01, the first even",
 			label, value);
-	for (unsigned i = 0; i < 6; i++)
-		mac[i] = (uint8_t)b[i];
+	memcpy(mac, bytes, sizeof(bytes));
 	return 0;
 }
 

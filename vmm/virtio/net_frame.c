@@ -128,7 +128,7 @@ static enum net_drop check_ipv4(const struct net_rules *rules, struct view v)
 
 	if (!has(v, NET_ETH, 20))
 		return NET_DROP_SIZE;
-	header = (v.p[NET_ETH] & 15U) * 4U;
+	header = (v.p[NET_ETH] & 15UL) * 4;
 	if (v.p[NET_ETH] >> 4 != 4 || header < 20 || !has(v, NET_ETH, header))
 		return NET_DROP_KIND;
 	routed = source_routed(v, NET_ETH + 20, NET_ETH + header);
@@ -186,7 +186,7 @@ static enum net_drop check_nd_options(const struct net_rules *rules, struct view
 
 		if (!has(v, at, 8))
 			return NET_DROP_KIND;
-		len = v.p[at + 1] * 8U;
+		len = v.p[at + 1] * 8UL;
 		if (!len || len > end - at)
 			return NET_DROP_KIND;
 		if ((v.p[at] == ND_OPT_SOURCE || v.p[at] == ND_OPT_TARGET) &&
@@ -223,9 +223,9 @@ static size_t extension(struct view v, unsigned kind, size_t at)
 	case PROTO_HOP_BY_HOP:
 	case PROTO_DEST_OPTIONS:
 	case PROTO_ROUTING:
-		return 8U + v.p[at + 1] * 8U;
+		return 8 + v.p[at + 1] * 8UL;
 	case PROTO_AUTH:
-		return (v.p[at + 1] + 2U) * 4U;
+		return (v.p[at + 1] + 2UL) * 4;
 	case PROTO_FRAGMENT:
 		return 8;
 	default:
