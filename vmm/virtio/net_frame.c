@@ -287,7 +287,7 @@ enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head
 		return NET_DROP_SIZE;
 	if (memcmp(head + MAC_LEN, rules->mac, MAC_LEN) != 0)
 		return NET_DROP_MAC;
-	kind = be16_at(v, 2U * MAC_LEN);
+	kind = be16_at(v, 2UL * MAC_LEN);
 	switch (kind) {
 	case ETHER_IPV4:
 		return check_ipv4(rules, v);

@@ -11,7 +11,7 @@
 #include "virtio/net.h"
 
 #define LENGTH   4U
-#define IN_BYTES (2U * (LENGTH + NET_FRAME_MAX)) /* a read takes many small frames at once */
+#define IN_BYTES (2UL * (LENGTH + NET_FRAME_MAX)) /* a read takes many small frames at once */
 
 struct net_stream {
 	uint8_t in[IN_BYTES];
