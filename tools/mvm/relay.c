@@ -313,9 +313,10 @@ static int finish(struct run *run)
 	return run->status;
 }
 
+static const struct notify nobody = NOTIFY_NONE;
+
 int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals, const struct notify *notify)
 {
-	static const struct notify nobody = NOTIFY_NONE;
 	struct run run = { .vm = vm,
 			   .notify = notify ? notify : &nobody,
 			   .tty = tty,
@@ -339,7 +340,9 @@ int relay_run(struct mvm_vm *vm, bool tty, bool interactive, int signals, const 
 
 int relay_attached(struct mvm_vm *vm, bool input, struct keys *keys, int signals)
 {
-	struct run run = { .vm = vm, .guest = true, .signals = signals, .status = CLI_STATUS_FAILED };
+	struct run run = {
+		.vm = vm, .notify = &nobody, .guest = true, .signals = signals, .status = CLI_STATUS_FAILED
+	};
 	int stdin_socket = mvm_take_stream(vm, MVM_STDIN);
 
 	if (!input && stdin_socket >= 0) {
