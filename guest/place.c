@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -84,12 +85,21 @@ static int put(const struct thing *thing, int dir, const char *name)
 {
 	char temp[sizeof(PLACE_TEMP)];
 	int r = give_name(thing, dir, name);
+	sigset_t all, before;
 
 	if (r != -EEXIST)
 		return r;
 	r = may_replace(dir, name);
-	r = r < 0 ? r : give_temporary_name(thing, dir, temp);
-	return r < 0 ? r : rename_over(dir, temp, name);
+	if (r < 0)
+		return r;
+	/* A signal that ends us comes before or after, lest it leave the temporary name. */
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_BLOCK, &all, &before);
+	r = give_temporary_name(thing, dir, temp);
+	if (r == 0)
+		r = rename_over(dir, temp, name);
+	(void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return r;
 }
 
 /* ---- looks ---- */
