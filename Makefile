@@ -233,6 +233,8 @@ bench: setup ## timings against QEMU's microvm machine in one run, as ratios
 # ---- installing ------------------------------------------------------------------------------------
 SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)
 install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DESTDIR/etc/apparmor.d, the unit beside systemd's; loads nothing
+	@case "$(VARIANT)" in '' | release) ;; *) [ "$(DESTDIR)" ] || { \
+		echo "install: VARIANT=$(VARIANT) is for tests and has weaker walls: install the release build" >&2; exit 1; } ;; esac
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
 		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/

@@ -166,7 +166,9 @@ static int write_resolv(const char *text)
 	if (!len)
 		return 0;
 	fd = open(MOUNT_RESOLV, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	return fd < 0 || write(fd, text, len) != (ssize_t)len ? -errno : 0;
+	if (fd < 0)
+		return -errno;
+	return write(fd, text, len) == (ssize_t)len ? 0 : -EIO;
 }
 
 int net_device_up(const struct net_request *req, struct failure *f)

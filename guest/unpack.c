@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -122,6 +123,27 @@ static int leave(struct unpacker *u)
 	return r < 0 ? fail(u->f, -r, "%.150s: %.255s", u->options->dest, level->name) : 0;
 }
 
+/*
+ * Who may write in the folder above may have put another in the place of the one that was just made: what is not ours and
+ * empty is not given a look.
+ */
+static bool is_new(int folder)
+{
+	int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *stream = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *entry;
+	bool empty = stream != NULL;
+	struct stat st;
+
+	while (empty && (entry = readdir(stream)))
+		empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
+	if (stream)
+		(void)closedir(stream);
+	else if (fd >= 0)
+		(void)close(fd);
+	return empty && fstat(folder, &st) == 0 && st.st_uid == geteuid();
+}
+
 /* One folder deeper; it is made when it is not there. m: the member that says how it looks, NULL: none does. */
 static int enter(struct unpacker *u, const char *name, const struct tar_member *m)
 {
@@ -136,7 +158,7 @@ static int enter(struct unpacker *u, const char *name, const struct tar_member *
 	if (level->fd < 0)
 		return failed(u, errno == ELOOP ? ENOTDIR : errno);
 	memcpy(level->name, name, strlen(name) + 1); /* unpack_plan() bounds it */
-	level->made &= m != NULL;
+	level->made &= m != NULL && is_new(level->fd);
 	if (m)
 		level->look = look_of(u, m);
 	u->depth++;

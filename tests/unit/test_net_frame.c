@@ -81,9 +81,9 @@ static const struct {
 	  NET_DROP_ADDRESS },
 	{ "to nobody", "B M 0800 45 00 0014 0000 0000 40 06 0000 I 00000000", NET_DROP_ADDRESS, NET_DROP_ADDRESS },
 	{ "from the loopback", IP4("5", "7f000001"), NET_DROP_ADDRESS, NET_DROP_ADDRESS },
-	{ "to the loopback by IPv6", "B M 86dd 60000000 0000 06 ff S 00000000000000000000000000000001",
+	{ "to the loopback by IPv6", "B M 86dd 60000000 0014 06 ff S 00000000000000000000000000000001",
 	  NET_DROP_ADDRESS, NET_DROP_ADDRESS },
-	{ "to the loopback as IPv4 in IPv6", "B M 86dd 60000000 0000 06 ff S 00000000000000000000ffff7f000001",
+	{ "to the loopback as IPv4 in IPv6", "B M 86dd 60000000 0014 06 ff S 00000000000000000000ffff7f000001",
 	  NET_DROP_ADDRESS, NET_DROP_ADDRESS },
 	{ "ARP", ARP("M", "I"), NET_PASSED, NET_PASSED },
 	{ "ARP probe", ARP("M", "00000000"), NET_PASSED, NET_PASSED },
@@ -92,11 +92,11 @@ static const struct {
 	{ "ARP cut", "B M 0806 0001 0800 06 04", NET_DROP_SIZE, NET_DROP_SIZE },
 	{ "ARP of another kind", "B M 0806 0006 0800 06 04 0001 M I 000000000000 0a000001", NET_DROP_KIND,
 	  NET_DROP_KIND },
-	{ "IPv6", IP6("06", "0000", "S"), NET_PASSED, NET_PASSED },
-	{ "IPv6, link-local", IP6("06", "0000", "L"), NET_PASSED, NET_PASSED },
-	{ "another's IPv6", IP6("06", "0000", "X"), NET_DROP_ADDRESS, NET_PASSED },
-	{ "no IPv6 address", IP6("06", "0000", "Z"), NET_DROP_ADDRESS, NET_PASSED },
-	{ "no version 6", "B M 86dd 50000000 0000 06 ff S S", NET_DROP_KIND, NET_DROP_KIND },
+	{ "IPv6", IP6("06", "0014", "S"), NET_PASSED, NET_PASSED },
+	{ "IPv6, link-local", IP6("06", "0014", "L"), NET_PASSED, NET_PASSED },
+	{ "another's IPv6", IP6("06", "0014", "X"), NET_DROP_ADDRESS, NET_PASSED },
+	{ "no IPv6 address", IP6("06", "0014", "Z"), NET_DROP_ADDRESS, NET_PASSED },
+	{ "no version 6", "B M 86dd 50000000 0014 06 ff S S", NET_DROP_KIND, NET_DROP_KIND },
 	{ "IPv6 cut", "B M 86dd 60000000 0000 06", NET_DROP_SIZE, NET_DROP_SIZE },
 	{ "routing header 0", IP6("2b", "0008", "S") "06 00 00 01 00000000", NET_DROP_ROUTE, NET_DROP_ROUTE },
 	{ "segment routing", IP6("2b", "0008", "S") "06 00 04 01 00000000", NET_DROP_ROUTE, NET_DROP_ROUTE },
@@ -130,7 +130,84 @@ static const struct {
 	{ "length instead of a type", "B M 0026 42 42 03", NET_DROP_KIND, NET_DROP_KIND },
 	{ "another protocol", "B M 88cc 0207", NET_DROP_KIND, NET_PASSED },
 	{ "runt", "B M 08", NET_DROP_SIZE, NET_DROP_SIZE },
+	{ "ICMP redirect", "B M 0800 45 00 001c 0000 0000 40 01 0000 I 0a000001 05 00 0000 00000000", NET_DROP_ROUTER,
+	  NET_DROP_ROUTER },
+	{ "ICMP router", "B M 0800 45 00 001c 0000 0000 40 01 0000 I 0a000001 09 00 0000 00000000", NET_DROP_ROUTER,
+	  NET_DROP_ROUTER },
+	{ "ICMP echo", "B M 0800 45 00 001c 0000 0000 40 01 0000 I 0a000001 08 00 0000 00000000", NET_PASSED,
+	  NET_PASSED },
+	{ "a DHCP server", UDP4("I", "0043 0044"), NET_DROP_ROUTER, NET_DROP_ROUTER },
+	{ "a first fragment of nothing", "B M 0800 45 00 0018 0000 2000 40 01 0000 I 0a000001 05000000", NET_DROP_KIND,
+	  NET_DROP_KIND },
+	{ "IPv6 of no length",
+	  "B M 86dd 60000000 0000 00 ff S ff020000000000000000000000000001 3a 00 0104 00000000 88 00 0000 60000000 S "
+	  "02 01 020000000002",
+	  NET_DROP_KIND, NET_DROP_KIND },
+	{ "looks for routers by another's MAC", IP6("3a", "0010", "L") "85 00 0000 00000000 01 01 020000000002",
+	  NET_DROP_MAC, NET_DROP_MAC },
+	{ "looks for routers", IP6("3a", "0010", "L") "85 00 0000 00000000 01 01 M", NET_PASSED, NET_PASSED },
 };
+
+/* With an address of one family alone, nothing of the other's leaves but what its own machinery needs. */
+static void test_one_family(void **state)
+{
+	static const struct {
+		const char *frame;
+		enum net_drop only4, only6;
+	} cases[] = {
+		{ IP4("5", "I"), NET_PASSED, NET_DROP_ADDRESS },
+		{ ARP("M", "I"), NET_PASSED, NET_DROP_ADDRESS },
+		{ IP6("06", "0014", "S"), NET_DROP_ADDRESS, NET_PASSED },
+		{ IP6("06", "0014", "L"), NET_PASSED, NET_PASSED },
+		{ ICMP6("88", "001c", "L", "60000000 X 02 01 M"), NET_DROP_ADDRESS, NET_DROP_ADDRESS },
+		{ "B M 88cc 0207", NET_DROP_KIND, NET_DROP_KIND },
+	};
+	struct net_rules only4 = { .mtu = 1500 }, only6 = { .mtu = 1500 };
+	uint8_t frame[512];
+	size_t transport;
+
+	(void)state;
+	(void)parse("M", only4.mac);
+	(void)parse("I", only4.ip4);
+	(void)parse("M", only6.mac);
+	(void)parse("S", only6.ip6);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_t len = parse(cases[i].frame, frame);
+
+		assert_int_equal(net_frame_check(&only4, frame, len, len, &transport), cases[i].only4);
+		assert_int_equal(net_frame_check(&only6, frame, len, len, &transport), cases[i].only6);
+	}
+}
+
+/* Where a checksum may be stored: behind headers that were judged, in TCP and UDP alone. */
+static void test_transport(void **state)
+{
+	static const struct {
+		const char *frame;
+		size_t transport;
+	} cases[] = {
+		{ IP4("5", "I"), 34 },
+		{ IP4("6", "I") "01 01 00 00", 38 },
+		{ "B M 0800 45 00 0024 0000 2000 40 11 0000 I 0a000001 0000 0000 0000 0000", 0 },
+		{ "B M 0800 45 00 001c 0000 0000 40 01 0000 I 0a000001 08 00 0000 00000000", 0 },
+		{ ARP("M", "I"), 0 },
+		{ IP6("06", "0014", "S"), 54 },
+		{ IP6("00", "001c", "S") "11 00 0104 00000000", 62 },
+		{ IP6("2c", "001c", "S") "11 00 0000 00000000", 0 },
+		{ ICMP6("80", "0008", "S", "00000000"), 0 },
+	};
+	struct net_rules rules = { .mac = { 2, 0, 0, 0, 0, 1 }, .mtu = 1500 };
+	uint8_t frame[512];
+	size_t transport;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		size_t len = parse(cases[i].frame, frame);
+
+		assert_int_equal(net_frame_check(&rules, frame, len, len, &transport), NET_PASSED);
+		assert_int_equal(transport, cases[i].transport);
+	}
+}
 
 static void test_frames(void **state)
 {
@@ -146,13 +223,14 @@ static void test_frames(void **state)
 		size_t len = parse(frames[i].frame, frame), nhead = len < NET_HEAD ? len : NET_HEAD;
 		uint8_t *head = malloc(nhead); /* whatever is read beyond is seen by the sanitizer */
 		enum net_drop got;
+		size_t transport;
 
 		assert_non_null(head);
 		memcpy(head, frame, nhead);
-		got = net_frame_check(&strict, head, nhead, len);
+		got = net_frame_check(&strict, head, nhead, len, &transport);
 		if (got != frames[i].strict)
 			fail_msg("%s: %s", frames[i].name, net_drop_name(got));
-		got = net_frame_check(&loose, head, nhead, len);
+		got = net_frame_check(&loose, head, nhead, len, &transport);
 		if (got != frames[i].loose)
 			fail_msg("%s, any address: %s", frames[i].name, net_drop_name(got));
 		free(head);
@@ -164,7 +242,7 @@ static void test_headers_beyond_the_copy(void **state)
 {
 	struct net_rules rules = { .mac = { 2, 0, 0, 0, 0, 1 }, .mtu = 1500 };
 	uint8_t frame[512];
-	size_t at = parse(IP6("00", "0100", "S"), frame);
+	size_t at = parse(IP6("00", "0100", "S"), frame), transport;
 
 	(void)state;
 	for (unsigned i = 0; i < 20; i++, at += 8) {
@@ -172,7 +250,7 @@ static void test_headers_beyond_the_copy(void **state)
 		frame[at] = i == 19 ? 58 : 60;
 	}
 	frame[at] = 134;
-	assert_int_equal(net_frame_check(&rules, frame, NET_HEAD, at + 8), NET_DROP_KIND);
+	assert_int_equal(net_frame_check(&rules, frame, NET_HEAD, at + 8, &transport), NET_DROP_KIND);
 }
 
 #define F(feature) (1ULL << (feature))
@@ -184,31 +262,36 @@ static const struct {
 	const char *name;
 	uint64_t features;
 	unsigned flags, gso, size, start, offset;
-	size_t len;
+	size_t len, transport;
 	enum net_drop drop;
 } offloads[] = {
-	{ "nothing", 0, 0, 0, 0, 0, 0, 1514, NET_PASSED },
-	{ "giant", ALL_TX, 0, 0, 0, 0, 0, 1515, NET_DROP_SIZE },
-	{ "sum", ALL_TX, 1, 0, 0, 34, 16, 100, NET_PASSED },
-	{ "sum at the end", ALL_TX, 1, 0, 0, 34, 64, 100, NET_PASSED },
-	{ "sum beyond the end", ALL_TX, 1, 0, 0, 34, 65, 100, NET_DROP_OFFLOAD },
-	{ "sum far beyond", ALL_TX, 1, 0, 0, 65535, 65535, 100, NET_DROP_OFFLOAD },
-	{ "sum in the Ethernet header", ALL_TX, 1, 0, 0, 13, 16, 100, NET_DROP_OFFLOAD },
-	{ "sum not agreed", ALL_TX & ~F(VIRTIO_NET_F_CSUM), 1, 0, 0, 34, 16, 100, NET_DROP_OFFLOAD },
-	{ "flags for receivers", ALL_TX, 2, 0, 0, 0, 0, 100, NET_DROP_OFFLOAD },
-	{ "TCPv4", ALL_TX, 1, 1, 1448, 34, 16, 65549, NET_PASSED },
-	{ "TCPv4 not agreed", F(VIRTIO_NET_F_CSUM), 1, 1, 1448, 34, 16, 60000, NET_DROP_OFFLOAD },
-	{ "TCPv4 without a sum", ALL_TX, 0, 1, 1448, 34, 16, 60000, NET_DROP_OFFLOAD },
-	{ "TCPv4 of no size", ALL_TX, 1, 1, 0, 34, 16, 60000, NET_DROP_OFFLOAD },
-	{ "TCPv4 of a large size", ALL_TX, 1, 1, 1501, 34, 16, 60000, NET_DROP_OFFLOAD },
-	{ "TCPv4 with ECN", ALL_TX, 1, 0x81, 1448, 34, 16, 60000, NET_PASSED },
-	{ "ECN not agreed", ALL_TX & ~F(VIRTIO_NET_F_HOST_ECN), 1, 0x81, 1448, 34, 16, 60000, NET_DROP_OFFLOAD },
-	{ "TCPv6", ALL_TX, 1, 4, 1428, 54, 16, 60000, NET_PASSED },
-	{ "UDP", ALL_TX, 1, 5, 1000, 42, 6, 60000, NET_PASSED },
-	{ "UDP with ECN", ALL_TX, 1, 0x85, 1000, 42, 6, 60000, NET_DROP_OFFLOAD },
-	{ "UDP in fragments", ALL_TX, 1, 3, 1000, 42, 6, 60000, NET_DROP_OFFLOAD },
-	{ "ECN alone", ALL_TX, 1, 0x80, 1000, 42, 6, 60000, NET_DROP_OFFLOAD },
-	{ "unknown", ALL_TX, 1, 0x7f, 1000, 42, 6, 60000, NET_DROP_OFFLOAD },
+	{ "nothing", 0, 0, 0, 0, 0, 0, 1514, 34, NET_PASSED },
+	{ "giant", ALL_TX, 0, 0, 0, 0, 0, 1515, 34, NET_DROP_SIZE },
+	{ "sum", ALL_TX, 1, 0, 0, 34, 16, 100, 34, NET_PASSED },
+	{ "sum at the end", ALL_TX, 1, 0, 0, 82, 16, 100, 34, NET_PASSED },
+	{ "sum beyond the end", ALL_TX, 1, 0, 0, 83, 16, 100, 34, NET_DROP_OFFLOAD },
+	{ "sum elsewhere", ALL_TX, 1, 0, 0, 34, 12, 100, 34, NET_DROP_OFFLOAD },
+	{ "sum in the IP header", ALL_TX, 1, 0, 0, 20, 6, 100, 34, NET_DROP_OFFLOAD },
+	{ "sum of what is neither TCP nor UDP", ALL_TX, 1, 0, 0, 34, 16, 100, 0, NET_DROP_OFFLOAD },
+	{ "sum far beyond", ALL_TX, 1, 0, 0, 65535, 65535, 100, 34, NET_DROP_OFFLOAD },
+	{ "sum in the Ethernet header", ALL_TX, 1, 0, 0, 13, 16, 100, 34, NET_DROP_OFFLOAD },
+	{ "sum not agreed", ALL_TX & ~F(VIRTIO_NET_F_CSUM), 1, 0, 0, 34, 16, 100, 34, NET_DROP_OFFLOAD },
+	{ "flags for receivers", ALL_TX, 2, 0, 0, 0, 0, 100, 34, NET_DROP_OFFLOAD },
+	{ "TCPv4", ALL_TX, 1, 1, 1448, 34, 16, 65549, 34, NET_PASSED },
+	{ "TCPv4 not agreed", F(VIRTIO_NET_F_CSUM), 1, 1, 1448, 34, 16, 60000, 34, NET_DROP_OFFLOAD },
+	{ "TCPv4 without a sum", ALL_TX, 0, 1, 1448, 34, 16, 60000, 34, NET_DROP_OFFLOAD },
+	{ "TCPv4 in bits", ALL_TX, 1, 1, 63, 34, 16, 65549, 34, NET_DROP_OFFLOAD },
+	{ "TCPv4 of the least size", ALL_TX, 1, 1, 88, 34, 16, 65549, 34, NET_PASSED },
+	{ "TCPv4 of no size", ALL_TX, 1, 1, 0, 34, 16, 60000, 34, NET_DROP_OFFLOAD },
+	{ "TCPv4 of a large size", ALL_TX, 1, 1, 1501, 34, 16, 60000, 34, NET_DROP_OFFLOAD },
+	{ "TCPv4 with ECN", ALL_TX, 1, 0x81, 1448, 34, 16, 60000, 34, NET_PASSED },
+	{ "ECN not agreed", ALL_TX & ~F(VIRTIO_NET_F_HOST_ECN), 1, 0x81, 1448, 34, 16, 60000, 34, NET_DROP_OFFLOAD },
+	{ "TCPv6", ALL_TX, 1, 4, 1428, 54, 16, 60000, 54, NET_PASSED },
+	{ "UDP", ALL_TX, 1, 5, 1000, 42, 6, 60000, 42, NET_PASSED },
+	{ "UDP with ECN", ALL_TX, 1, 0x85, 1000, 42, 6, 60000, 42, NET_DROP_OFFLOAD },
+	{ "UDP in fragments", ALL_TX, 1, 3, 1000, 42, 6, 60000, 42, NET_DROP_OFFLOAD },
+	{ "ECN alone", ALL_TX, 1, 0x80, 1000, 42, 6, 60000, 42, NET_DROP_OFFLOAD },
+	{ "unknown", ALL_TX, 1, 0x7f, 1000, 42, 6, 60000, 42, NET_DROP_OFFLOAD },
 };
 
 static void test_offloads(void **state)
@@ -222,10 +305,15 @@ static void test_offloads(void **state)
 			.csum_start = le16_of((uint16_t)offloads[i].start),
 			.csum_offset = le16_of((uint16_t)offloads[i].offset),
 		};
-		enum net_drop got = net_offload_check(&hdr, offloads[i].features, offloads[i].len, 1500);
+		unsigned segments = 0;
+		enum net_drop got = net_offload_check(&hdr, offloads[i].features, offloads[i].len,
+						      offloads[i].transport, 1500, &segments);
 
 		if (got != offloads[i].drop)
 			fail_msg("%s: %s", offloads[i].name, net_drop_name(got));
+		if (!got &&
+		    segments != (offloads[i].gso ? (offloads[i].len + offloads[i].size - 1) / offloads[i].size : 1))
+			fail_msg("%s: %u segments", offloads[i].name, segments);
 	}
 }
 
@@ -259,10 +347,9 @@ static void test_wanted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_frames),
-		cmocka_unit_test(test_headers_beyond_the_copy),
-		cmocka_unit_test(test_offloads),
-		cmocka_unit_test(test_wanted),
+		cmocka_unit_test(test_frames),     cmocka_unit_test(test_headers_beyond_the_copy),
+		cmocka_unit_test(test_one_family), cmocka_unit_test(test_transport),
+		cmocka_unit_test(test_offloads),   cmocka_unit_test(test_wanted),
 	};
 
 	return cmocka_run_group_tests_name("net_frame", tests, NULL, NULL);

@@ -79,13 +79,16 @@ static int listen_unix(const char *path)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
 	mode_t mask;
 	int r;
 
 	if (*path != '/' || strlen(path) >= sizeof(addr.sun_path))
 		return refuse(path, "--listen: give unix: and an absolute path of at most 107 bytes");
 	memcpy(addr.sun_path, path, strlen(path) + 1);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 && errno == ECONNREFUSED)
+	/* What is no socket refuses a connection as well. */
+	if (fd >= 0 && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+	    connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 && errno == ECONNREFUSED)
 		(void)unlink(path);
 	mask = umask(0177); /* its user's alone */
 	r = fd < 0 ? -1 : bind(fd, (struct sockaddr *)&addr, sizeof(addr));
@@ -203,6 +206,8 @@ int serve(const char *address, const char *path, int (*make)(char **ret_text, st
 {
 	bool is_unix = !strncmp(address, "unix:", 5);
 	struct server server = { .path = path, .make = make };
+	struct stat bound, now;
+	bool known;
 	int fd, status;
 
 	if (!load(&server.mhd))
@@ -210,8 +215,10 @@ int serve(const char *address, const char *path, int (*make)(char **ret_text, st
 	fd = is_unix ? listen_unix(address + 5) : listen_tcp(address);
 	if (fd < 0)
 		return CLI_STATUS_FAILED;
+	known = is_unix && lstat(address + 5, &bound) == 0;
 	status = run(&server, fd);
-	if (is_unix)
+	/* Ours, and not what another has put there since. */
+	if (known && lstat(address + 5, &now) == 0 && now.st_dev == bound.st_dev && now.st_ino == bound.st_ino)
 		(void)unlink(address + 5);
 	return status;
 }

@@ -161,7 +161,7 @@ static int make_v2(const char *root, char *own, const char *name, const struct c
 			r = make_folder(cgroup, path, name);
 		if (r == 0)
 			return limit_v2(cgroup, limits, ret_lacks);
-		if (!own[1])
+		if (!own[1] || r == -EEXIST) /* that it is there is not to be answered by one with less above it */
 			return r;
 		*strrchr(own, '/') = '\0';
 		if (!own[0])

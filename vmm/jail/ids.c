@@ -88,6 +88,7 @@ int ids_take(const char *folder, uint32_t first, uint32_t count, uint32_t start,
 void ids_reclaim(const char *folder)
 {
 	DIR *stream = opendir(folder);
+	struct stat ours, named;
 	struct dirent *entry;
 
 	if (!stream)
@@ -98,9 +99,11 @@ void ids_reclaim(const char *folder)
 		if (entry->d_name[0] < '0' || entry->d_name[0] > '9')
 			continue;
 		fd = openat(dirfd(stream), entry->d_name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-			(void)unlinkat(dirfd(stream), entry->d_name,
-				       0); /* locked: a taker that has it open looks again */
+		/* Locked, a taker that has it open looks again; but the name may be another's file by now. */
+		if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &ours) == 0 &&
+		    fstatat(dirfd(stream), entry->d_name, &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+		    ours.st_ino == named.st_ino && ours.st_dev == named.st_dev)
+			(void)unlinkat(dirfd(stream), entry->d_name, 0);
 	}
 	(void)closedir(stream);
 }

@@ -92,9 +92,10 @@ static int open_socket(struct net_host_end *end, struct mvm_error *err)
 	if (fd < 0)
 		return error_set(err, errno, "--net: socket=%s: %s", path, strerror(errno));
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
-		return error_set(err, errno,
-				 "--net: socket=%s: %s: start what serves it first, for example: passt --socket %s",
-				 path, strerror(errno), path);
+		return error_set(
+			err, errno,
+			"--net: socket=%s: %s: start what serves it first, for example: passt --no-map-gw --socket %s",
+			path, strerror(errno), path);
 	end->fd = take_fd(&fd);
 	return 0;
 }

@@ -119,6 +119,9 @@ static int fresh_write(const struct receipt_place *place, const char *id, const 
 		return -ENAMETOOLONG;
 	(void)snprintf(temporary, sizeof(temporary), ".mvm-receipt-%.16s%s", id, suffix);
 	fd = openat(place->folder_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+	/* Of an earlier run of this VM's that was killed meanwhile: there is one at a time. */
+	if (fd < 0 && errno == EEXIST && unlinkat(place->folder_fd, temporary, 0) == 0)
+		fd = openat(place->folder_fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return -errno;
 	memcpy(fresh->temporary, temporary, sizeof(temporary));

@@ -251,6 +251,8 @@ int state_dir_reopen(const char *parent, const char *id, struct state_dir *ret_d
 		r = error_set(err, ESRCH, "%s: no such VM: it was removed", id);
 	} else if (take_lock(dir.lock_fd) < 0) {
 		r = error_set(err, EBUSY, "%s: runs already", id);
+	} else if (!state_dir_reclaim_cgroups(dir.fd)) {
+		r = error_set(err, EBUSY, "%s: its last run is still being taken down: try again in a moment", id);
 	}
 	if (r < 0) {
 		state_dir_close(&dir);

@@ -183,6 +183,11 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 	struct mvm_error err;
 	int r = supervisor_events_open(s, &err);
 
+	/* Of a run that is not the first: the caller's descriptors came with that one. */
+	if (r == 0 && s->spec->receipt && !s->receipt.path)
+		r = receipt_open(s->spec->receipt, -1, &s->receipt, &err);
+	if (r == 0 && s->spec->sign)
+		r = receipt_can_sign(&s->receipt, &err);
 	if (r == 0)
 		r = vm_files_open(s->spec, &s->files, &err);
 	if (r == 0)

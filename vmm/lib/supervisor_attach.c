@@ -97,6 +97,7 @@ static int update_nets(struct supervisor *s, uint64_t pps, uint64_t bps, char *r
 		s->spec->net_pps = pps;
 	if (bps != MVM_KEEP)
 		s->spec->net_bps = bps;
+	supervisor_write_spec(s); /* whatever becomes of the rest */
 	supervisor_log(s, MVM_LOG_INFO, "network: limits changed: %llu packets and %llu bytes a second (0: any)",
 		       (unsigned long long)s->spec->net_pps, (unsigned long long)s->spec->net_bps);
 	return 0;

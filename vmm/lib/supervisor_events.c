@@ -193,6 +193,10 @@ void supervisor_event_asked(struct supervisor *s, unsigned client, const struct 
 		event_by(event, &actor);
 		event_number(event, "blk_iops", s->spec->blk_iops);
 		event_number(event, "blk_bps", s->spec->blk_bps);
+		if (s->files.nets.n) {
+			event_number(event, "net_pps", s->spec->net_pps);
+			event_number(event, "net_bps", s->spec->net_bps);
+		}
 		if (io_max_any(&s->spec->io_max))
 			event_text(event, "io_max", io_max_text(&s->spec->io_max, ',', io));
 		if (result < 0)

@@ -15,14 +15,15 @@
 #include "lib/supervisor.h"
 #include "lib/text.h"
 
-#define NS_PER_S       1000000000ULL
-#define END_GRACE_NS   (2 * NS_PER_S)
-#define CONTROL_BATCH  16U
-#define CONTROL_BURST  256U /* messages at once; a guest that dials like mad makes them */
-#define CONTROL_RATE   1000U /* messages a second after that */
-#define LAST_LOG_READS 64U
-#define LOG_BURST      65536U /* bytes of log at once: a pipe full */
-#define LOG_RATE       262144U /* bytes a second after that; what is not read fills the VMM's pipe, and no more */
+#define NS_PER_S         1000000000ULL
+#define END_GRACE_NS     (2 * NS_PER_S)
+#define VIEWERS_GRACE_NS (60 * NS_PER_S) /* from CONTROL_STOP on, for all of them together */
+#define CONTROL_BATCH    16U
+#define CONTROL_BURST    256U /* messages at once; a guest that dials like mad makes them */
+#define CONTROL_RATE     1000U /* messages a second after that */
+#define LAST_LOG_READS   64U
+#define LOG_BURST        65536U /* bytes of log at once: a pipe full */
+#define LOG_RATE         262144U /* bytes a second after that; what is not read fills the VMM's pipe, and no more */
 
 enum slot {
 	SLOT_SESSION,
@@ -110,7 +111,8 @@ static void on_deadlines(struct supervisor *s, uint64_t now)
 		/* No deadline until it answers: a caller that was suspended answers later. */
 		if (session_send(s->session, SESSION_ASK_BUSY, 0, 0, NULL) == -EAGAIN)
 			s->phase_deadline = now + NS_PER_S;
-	} else if (s->phase == PHASE_STOP && !s->hurried && supervisor_viewers_behind(s)) {
+	} else if (s->phase == PHASE_STOP && !s->hurried && supervisor_viewers_behind(s) &&
+		   now < s->stages[STAGE_STOPPED] + VIEWERS_GRACE_NS) {
 		s->phase_deadline = now + NS_PER_S; /* the VMM waits for them, who have their own bound */
 	} else if (s->phase == PHASE_STOP) {
 		/* After a host's verdict, or its own last word, a VMM that will not end changes nothing but the way. */

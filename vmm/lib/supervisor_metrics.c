@@ -54,7 +54,7 @@ static uint64_t ns_of(const struct timeval *t)
 void supervisor_metrics(const struct supervisor *s, int fd)
 {
 	struct attach_metrics m = {
-		.wall_ns = text_now_ns() - s->stages[STAGE_VMM_SPAWNED],
+		.wall_ns = s->phase < PHASE_OVER ? text_now_ns() - s->stages[STAGE_VMM_SPAWNED] : 0,
 		.memory_asked = s->spec->memory,
 		.vcpus = s->spec->vcpus,
 		.disks = 1 + s->spec->ndisks,
@@ -69,7 +69,8 @@ void supervisor_metrics(const struct supervisor *s, int fd)
 	struct rusage own;
 
 	cgroup_memory(&s->jail.cgroup, &m.memory, &m.memory_peak, &m.memory_max);
-	of_process(s->vmm_pid, &m);
+	if (s->phase < PHASE_OVER) /* else the number may be another's by now */
+		of_process(s->vmm_pid, &m);
 	if (getrusage(RUSAGE_SELF, &own) == 0) {
 		m.supervisor_ns = ns_of(&own.ru_utime) + ns_of(&own.ru_stime);
 		m.supervisor_peak = (uint64_t)own.ru_maxrss * 1024;

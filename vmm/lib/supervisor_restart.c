@@ -51,7 +51,6 @@ static void part_with_clients(struct supervisor *s)
 static void begin_again(struct supervisor *s)
 {
 	struct supervisor kept = *s;
-	struct mvm_error err;
 
 	supervisor_events_close(&kept); /* opened again with the rest */
 	supervisor_init(s);
@@ -77,8 +76,6 @@ static void begin_again(struct supervisor *s)
 	s->events_lost_ever = kept.events_lost_ever;
 	s->clients_refused = kept.clients_refused;
 	(void)state_dir_reclaim_cgroups(s->state.fd);
-	if (s->spec->receipt && receipt_open(s->spec->receipt, -1, &s->receipt, &err) < 0)
-		supervisor_log(s, MVM_LOG_ERROR, "%s", err.text);
 }
 
 bool supervisor_restart(struct supervisor *s)

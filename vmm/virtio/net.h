@@ -39,6 +39,8 @@
 #define NET_IOV       (NET_STASH + 64U) /* pieces of one read */
 #define NET_RUN       128U /* packets in one direction, then other devices have their turn */
 #define NET_RUN_BYTES (1U << 20)
+#define NET_SEGMENTS  1024U /* of one packet */
+#define NET_HEADERS   54U /* bytes of Ethernet, IP and TCP headers that each segment has again */
 
 /* virtio 1.2 §5.1.6, with num_buffers always, as VERSION_1 has it */
 struct net_hdr {
@@ -76,11 +78,19 @@ struct net_rules {
 	uint32_t mtu;
 };
 
-/* Judges a frame of `len` bytes by its first `nhead`: min(len, NET_HEAD). */
-enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head, size_t nhead, size_t len);
+/*
+ * Judges a frame of `len` bytes by its first `nhead`: min(len, NET_HEAD). *ret_transport: where TCP or UDP begins in one that
+ * passed, whole; 0: it carries something else, or a fragment.
+ */
+enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head, size_t nhead, size_t len,
+			      size_t *ret_transport);
 
-/* Judges an offload header against the features of the driver and the frame behind it. */
-enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t acked, size_t len, uint32_t mtu);
+/*
+ * Judges an offload header against the features of the driver and the frame behind it. A checksum is stored by the host
+ * after the frame was judged: nowhere but in the checksum's own place behind `transport`. *ret_segments: what it becomes.
+ */
+enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t acked, size_t len, size_t transport, uint32_t mtu,
+				unsigned *ret_segments);
 
 /* Whether the driver asked to receive packets such as this one. */
 bool net_offload_wanted(const struct net_hdr *hdr, uint64_t acked);
@@ -98,7 +108,10 @@ struct net_end {
 	 * is full and keeps nothing (on_writable will come), else it is lost. May change iov.
 	 */
 	int (*send)(struct net *net, struct iovec *iov, unsigned niov, size_t len);
-	/* One packet into iov, whose first piece is the offload header: bytes of the frame, 0: none, -errno: the end is over. */
+	/*
+	 * One packet into iov, whose first piece is the offload header: bytes of the frame, 0: none, -EAGAIN: ask again, another
+	 * -errno: the end is over.
+	 */
 	ssize_t (*receive)(struct net *net, struct iovec *iov, unsigned niov);
 	void (*on_writable)(struct net *net);
 	void (*close)(struct net *net);

@@ -18,6 +18,8 @@ enum {
 
 enum {
 	PROTO_HOP_BY_HOP = 0,
+	PROTO_ICMP = 1,
+	PROTO_TCP = 6,
 	PROTO_UDP = 17,
 	PROTO_ROUTING = 43,
 	PROTO_FRAGMENT = 44,
@@ -26,7 +28,15 @@ enum {
 	PROTO_DEST_OPTIONS = 60,
 };
 
+enum { /* RFC 792, RFC 1256 §3; DHCP: RFC 2131 §4.1 */
+       ICMP_REDIRECT = 5,
+       ICMP_ROUTER = 9,
+       DHCP_SERVER = 67,
+       DHCP_CLIENT = 68,
+};
+
 enum { /* RFC 4861 §4 */
+       ND_ROUTER_SOLICIT = 133,
        ND_SOLICIT = 135,
        ND_ADVERTISE = 136,
        ND_ROUTER = 134,
@@ -113,14 +123,39 @@ static int source_routed(struct view v, size_t at, size_t end)
 	return 0;
 }
 
+/* Without any address given every one is the guest's; else those of a family of which none was given are not. */
+static bool may_be_any(const struct net_rules *rules)
+{
+	return is_zero(rules->ip4, 4) && is_zero(rules->ip6, 16);
+}
+
 /* A client that asks for its address has none yet: RFC 2131 §4.1. */
 static bool is_dhcp_request(struct view v, size_t payload)
 {
 	return v.p[NET_ETH + 9] == PROTO_UDP && !(be16_at(v, NET_ETH + 6) & 0x3fff) && has(v, payload, 8) &&
-	       be16_at(v, payload) == 68 && be16_at(v, payload + 2) == 67;
+	       be16_at(v, payload) == DHCP_CLIENT && be16_at(v, payload + 2) == DHCP_SERVER;
 }
 
-static enum net_drop check_ipv4(const struct net_rules *rules, struct view v)
+/* What is in it: nothing that routers and DHCP servers say. A first fragment that hides it is no fragment of anybody's. */
+static enum net_drop check_payload(struct view v, size_t payload, size_t *ret_transport)
+{
+	unsigned kind = v.p[NET_ETH + 9], fragment = be16_at(v, NET_ETH + 6);
+
+	if (fragment & 0x1fff) /* a later piece */
+		return NET_PASSED;
+	if (fragment & 0x2000 && !has(v, payload, 8))
+		return NET_DROP_KIND;
+	if (kind == PROTO_ICMP && has(v, payload, 1) && (v.p[payload] == ICMP_REDIRECT || v.p[payload] == ICMP_ROUTER))
+		return NET_DROP_ROUTER;
+	if (kind == PROTO_UDP && has(v, payload, 4) && be16_at(v, payload) == DHCP_SERVER &&
+	    be16_at(v, payload + 2) == DHCP_CLIENT)
+		return NET_DROP_ROUTER;
+	if ((kind == PROTO_TCP || kind == PROTO_UDP) && !(fragment & 0x2000))
+		*ret_transport = payload;
+	return NET_PASSED;
+}
+
+static enum net_drop check_ipv4(const struct net_rules *rules, struct view v, size_t *ret_transport)
 {
 	const uint8_t *source;
 	size_t header;
@@ -137,9 +172,10 @@ static enum net_drop check_ipv4(const struct net_rules *rules, struct view v)
 	source = v.p + NET_ETH + 12;
 	if (is_nobody4(source + 4) || source[0] == 127)
 		return NET_DROP_ADDRESS;
-	if (is_zero(rules->ip4, 4) || memcmp(source, rules->ip4, 4) == 0)
-		return NET_PASSED;
-	return is_zero(source, 4) && is_dhcp_request(v, NET_ETH + header) ? NET_PASSED : NET_DROP_ADDRESS;
+	if (!may_be_any(rules) && (is_zero(rules->ip4, 4) || memcmp(source, rules->ip4, 4) != 0) &&
+	    !(!is_zero(rules->ip4, 4) && is_zero(source, 4) && is_dhcp_request(v, NET_ETH + header)))
+		return NET_DROP_ADDRESS;
+	return check_payload(v, NET_ETH + header, ret_transport);
 }
 
 /* RFC 826, for IPv4 over Ethernet and nothing else. */
@@ -154,9 +190,11 @@ static enum net_drop check_arp(const struct net_rules *rules, struct view v)
 		return NET_DROP_KIND;
 	if (memcmp(arp + 8, rules->mac, MAC_LEN) != 0)
 		return NET_DROP_MAC;
-	if (is_zero(rules->ip4, 4) || is_zero(arp + 14, 4) || memcmp(arp + 14, rules->ip4, 4) == 0)
+	if (may_be_any(rules))
 		return NET_PASSED;
-	return NET_DROP_ADDRESS;
+	if (is_zero(rules->ip4, 4))
+		return NET_DROP_ADDRESS;
+	return is_zero(arp + 14, 4) || memcmp(arp + 14, rules->ip4, 4) == 0 ? NET_PASSED : NET_DROP_ADDRESS;
 }
 
 /* ---- IPv6 ---- */
@@ -175,7 +213,8 @@ static bool is_link_local(const struct net_rules *rules, const uint8_t *ip)
 
 static bool is_own(const struct net_rules *rules, const uint8_t *ip)
 {
-	return is_zero(rules->ip6, 16) || memcmp(ip, rules->ip6, 16) == 0 || is_link_local(rules, ip);
+	return may_be_any(rules) || is_link_local(rules, ip) ||
+	       (!is_zero(rules->ip6, 16) && memcmp(ip, rules->ip6, 16) == 0);
 }
 
 /* The options of a neighbour discovery message name no other's MAC address. */
@@ -207,6 +246,8 @@ static enum net_drop check_icmpv6(const struct net_rules *rules, struct view v, 
 	type = v.p[at];
 	if (type == ND_ROUTER || type == ND_REDIRECT)
 		return NET_DROP_ROUTER;
+	if (type == ND_ROUTER_SOLICIT)
+		return has(v, at, 8) ? check_nd_options(rules, v, at + 8, end) : NET_DROP_SIZE;
 	if (type != ND_SOLICIT && type != ND_ADVERTISE)
 		return NET_PASSED;
 	if (!has(v, at, 24))
@@ -237,15 +278,17 @@ static size_t extension(struct view v, unsigned kind, size_t at)
  * What is in the packet, behind its extension headers. A chain of them that goes on beyond what was copied is
  * malformed: nobody needs that many, and it would hide what is behind it (RFC 7113).
  */
-static enum net_drop check_ipv6(const struct net_rules *rules, struct view v)
+static enum net_drop check_ipv6(const struct net_rules *rules, struct view v, size_t *ret_transport)
 {
 	size_t at = NET_ETH + 40, end, len;
 	const uint8_t *source = v.p + NET_ETH + 8;
+	bool whole = true;
 	unsigned kind;
 
 	if (!has(v, NET_ETH, 40))
 		return NET_DROP_SIZE;
-	if (v.p[NET_ETH] >> 4 != 6)
+	/* One that has no length hides its end, RFC 2675 aside, which no Ethernet carries. */
+	if (v.p[NET_ETH] >> 4 != 6 || be16_at(v, NET_ETH + 4) == 0)
 		return NET_DROP_KIND;
 	end = at + be16_at(v, NET_ETH + 4);
 	kind = v.p[NET_ETH + 6];
@@ -261,9 +304,10 @@ static enum net_drop check_ipv6(const struct net_rules *rules, struct view v)
 		if (kind == PROTO_ROUTING &&
 		    v.p[at + 2] != 2) /* type 2 names but a mobile's own address, RFC 6275 §6.4 */
 			return NET_DROP_ROUTE;
-		if (kind == PROTO_FRAGMENT && be16_at(v, at + 2) & 0xfff8) {
-			kind = PROTO_FRAGMENT; /* a later piece; neighbour discovery never comes in pieces (RFC 6980) */
-			break;
+		if (kind == PROTO_FRAGMENT) {
+			whole = false;
+			if (be16_at(v, at + 2) & 0xfff8)
+				break; /* a later piece; neighbour discovery never comes in pieces (RFC 6980) */
 		}
 		kind = v.p[at];
 		at += len;
@@ -273,16 +317,20 @@ static enum net_drop check_ipv6(const struct net_rules *rules, struct view v)
 	/* Who has no address yet asks whether one is free, and who the routers are (RFC 4862 §5.4, RFC 4861 §4.1). */
 	if (!is_own(rules, source) && !(is_zero(source, 16) && kind == PROTO_ICMPV6))
 		return NET_DROP_ADDRESS;
+	if (whole && (kind == PROTO_TCP || kind == PROTO_UDP))
+		*ret_transport = at;
 	return kind == PROTO_ICMPV6 ? check_icmpv6(rules, v, at, end) : NET_PASSED;
 }
 
 /* ---- all of it ---- */
 
-enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head, size_t nhead, size_t len)
+enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head, size_t nhead, size_t len,
+			      size_t *ret_transport)
 {
 	struct view v = { head, nhead };
 	unsigned kind;
 
+	*ret_transport = 0;
 	if (len < NET_ETH || len > NET_FRAME_MAX)
 		return NET_DROP_SIZE;
 	if (memcmp(head + MAC_LEN, rules->mac, MAC_LEN) != 0)
@@ -290,17 +338,17 @@ enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head
 	kind = be16_at(v, 2UL * MAC_LEN);
 	switch (kind) {
 	case ETHER_IPV4:
-		return check_ipv4(rules, v);
+		return check_ipv4(rules, v, ret_transport);
 	case ETHER_ARP:
 		return check_arp(rules, v);
 	case ETHER_IPV6:
-		return check_ipv6(rules, v);
+		return check_ipv6(rules, v, ret_transport);
 	case ETHER_VLAN:
 	case ETHER_SVLAN:
 	case ETHER_OLD_SVLAN:
 		return NET_DROP_KIND;
 	default:
-		if (kind < ETHER_MIN || !is_zero(rules->ip4, 4) || !is_zero(rules->ip6, 16))
+		if (kind < ETHER_MIN || !may_be_any(rules))
 			return NET_DROP_KIND;
 		return NET_PASSED;
 	}
@@ -311,20 +359,29 @@ static bool acked(uint64_t features, unsigned feature)
 	return features >> feature & 1;
 }
 
-/* virtio 1.2 §5.1.6.2: what a driver may say. The kernel checks again what it does with it. */
-enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t features, size_t len, uint32_t mtu)
+#define TCP_SUM 16U /* where TCP and UDP have their checksums: RFC 9293 §3.1, RFC 768 */
+#define UDP_SUM 6U
+
+static bool sum_is_sound(const struct net_hdr *hdr, uint64_t features, size_t len, size_t transport)
 {
-	unsigned kind = hdr->gso_type & ~(unsigned)VIRTIO_NET_HDR_GSO_ECN;
+	size_t start = le16_get(hdr->csum_start), offset = le16_get(hdr->csum_offset);
+
+	return acked(features, VIRTIO_NET_F_CSUM) && transport && start >= transport &&
+	       (offset == TCP_SUM || offset == UDP_SUM) && start + offset + 2 <= len;
+}
+
+/* virtio 1.2 §5.1.6.2: what a driver may say. */
+enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t features, size_t len, size_t transport,
+				uint32_t mtu, unsigned *ret_segments)
+{
+	unsigned kind = hdr->gso_type & ~(unsigned)VIRTIO_NET_HDR_GSO_ECN, size = le16_get(hdr->gso_size);
 	bool known = false;
 
+	*ret_segments = 1;
 	if (hdr->flags & ~(unsigned)VIRTIO_NET_HDR_F_NEEDS_CSUM)
 		return NET_DROP_OFFLOAD;
-	if (hdr->flags) {
-		size_t at = (size_t)le16_get(hdr->csum_start) + le16_get(hdr->csum_offset);
-
-		if (!acked(features, VIRTIO_NET_F_CSUM) || le16_get(hdr->csum_start) < NET_ETH || at + 2 > len)
-			return NET_DROP_OFFLOAD;
-	}
+	if (hdr->flags && !sum_is_sound(hdr, features, len, transport))
+		return NET_DROP_OFFLOAD;
 	if (hdr->gso_type == VIRTIO_NET_HDR_GSO_NONE)
 		return len <= NET_ETH + mtu ? NET_PASSED : NET_DROP_SIZE;
 	if (kind == VIRTIO_NET_HDR_GSO_TCPV4)
@@ -335,8 +392,9 @@ enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t features, si
 		known = acked(features, NET_F_HOST_USO) && hdr->gso_type == kind;
 	if (hdr->gso_type != kind && !acked(features, VIRTIO_NET_F_HOST_ECN))
 		known = false;
-	if (!known || !hdr->flags || !le16_get(hdr->gso_size) || le16_get(hdr->gso_size) > mtu)
+	if (!known || !hdr->flags || !size || size > mtu || (len + size - 1) / size > NET_SEGMENTS)
 		return NET_DROP_OFFLOAD;
+	*ret_segments = (unsigned)((len + size - 1) / size);
 	return NET_PASSED;
 }
 

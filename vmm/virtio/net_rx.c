@@ -203,6 +203,10 @@ static bool receive(struct net *net, size_t *ret_len)
 		}
 	}
 	n = net->end->receive(net, net->iov, gather(net, &have));
+	if (n == -EAGAIN) {
+		net_schedule(net);
+		return false;
+	}
 	if (n <= 0) {
 		net->readable = false;
 		if (n < 0)

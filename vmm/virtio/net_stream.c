@@ -10,8 +10,9 @@
 
 #include "virtio/net.h"
 
-#define LENGTH   4U
-#define IN_BYTES (2UL * (LENGTH + NET_FRAME_MAX)) /* a read takes many small frames at once */
+#define READS_MAX 4U /* for one frame: who sends it in bits lets others have their turn in between */
+#define LENGTH    4U
+#define IN_BYTES  (2UL * (LENGTH + NET_FRAME_MAX)) /* a read takes many small frames at once */
 
 struct net_stream {
 	uint8_t in[IN_BYTES];
@@ -131,7 +132,7 @@ static ssize_t stream_receive(struct net *net, struct iovec *iov, unsigned niov)
 	struct net_stream *s = net->stream;
 	size_t len;
 
-	for (;;) {
+	for (unsigned reads = 0;; reads++) {
 		size_t have = s->end - s->begin;
 		int r;
 
@@ -142,6 +143,8 @@ static ssize_t stream_receive(struct net *net, struct iovec *iov, unsigned niov)
 			if (have >= LENGTH + len)
 				break;
 		}
+		if (reads == READS_MAX)
+			return -EAGAIN;
 		r = read_more(net);
 		if (r <= 0)
 			return r;

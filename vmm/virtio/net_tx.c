@@ -48,23 +48,35 @@ static void count_drop(struct net *net, enum net_drop why)
 	net_warn(net, "a packet of the guest's was dropped: %s", net_drop_name(why));
 }
 
-/* Sends the chain's packet, or drops it; false: the end is full, and nothing was done. */
-static bool send_packet(struct net *net)
+/* A packet that was judged: its first bytes are in net->head. */
+struct packet {
+	size_t copied, len; /* with the offload header; of the frame */
+	unsigned segments;
+};
+
+/* Whether it may leave, by a copy of its first bytes. */
+static enum net_drop judge(struct net *net, struct packet *packet)
 {
-	size_t copied = copy_head(&net->chain, &net->head, sizeof(net->head));
-	size_t len = net->chain.read_len - sizeof(struct net_hdr);
+	size_t transport;
 	enum net_drop why;
+
+	packet->copied = copy_head(&net->chain, &net->head, sizeof(net->head));
+	packet->len = net->chain.read_len - sizeof(struct net_hdr);
+	packet->segments = 1;
+	why = net_frame_check(&net->rules, net->head.frame, packet->copied - sizeof(struct net_hdr), packet->len,
+			      &transport);
+	return why != NET_PASSED ? why
+				 : net_offload_check(&net->head.hdr, net->dev.acked, packet->len, transport,
+						     net->rules.mtu, &packet->segments);
+}
+
+/* Sends a packet that may leave; false: the end is full, and nothing was done. */
+static bool send_packet(struct net *net, const struct packet *packet)
+{
 	int err;
 
-	why = net_frame_check(&net->rules, net->head.frame, copied - sizeof(struct net_hdr), len);
-	if (why == NET_PASSED)
-		why = net_offload_check(&net->head.hdr, net->dev.acked, len, net->rules.mtu);
-	if (why != NET_PASSED) {
-		count_drop(net, why);
-		return true;
-	}
 	net->head.hdr.num_buffers = le16_of(0);
-	err = net->end->send(net, net->iov, gather(net, copied), len);
+	err = net->end->send(net, net->iov, gather(net, packet->copied), packet->len);
 	if (err == -EAGAIN)
 		return false;
 	if (err) {
@@ -74,7 +86,7 @@ static bool send_packet(struct net *net)
 		return true;
 	}
 	counters_add(&net->counted->tx_packets, 1);
-	counters_add(&net->counted->tx_bytes, len);
+	counters_add(&net->counted->tx_bytes, packet->len);
 	return true;
 }
 
@@ -87,16 +99,25 @@ static const char *malformed(const struct net *net, int popped)
 	return net->chain.read_len < sizeof(struct net_hdr) ? "a packet shorter than its header" : NULL;
 }
 
-/* Whether the limits let the packet just popped pass; else it is put back, for later. */
-static bool within_limits(struct net *net)
+/* What it is to the limits and to our own: each segment is a packet, with headers of its own. */
+static size_t weight(const struct packet *packet)
 {
-	uint64_t at;
+	return packet->len + (size_t)(packet->segments - 1) * NET_HEADERS;
+}
+
+/* Whether the limits let the packet just popped pass; else it is put back, for later. */
+static bool within_limits(struct net *net, const struct packet *packet)
+{
+	uint64_t at, now;
 
 	if (!ratelimit_on(&net->tx_limit))
 		return true;
-	at = ratelimit_take(&net->tx_limit, net->chain.read_len, net_now());
-	if (!at)
+	now = net_now();
+	at = ratelimit_take(&net->tx_limit, weight(packet), now);
+	if (!at) {
+		ratelimit_charge_ops(&net->tx_limit, packet->segments - 1, now);
 		return true;
+	}
 	vq_unpop(&net->dev.queues[NET_TX]);
 	net_wait_until(net, at);
 	return false;
@@ -106,15 +127,17 @@ void net_tx_run(struct net *net)
 {
 	struct virtqueue *vq = &net->dev.queues[NET_TX];
 	size_t bytes = 0;
-	unsigned packets = 0;
+	unsigned packets = 0, looks = 0;
 	bool pushed = false;
 
 	vq_disable_kicks(vq);
 	while (net->dev.live && net->ready && !net->full) {
+		struct packet packet = { 0 };
 		const char *reason;
+		enum net_drop why;
 		int popped;
 
-		if (packets++ == NET_RUN || bytes >= NET_RUN_BYTES) {
+		if (looks++ == NET_RUN || packets >= NET_RUN || bytes >= NET_RUN_BYTES) {
 			net_schedule(net); /* kicks stay off: we come back unasked */
 			break;
 		}
@@ -130,14 +153,18 @@ void net_tx_run(struct net *net)
 			virtio_dev_broken(&net->dev, reason);
 			return;
 		}
-		if (!within_limits(net))
+		why = judge(net, &packet);
+		if (why != NET_PASSED) {
+			count_drop(net, why);
+		} else if (!within_limits(net, &packet)) {
 			break;
-		if (net->link && !send_packet(net)) {
+		} else if (net->link && !send_packet(net, &packet)) {
 			net->full = true;
 			vq_unpop(vq);
 			break;
 		}
-		bytes += net->chain.read_len;
+		packets += packet.segments;
+		bytes += weight(&packet);
 		vq_push(vq, net->chain.head, 0);
 		pushed = true;
 	}

@@ -77,3 +77,8 @@ void ratelimit_charge(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns)
 {
 	take(&limit->bytes, bytes, now_ns);
 }
+
+void ratelimit_charge_ops(struct ratelimit *limit, uint64_t ops, uint64_t now_ns)
+{
+	take(&limit->ops, ops, now_ns);
+}

@@ -41,6 +41,9 @@ uint64_t ratelimit_take(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns
 /* What the bucket holds now; rate not 0. */
 uint64_t ratelimit_available(const struct ratelimit_bucket *bucket, uint64_t now_ns);
 
+/* Operations besides the one that was taken: as debt if need be. */
+void ratelimit_charge_ops(struct ratelimit *limit, uint64_t ops, uint64_t now_ns);
+
 /* Bytes that turn out only afterwards: taken without asking, as debt if need be. */
 void ratelimit_charge(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns);
 

@@ -273,7 +273,7 @@ test_refused() {
 	refused --net: none -- run --net none --net tap=t -- true
 	refused --net-bps: --net -- run --net-bps 1m -- true
 	refused "tap=nosuch" "ip tuntap add" -- run --net "tap=nosuch" -- true
-	refused "socket=$PWD/none" "passt --socket" -- run --net "socket=$PWD/none" -- true
+	refused "socket=$PWD/none" "passt --no-map-gw --socket" -- run --net "socket=$PWD/none" -- true
 	refused tap=lo "ip tuntap add" -- run --net tap=lo -- true
 	expect 0 run --net none -- true
 	tap || return 0
