@@ -13,8 +13,7 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define CONNECT_MS 5000 /* until one of those before us is done */
-#define RETRY_MS   20
+#define RETRY_MS 20
 
 int attach_check(struct attach_msg *msg, size_t n)
 {
@@ -156,7 +155,7 @@ int attach_send(int fd, enum attach_type type, int code, const void *payload, si
 	return send(fd, &msg, sizeof(msg.hdr) + len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-static int connect_to(int fd, int folder_fd)
+static int connect_to(int fd, int folder_fd, unsigned patience_ms)
 {
 	const struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
 	struct sockaddr_un addr = address(folder_fd);
@@ -164,16 +163,16 @@ static int connect_to(int fd, int folder_fd)
 	for (unsigned waited = 0;; waited += RETRY_MS) {
 		if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
 			return 0;
-		if ((errno != EAGAIN && errno != EINTR) || waited >= CONNECT_MS)
+		if ((errno != EAGAIN && errno != EINTR) || waited >= patience_ms)
 			return -errno;
 		(void)nanosleep(&pause, NULL); /* its queue is full: there is nothing to poll for */
 	}
 }
 
-int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err)
+int attach_open(int folder_fd, unsigned patience_ms, int *ret_fd, struct mvm_error *err)
 {
 	_cleanup_fd_ int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int r = fd < 0 ? -errno : connect_to(fd, folder_fd);
+	int r = fd < 0 ? -errno : connect_to(fd, folder_fd, patience_ms);
 
 	if (r == -EAGAIN)
 		return error_set(err, EBUSY, "the VM's supervisor is busy with others: try again");
@@ -224,7 +223,7 @@ int attach_call(int folder_fd, enum attach_type type, const void *payload, size_
 {
 	struct attach_msg answer = { 0 };
 	_cleanup_fd_ int fd = -1;
-	int r = attach_open(folder_fd, &fd, err);
+	int r = attach_open(folder_fd, ATTACH_PATIENCE_MS, &fd, err);
 
 	return r < 0 ? r : attach_request(fd, type, payload, len, ATTACH_ANSWER_MS, &answer, err);
 }
@@ -236,7 +235,7 @@ int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t l
 	_cleanup_fd_ int fd = -1;
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
-	int r = attach_open(folder_fd, &fd, err);
+	int r = attach_open(folder_fd, ATTACH_PATIENCE_MS, &fd, err);
 
 	if (r == 0)
 		r = attach_request(fd, type, NULL, 0, ATTACH_ANSWER_MS, &answer, err);

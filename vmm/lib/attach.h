@@ -177,7 +177,8 @@ int attach_send(int fd, enum attach_type type, int code, const void *payload, si
 #define ATTACH_ANSWER_MS 10000 /* for what is answered at once */
 
 /* A client's connection, and a request on it, waiting -1: for ever. 0, or what the supervisor said, in err. */
-int attach_open(int folder_fd, int *ret_fd, struct mvm_error *err);
+#define ATTACH_PATIENCE_MS 5000U /* until one of those before us is done */
+int attach_open(int folder_fd, unsigned patience_ms, int *ret_fd, struct mvm_error *err);
 int attach_answer(int fd, int timeout_ms, struct attach_msg *ret_answer, struct mvm_error *err);
 int attach_request(int fd, enum attach_type type, const void *payload, size_t len, int timeout_ms,
 		   struct attach_msg *ret_answer, struct mvm_error *err);

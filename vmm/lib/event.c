@@ -21,6 +21,7 @@ static const struct {
 	[EVENT_LAYER_MISSING] = { "layer-missing", LOG_WARNING, "27aee692ec4544e69ae10413964eb74c" },
 	[EVENT_BOOTED] = { "booted", LOG_INFO, "be4045a8b67f42c3a3b14481a5534066" },
 	[EVENT_STARTED] = { "started", LOG_INFO, "d649cc2c6ccd4496925ea7c4b4024b9e" },
+	[EVENT_ATTACH] = { "attach", LOG_INFO, "46affdf6da93c8279c72fb257587d7c0" },
 	[EVENT_EXEC] = { "exec", LOG_INFO, "3e2ccc95d45c4855a6e295f21ef051d5" },
 	[EVENT_EXEC_ENDED] = { "exec-ended", LOG_INFO, "c3d02dd033c9485585e5a489f1f6b26c" },
 	[EVENT_STOP] = { "stop", LOG_NOTICE, "5c44761908be46b2bd08c0dc601ee21c" },

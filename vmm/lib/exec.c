@@ -51,7 +51,7 @@ int start_command(const char *id, enum attach_type type, const struct mvm_spec *
 	if (r < 0)
 		return r;
 	exec = (struct attach_exec){ .fds = start.fds, .rows = options->rows, .cols = options->cols };
-	r = attach_open(folder, &fd, &why);
+	r = attach_open(folder, ATTACH_PATIENCE_MS, &fd, &why);
 	if (r == 0) {
 		r = attach_send_with(fd, type, &exec, sizeof(exec), attached.fds, attached.n);
 		r = r < 0 ? error_set(&why, -r, "%s", strerror(-r))

@@ -153,7 +153,7 @@ static int collect(void *arg, int parent_fd, int fd, const char *id, bool alive)
 	(void)snprintf(sample->id, sizeof(sample->id), "%s", id);
 	state_dir_name(parent_fd, id, sample->name);
 	text_harmless(sample->name);
-	if (attach_open(fd, &connection, NULL) == 0 &&
+	if (attach_open(fd, 0, &connection, NULL) == 0 &&
 	    attach_request(connection, ATTACH_METRICS, NULL, 0, patience, &answer, NULL) == 0 &&
 	    answer.hdr.len == sizeof(sample->m)) {
 		memcpy(&sample->m, answer.payload, sizeof(sample->m));

@@ -238,7 +238,7 @@ void supervisor_events_close(struct supervisor *s);
 void supervisor_event_created(struct supervisor *s);
 void supervisor_event_stage(struct supervisor *s, enum event_kind kind, enum receipt_stage stage);
 void supervisor_event_asked(struct supervisor *s, unsigned client, const struct attach_msg *msg, int result);
-void supervisor_event_caller(struct supervisor *s, enum event_kind kind);
+void supervisor_event_caller(struct supervisor *s, enum event_kind kind, int fd, int signo); /* fd: whoever asks */
 void supervisor_event_signalled(struct supervisor *s, const struct signalfd_siginfo *info);
 void supervisor_event_client_refused(struct supervisor *s, const struct attach_peer *peer);
 void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t session, const struct mvm_spec *spec);
@@ -248,7 +248,7 @@ void supervisor_event_violation(struct supervisor *s, const char *of, const char
 void supervisor_event_log_dropped(struct supervisor *s);
 void supervisor_event_ended(struct supervisor *s, const struct verdict *verdict);
 /* What a caller, or one that is attached, says. */
-void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg);
+void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg, int fd); /* fd: it comes from there */
 
 /* "the VM is booting", "… paused", "… ending", "… to be started again". */
 const char *supervisor_state_text(const struct supervisor *s);

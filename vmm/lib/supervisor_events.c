@@ -205,12 +205,12 @@ void supervisor_event_asked(struct supervisor *s, unsigned client, const struct 
 	}
 }
 
-void supervisor_event_caller(struct supervisor *s, enum event_kind kind)
+void supervisor_event_caller(struct supervisor *s, enum event_kind kind, int fd, int signo)
 {
 	struct event_actor actor;
 
-	event_actor_peer(s->session, &actor);
-	asked(s, kind, &actor, 0, 0);
+	event_actor_peer(fd, &actor);
+	asked(s, kind, &actor, signo, 0);
 }
 
 void supervisor_event_signalled(struct supervisor *s, const struct signalfd_siginfo *info)

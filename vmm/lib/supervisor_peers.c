@@ -111,7 +111,7 @@ static void on_pong(struct supervisor *s, const struct control_msg *msg)
 		(void)session_send(s->session, SESSION_PONG, 0, 0, NULL);
 }
 
-void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg)
+void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg, int fd)
 {
 	switch (msg->type) {
 	case SESSION_SIGNAL:
@@ -123,11 +123,11 @@ void supervisor_caller_says(struct supervisor *s, const struct session_msg *msg)
 			(void)agent_session_flush(&s->agent); /* an agent that has gone shows at its own descriptor */
 		break;
 	case SESSION_STOP:
-		supervisor_event_caller(s, EVENT_STOP);
+		supervisor_event_caller(s, EVENT_STOP, fd, 0);
 		supervisor_operator_ends(s, "stopped by the operator", false);
 		break;
 	case SESSION_KILL:
-		supervisor_event_caller(s, EVENT_KILL);
+		supervisor_event_caller(s, EVENT_KILL, fd, 0);
 		supervisor_operator_ends(s, "killed by the operator", true);
 		break;
 	case SESSION_PING:
@@ -159,7 +159,7 @@ void supervisor_on_session(struct supervisor *s)
 		return;
 	}
 	if (r > 0)
-		supervisor_caller_says(s, &msg);
+		supervisor_caller_says(s, &msg, s->session);
 }
 
 /* ---- the VMM ---- */

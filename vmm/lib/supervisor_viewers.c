@@ -98,6 +98,7 @@ int supervisor_view(struct supervisor *s, unsigned client, const struct attach_m
 	s->clients[client].kind = CLIENT_VIEWS;
 	s->clients[client].deadline_ns = UINT64_MAX;
 	(void)attach_send(s->clients[client].fd, ATTACH_ANSWER, 0, &viewing, sizeof(viewing));
+	supervisor_event_caller(s, EVENT_ATTACH, s->clients[client].fd, 0);
 	return 1;
 }
 
@@ -133,8 +134,11 @@ void supervisor_viewer_speaks(struct supervisor *s, unsigned client)
 
 	if (r < 0)
 		supervisor_drop_client(s, client);
-	else if (r > 0 && msg.type <= SESSION_KILL) /* the others are between a run and its caller */
-		supervisor_caller_says(s, &msg);
+	else if (r > 0 && msg.type <= SESSION_KILL) { /* the others are between a run and its caller */
+		if (msg.type == SESSION_SIGNAL)
+			supervisor_event_caller(s, EVENT_SIGNAL, s->clients[client].fd, msg.code);
+		supervisor_caller_says(s, &msg, s->clients[client].fd);
+	}
 }
 
 /* ---- output ---- */

@@ -35,7 +35,7 @@ static int ask(struct mvm_vm *vm, int folder, const struct attached *theirs, str
 {
 	struct attach_msg answer = { 0 };
 	struct attach_viewing viewing;
-	int r = attach_open(folder, &vm->session, err);
+	int r = attach_open(folder, ATTACH_PATIENCE_MS, &vm->session, err);
 
 	if (r < 0)
 		return r;

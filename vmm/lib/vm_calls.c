@@ -220,7 +220,7 @@ static int reach(const struct target *target, int *ret_fd, struct mvm_error *err
 	int r = 0;
 
 	for (unsigned waited = 0; waited < STARTING_MS; waited += RETRY_MS) {
-		r = attach_open(target->folder, ret_fd, err);
+		r = attach_open(target->folder, ATTACH_PATIENCE_MS, ret_fd, err);
 		if (r == 0)
 			return 1;
 		if (r != -ENOENT && r != -ECONNREFUSED)
@@ -315,7 +315,7 @@ static int ask(const char *id, enum attach_type type, struct attach_msg *ret_ans
 	int fd = -1, r = find(id, false, &target, err);
 
 	if (r == 0) {
-		r = attach_open(target.folder, &fd, &why);
+		r = attach_open(target.folder, ATTACH_PATIENCE_MS, &fd, &why);
 		if (r == 0)
 			r = attach_request(fd, type, NULL, 0, ATTACH_ANSWER_MS, ret_answer, &why);
 		if (r < 0)
