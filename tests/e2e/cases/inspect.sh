@@ -170,7 +170,7 @@ test_whose_it_is() {
 	refused "which VM" -- "$mvm" inspect
 	refused "one VM" -- "$mvm" inspect "$id" "$id"
 	refused "--frob" -- "$mvm" inspect "$id" --frob
-	refused "table or json" -- "$mvm" inspect "$id" --format yaml
+	refused "table, json or config" -- "$mvm" inspect "$id" --format yaml
 	# another user sees nothing of it
 	if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null; then
 		mkdir -m 700 theirs
