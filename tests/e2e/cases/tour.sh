@@ -11,6 +11,7 @@ commands() {
 
 test_service_of_the_readme() {
 	local before
+	trap '"$mvm" rm -f cache >/dev/null 2>&1' EXIT
 	expect 0 run -- true # the first makes the folders that stay
 	commands
 	before=$("$top/tests/e2e/host_state")
