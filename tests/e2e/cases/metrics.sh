@@ -87,7 +87,7 @@ test_supervisor_stopped() {
 
 test_served() {
 	metrics_set_up
-	command -v curl >/dev/null || { echo "SKIP no curl on this machine"; return; }
+	command -v curl >/dev/null || die "no curl: tools/setup installs it"
 	"$mvm" metrics --listen "unix:$PWD/socket" 2>served.err &
 	served=$!
 	until_so [ -S socket ]
