@@ -10,8 +10,8 @@
 
 int verb_attach(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
-	struct words words = { .v = v };
+	struct words words;
+	int status;
 	const char *keys_text = KEYS_DEFAULT;
 	bool no_stdin = false;
 	const struct opt opts[] = { { "no-stdin", 0, &no_stdin, NULL }, { "detach-keys", 0, NULL, &keys_text }, { 0 } };
@@ -19,14 +19,8 @@ int verb_attach(const struct cli *cli, int argc, char **argv)
 	struct mvm_error err;
 	struct mvm_vm *vm;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps shows them");
 	if (!keys_parse(keys_text, &keys))

@@ -56,22 +56,15 @@ int verb_cp(const struct cli *cli, int argc, char **argv)
 	const struct opt opts[] = { { "archive", 'a', &options.archive, NULL },
 				    { "follow-link", 'L', &options.follow, NULL },
 				    { 0 } };
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	struct side from = { 0 }, to = { 0 };
-	struct words words = { .v = v };
+	struct words words;
 	int status;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n != 2)
 		return cli_unexpected(argv[0], "a source and a destination are wanted: mvm help cp");
-	if (!split(v[0], &from) || !split(v[1], &to))
+	if (!split(words.v[0], &from) || !split(words.v[1], &to))
 		status = cli_unexpected(argv[0], "out of memory");
 	else if (!from.vm && !to.vm)
 		status = cli_unexpected(argv[0], "which VM? one side is VM:PATH: mvm ps shows them");

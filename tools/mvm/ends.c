@@ -22,18 +22,11 @@ struct call {
 static int for_each(const struct cli *cli, int argc, char **argv, const struct opt *opts, struct call *call,
 		    bool (*prepare)(struct call *call), int (*one)(const char *id, const struct call *call))
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
-	struct words words = { .v = v };
+	struct words words;
 	int status = 0;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (!words.n)
 		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps shows them");
 	if (prepare && !prepare(call))

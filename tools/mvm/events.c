@@ -119,9 +119,9 @@ static int show(const struct choice *choice, bool follow)
 
 int verb_events(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	const char *since = NULL, *filter = NULL, *format = NULL;
-	struct words words = { .v = v };
+	struct words words;
+	int status;
 	struct choice choice = { 0 };
 	bool follow = false;
 	const struct opt opts[] = { { "follow", 'f', &follow, NULL },
@@ -130,14 +130,8 @@ int verb_events(const struct cli *cli, int argc, char **argv)
 				    { "format", 0, NULL, &format },
 				    { 0 } };
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n)
 		return cli_unexpected(words.v[0], "not expected: for one VM give --filter name=NAME or id=ID");
 	if (!opts_format(format, &choice.json) || (since && !opts_moment("--since", since, choice.since)))

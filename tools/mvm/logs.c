@@ -96,8 +96,7 @@ static int count(const char *id, const struct choice *choice, uint64_t tail, uin
 
 int verb_logs(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
-	struct words words = { .v = v };
+	struct words words;
 	const char *since = NULL, *tail = NULL;
 	struct choice choice = { 0 };
 	const struct opt opts[] = { { "follow", 'f', &choice.follow, NULL },
@@ -109,14 +108,8 @@ int verb_logs(const struct cli *cli, int argc, char **argv)
 	struct mvm_log *log;
 	int status;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps -a shows them");
 	if (tail && (!*tail || strlen(tail) > 9 || strspn(tail, "0123456789") != strlen(tail)))

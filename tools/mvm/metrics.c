@@ -9,21 +9,15 @@
 
 int verb_metrics(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	_cleanup_free_ char *text = NULL;
-	struct words words = { .v = v };
+	struct words words;
+	int status;
 	const char *address = NULL;
 	const struct opt opts[] = { { "listen", 0, NULL, &address }, { 0 } };
 	struct mvm_error err;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n)
 		return cli_unexpected(words.v[0], "not expected: mvm help metrics shows how");
 	if (address)

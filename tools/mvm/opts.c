@@ -4,13 +4,12 @@
 #include <string.h>
 #include <time.h>
 
-static enum opts_result wrong(const char *arg, const char *verb, const char *why)
+static void wrong(const char *arg, const char *verb, const char *why)
 {
 	char text[160];
 
 	(void)snprintf(text, sizeof(text), "%s: mvm help %s shows how", why, verb);
 	(void)cli_unexpected(arg, text);
-	return OPTS_WRONG;
 }
 
 static const struct opt *find(const struct opt *opts, const char *name, size_t len, char letter)
@@ -29,7 +28,7 @@ static int parse_long(const char *verb, const char *arg, const char *next, const
 	const char *value = arg[2 + len] ? arg + 3 + len : NULL;
 
 	if (!opt || (opt->flag && value)) {
-		(void)wrong(arg, verb, opt ? "takes no value" : "unknown");
+		wrong(arg, verb, opt ? "takes no value" : "unknown");
 		return -1;
 	}
 	if (opt->flag) {
@@ -38,7 +37,7 @@ static int parse_long(const char *verb, const char *arg, const char *next, const
 	}
 	*opt->value = value ? value : next;
 	if (!*opt->value)
-		(void)wrong(arg, verb, "needs a value");
+		wrong(arg, verb, "needs a value");
 	return *opt->value ? !value : -1;
 }
 
@@ -49,7 +48,7 @@ static int parse_short(const char *verb, const char *arg, const char *next, cons
 		const struct opt *opt = find(opts, "", 0, *at);
 
 		if (!opt) {
-			(void)wrong(arg, verb, "unknown");
+			wrong(arg, verb, "unknown");
 			return -1;
 		}
 		if (opt->flag) {
@@ -58,19 +57,21 @@ static int parse_short(const char *verb, const char *arg, const char *next, cons
 		}
 		*opt->value = at[1] ? at + 1 : next;
 		if (!*opt->value)
-			(void)wrong(arg, verb, "needs a value");
+			wrong(arg, verb, "needs a value");
 		return *opt->value ? !at[1] : -1;
 	}
 	return 0;
 }
 
-enum opts_result opts_parse(int argc, char **argv, const struct opt *opts, bool rest, struct words *ret_words)
+bool opts_parse(const struct cli *cli, int argc, char **argv, const struct opt *opts, struct words *ret_words,
+		int *ret_status)
 {
+	struct words words = { .v = argv + 1 };
 	bool only_words = false;
 
-	ret_words->n = 0;
+	*ret_words = words;
 	for (int i = 1; i < argc; i++) {
-		const char *arg = argv[i];
+		char *arg = argv[i];
 		int used;
 
 		if (!only_words && !strcmp(arg, "--")) {
@@ -78,19 +79,23 @@ enum opts_result opts_parse(int argc, char **argv, const struct opt *opts, bool 
 			continue;
 		}
 		if (only_words || *arg != '-' || !arg[1]) {
-			ret_words->v[ret_words->n++] = arg;
-			only_words |= rest && ret_words->n > 1;
+			words.v[words.n++] = arg;
 			continue;
 		}
-		if (!strcmp(arg, "--help") || !strcmp(arg, "-h"))
-			return OPTS_HELP;
+		if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) {
+			*ret_status = verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+			return false;
+		}
 		used = arg[1] == '-' ? parse_long(argv[0], arg, argv[i + 1], opts)
 				     : parse_short(argv[0], arg, argv[i + 1], opts);
-		if (used < 0)
-			return OPTS_WRONG;
+		if (used < 0) {
+			*ret_status = CLI_STATUS_FAILED;
+			return false;
+		}
 		i += used;
 	}
-	return OPTS_OK;
+	*ret_words = words;
+	return true;
 }
 
 bool opts_format(const char *format, bool *ret_json)

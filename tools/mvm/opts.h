@@ -19,17 +19,16 @@ struct opt {
 };
 
 struct words {
-	const char **v; /* argc of them fit */
+	char **v;
 	int n;
 };
 
-enum opts_result { OPTS_OK, OPTS_HELP, OPTS_WRONG };
-
 /*
- * Options may stand anywhere before a word "--"; everything behind that is words. With `rest` the first word ends
- * the options, too, and what follows belongs to it. OPTS_WRONG has been said.
+ * Options may stand anywhere before a word "--"; everything behind that is words, which are moved to argv[1] and on.
+ * False: there is nothing left to do, and ret_status is the verb's; help has been shown, or what is wrong been said.
  */
-enum opts_result opts_parse(int argc, char **argv, const struct opt *opts, bool rest, struct words *ret_words);
+bool opts_parse(const struct cli *cli, int argc, char **argv, const struct opt *opts, struct words *ret_words,
+		int *ret_status);
 
 /* "table" or "json"; anything else is said. NULL: a table. */
 bool opts_format(const char *format, bool *ret_json);

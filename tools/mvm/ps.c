@@ -100,8 +100,8 @@ static bool print_json(const struct mvm_list *list)
 
 int verb_ps(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
-	struct words words = { .v = v };
+	struct words words;
+	int status;
 	const char *format = NULL;
 	bool all = false, quiet = false, json;
 	const struct opt opts[] = {
@@ -111,14 +111,8 @@ int verb_ps(const struct cli *cli, int argc, char **argv)
 	struct mvm_list *list;
 	struct mvm_error err;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n)
 		return cli_unexpected(words.v[0], "not expected: mvm help ps shows how");
 	if (!opts_format(format, &json))

@@ -96,26 +96,19 @@ static int start_attached(const char *id, struct mvm_start_options *options, boo
 int verb_start(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_start_options options = MVM_START_OPTIONS;
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	const char *keys = KEYS_DEFAULT;
 	bool attach = false, input = false;
 	const struct opt opts[] = { { "attach", 'a', &attach, NULL },
 				    { "interactive", 'i', &input, NULL },
 				    { "detach-keys", 0, NULL, &keys },
 				    { 0 } };
-	struct words words = { .v = v };
+	struct words words;
 	struct mvm_error err;
 	struct mvm_vm *vm;
 	int status = 0;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (!words.n)
 		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps -a shows them");
 	options.began_ns = cli->began_ns;

@@ -112,21 +112,14 @@ static int round_of(const struct words *words, bool json, int *ret_status)
 
 int verb_stats(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
-	struct words words = { .v = v };
+	struct words words;
 	const char *format = NULL;
 	bool follow = false, json;
 	const struct opt opts[] = { { "follow", 'f', &follow, NULL }, { "format", 0, NULL, &format }, { 0 } };
 	int status = 0, n;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (!opts_format(format, &json))
 		return CLI_STATUS_FAILED;
 	for (;;) {
@@ -144,20 +137,14 @@ int verb_stats(const struct cli *cli, int argc, char **argv)
 
 int verb_top(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	_cleanup_free_ char *text = NULL;
-	struct words words = { .v = v };
+	struct words words;
+	int status;
 	const struct opt opts[] = { { 0 } };
 	struct mvm_error err;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps shows them");
 	if (mvm_top(words.v[0], &text, &err) < 0)

@@ -10,24 +10,18 @@
 
 int verb_verify(const struct cli *cli, int argc, char **argv)
 {
-	_cleanup_free_ const char **v = calloc((size_t)argc, sizeof(*v));
 	const char *key = NULL, *signature = NULL;
 	const struct opt opts[] = {
 		{ "key", 'k', NULL, &key },
 		{ "sig", 0, NULL, &signature },
 		{ 0 },
 	};
-	struct words words = { .v = v };
+	struct words words;
+	int status;
 	struct mvm_error err;
 
-	switch (v ? opts_parse(argc, argv, opts, false, &words) : OPTS_WRONG) {
-	case OPTS_HELP:
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
-	case OPTS_WRONG:
-		return CLI_STATUS_FAILED;
-	case OPTS_OK:
-		break;
-	}
+	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], words.n ? "one receipt at a time" : "which receipt? name its file");
 	if (!key)
