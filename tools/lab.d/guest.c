@@ -3,7 +3,7 @@
  *
  *   lab-guest load LIST   loads the kernel modules named in LIST, one a line
  *   lab-guest fail TEXT   tells the host that there will be no command
- *   lab-guest hold DIR    holds a VM, and starts all CPUs when the command is near
+ *   lab-guest hold DIR    holds a VM, starts all CPUs when the command is near, and sees that they hear their interrupts
  *   lab-guest run         takes the command from the control port, runs it with
  *                         its streams on the other three, reports its status
  *
@@ -21,6 +21,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -538,6 +539,62 @@ static void start_other_cpus(int cpus)
 	}
 }
 
+/* ---- interrupts that are lost --------------------------------------------- */
+
+/*
+ * QEMU keeps what is pending for a CPU in one word, and in SVM's entries and exits that CPU changes it without a lock,
+ * which loses an interrupt that another thread sets right then (until 10.2, "use atomic access for
+ * interrupt_request"). A timer's that is lost is the last: the CPU's timers stand still, and every VM that sleeps there,
+ * until some other interrupt has the CPU look. So each CPU interrupts the next ten times a second.
+ */
+#define NUDGE_MS 100
+#define CPUS_MAX 64
+
+static struct nudger {
+	int cpu, wake;
+	struct nudger *next;
+} nudgers[CPUS_MAX];
+
+static void *nudge(void *arg)
+{
+	struct nudger *me = arg;
+	struct sched_param first = { .sched_priority = 1 }; /* who is woken runs at once: that takes an interrupt */
+	struct pollfd pollfd = { .fd = me->wake, .events = POLLIN };
+	uint64_t count;
+	cpu_set_t mine;
+
+	CPU_ZERO(&mine);
+	CPU_SET(me->cpu, &mine);
+	(void)sched_setscheduler(0, SCHED_FIFO, &first);
+	for (;;) {
+		if (sched_getcpu() != me->cpu) /* at first, and after it was offline */
+			(void)sched_setaffinity(0, sizeof(mine), &mine);
+		if (poll(&pollfd, 1, NUDGE_MS) > 0)
+			(void)read(me->wake, &count, sizeof(count));
+		else
+			(void)write(me->next->wake, &(uint64_t){ 1 }, sizeof(count));
+	}
+	return NULL;
+}
+
+static void start_nudging(void)
+{
+	pthread_t thread;
+	cpu_set_t all;
+	int n = 0;
+
+	if (sched_getaffinity(0, sizeof(all), &all) < 0)
+		return;
+	for (int cpu = 0; cpu < CPUS_MAX; cpu++)
+		if (CPU_ISSET(cpu, &all))
+			nudgers[n++] = (struct nudger){ .cpu = cpu, .wake = eventfd(0, EFD_CLOEXEC) };
+	for (int i = 0; i < n && n > 1; i++) {
+		nudgers[i].next = &nudgers[(i + 1) % n];
+		if (pthread_create(&thread, NULL, nudge, &nudgers[i]) != 0)
+			fprintf(stderr, "lab-guest: no thread for CPU %d\n", nudgers[i].cpu);
+	}
+}
+
 /* Stays as long as the lab does; returns, to init, when it has begun. DIR holds the FIFO by which the command's
  * start is heard of: by then this process's own root is gone. */
 static int hold(const char *dir)
@@ -558,6 +615,7 @@ static int hold(const char *dir)
 	fd = openat(at, CPUS_FIFO, O_WRONLY | O_CLOEXEC); /* waits for a reader */
 	start_other_cpus(cpus);
 	close(fd);
+	start_nudging();
 	for (;;)
 		pause();
 }
