@@ -213,6 +213,74 @@ test_digest_is_given_up_on_a_signal() {
 	nothing_left
 }
 
+# in_the_end NAME: its VMM is gone, its supervisor is not
+in_the_end() {
+	local supervisor
+	supervisor=$("$mvm" ps --format json | jq -r --arg name "$1" '.[] | select(.name == $name) | .supervisor')
+	for _ in $(seq 500); do
+		! pgrep -P "$supervisor" -x mvm-vmm >/dev/null || { sleep 0.02; continue; }
+		[ -e "/proc/$supervisor" ] || die "the supervisor is gone, too"
+		return
+	done
+	die "the VMM does not end"
+}
+
+# Nor those who speak on the control socket, which is answered meanwhile.
+test_stopped_while_it_hashes() {
+	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	fake_set_up
+	cp "$fakes/app.img" large.img
+	truncate -s 4T large.img 2>/dev/null || truncate -s 15T large.img 2>/dev/null || { echo "SKIP no sparse file of 4 TiB"; return; }
+	local action
+	for action in 'stop' 'kill'; do
+		expect 0 "$fakes/mvm" run -d --name "hash$$" --rootfs large.img --receipt r.json -- sleep
+		expect 0 "$mvm" kill -s TERM "hash$$"
+		in_the_end "hash$$"
+		expect 0 "$mvm" ps
+		expect 0 "$mvm" "$action" "hash$$"
+		limit=30 expect 0 "$mvm" wait "hash$$"
+		equal "$(jq -r .verdict r.json)" signalled
+		equal "$(jq -r .image.sha256 r.json)" null
+		[ "$(jq -r .kernel.sha256 r.json)" != null ] || die "the kernel's digest is missing, too"
+		expect 0 "$mvm" rm "hash$$"
+	done
+	nothing_left
+}
+
+# Somebody reads slowly what the VM had printed before its end: others are answered meanwhile.
+test_killed_while_one_reads_slowly() {
+	local pid
+	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	fake_set_up
+	expect 0 "$fakes/mvm" run -d --name "slow$$" --rootfs "$fakes/app.img" -- fill
+	"$mvm" attach "slow$$" >out 2>err </dev/null &
+	pid=$!
+	for _ in $(seq 500); do "$mvm" events --filter "name=slow$$,event=attach" 2>/dev/null | grep -q attach && break; sleep 0.02; done
+	kill -STOP $pid
+	expect 0 "$mvm" kill -s USR1 "slow$$"
+	in_the_end "slow$$"
+	expect 0 "$mvm" kill "slow$$"
+	limit=30 expect 0 "$mvm" wait "slow$$"
+	kill -CONT $pid
+	wait $pid
+	expect 0 "$mvm" rm "slow$$"
+	nothing_left
+}
+
+# What is printed while the VM is to end is logged no faster than before.
+test_flood_while_it_stops() {
+	local size
+	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	fake_set_up
+	expect 0 "$fakes/mvm" run -d --name "spill$$" --log-max 1g --rootfs "$fakes/app.img" -- spill
+	expect 0 "$mvm" stop -t 0s "spill$$"
+	size=$("$mvm" logs "spill$$" | wc -c)
+	[ "$size" -gt 1000000 ] || die "no flood: $size bytes"
+	[ "$size" -lt 40000000 ] || die "$size bytes in two seconds"
+	expect 0 "$mvm" rm "spill$$"
+	nothing_left
+}
+
 # A part is code that runs as the caller: one that somebody else owns or may write is refused by name.
 test_parts_of_somebody_else() {
 	local part
