@@ -713,11 +713,12 @@ static void mode_check_fds(void)
 
 /*
  * A guest that answers each copy out of it with what came on its own stdin, whatever was asked for: once, or, when
- * that begins with '+', what is behind it for ever. Copies into it are read and believed.
+ * that begins with '+', what is behind it for ever; after what is behind a '!' it neither ends nor says anything. Copies
+ * into it are read and believed.
  */
 static void answer_copy(const uint8_t *bytes, size_t len)
 {
-	bool endless = len && *bytes == '+';
+	bool endless = len && *bytes == '+', mute = len && *bytes == '!';
 	int in = stream(exec_request.stdin_port), out = stream(exec_request.stdout_port);
 	int err = stream(exec_request.stderr_port);
 	ssize_t n = 0;
@@ -726,10 +727,12 @@ static void answer_copy(const uint8_t *bytes, size_t len)
 	if (in >= 0)
 		copy(in, err); /* an error line of the host's own bytes */
 	do
-		for (size_t at = endless; at < len && n >= 0 && in < 0; at += (size_t)n)
+		for (size_t at = endless || mute; at < len && n >= 0 && in < 0; at += (size_t)n)
 			n = send(out, bytes + at, len - at, MSG_NOSIGNAL);
 	while (endless && n >= 0 && in < 0);
 	(void)close(out);
+	if (mute)
+		return;
 	(void)close(err);
 	if (in >= 0)
 		(void)close(in);

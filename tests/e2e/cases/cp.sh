@@ -356,6 +356,8 @@ test_cp_from_an_attacker() {
 		make("file", ("x", f, "", 0o644, b"data" * 1000))
 		whole = open("file", "rb").read()
 		open("cut", "wb").write(whole[:2000])
+		open("mute", "wb").write(b"!" + whole)
+		open("mutecut", "wb").write(b"!" + whole[:2000])
 		open("none", "wb").write(b"")
 		open("garbage", "wb").write(b"garbage" * 1000)
 		i = tarfile.TarInfo("x"); i.size = 8 ** 11 - 1
@@ -375,6 +377,8 @@ test_cp_from_an_attacker() {
 	evil liar 'cut short'
 	[ ! -e dest/x ] || die "a file that is not whole has its name"
 	evil none 'cut short'
+	evil mute 'does not end the copy' # … nor holds the caller up
+	evil mutecut 'cut short'
 	evil garbage 'no tar'
 	evil setid
 	equal "$(stat -c %a dest/x/suid)" 755
