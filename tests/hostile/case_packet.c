@@ -298,6 +298,12 @@ static void net_segments(void)
 		{ SUM, .gso_type = 0x7f, .gso_size = 1000 },
 		{ SUM, .gso_type = 0x81, .gso_size = 1000 }, /* ECN was not asked for */
 		{ .gso_type = 1, .gso_size = 1000 }, /* cut, but not summed up */
+		{ SUM, .gso_type = 4, .gso_size = 1000 }, /* as IPv6, which it is not */
+		{ .flags = 1,
+		  .csum_start = TCP_AT,
+		  .csum_offset = 6,
+		  .gso_type = 1,
+		  .gso_size = 1000 }, /* UDP's place */
 	};
 
 	net_up(NET_F_CSUM | NET_F_HOST_TSO4 | NET_F_HOST_TSO6, 0);
