@@ -1,17 +1,9 @@
 # Metrics: their format, that the numbers are those of the VMs, and who is served.
 
 metrics_set_up() {
-	trap 'kill $served 2>/dev/null; "$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	trap 'kill $served 2>/dev/null; remove_all' EXIT
 	served=$$.none
 	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; exit 0; }
-}
-
-until_so() {
-	for _ in $(seq 200); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	die "never so: $*"
 }
 
 # scrape: what the VMs do now, checked

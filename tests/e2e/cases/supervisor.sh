@@ -1,29 +1,14 @@
 # The supervisor and the CLI against a stand-in for the VMM (tests/e2e/fake_vmm.c), which plays VMM
 # and agent, well and badly. Needs a /dev/kvm that opens, and nothing from it.
 
-fakes=$(dirname "$PWD")/fake # each test runs in a folder of its own beside it
-export fakes
-
-# Once per run of the tests: a folder like a build's, with the stand-in as its mvm-vmm.
-fake_set_up() {
-	[ -x "$fakes/mvm-vmm" ] && return
-	mkdir -p "$fakes"
-	cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$fakes/vmm" "$top/tests/e2e/fake_vmm.c" \
-		"$top/guest/proto.c" || die "the stand-in does not build"
-	cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$fakes/"
-	printf '070701' >"$fakes/agent.cpio"
-	echo 'void _start(void); void _start(void) { for (;;); }' >"$fakes/kernel.c"
-	cc -static -nostdlib -o "$fakes/vmlinux" "$fakes/kernel.c" || die "the stand-in's kernel does not build"
-	truncate -s 1M "$fakes/app.img"
-	mke2fs -q -t ext2 "$fakes/app.img"
-	mv "$fakes/vmm" "$fakes/mvm-vmm"
-}
+# shellcheck source=tests/e2e/fake.sh
+. "$top/tests/e2e/fake.sh"
 
 fake() {
 	fake_set_up
 	"$fakes/mvm" run --rootfs "$fakes/app.img" "$@"
 }
-export -f fake fake_set_up
+export -f fake
 
 # bad MODE STATUS VERDICT WORD…: the mode gives that status and verdict, stderr holds each word, nothing is left.
 bad() {
@@ -227,7 +212,7 @@ in_the_end() {
 
 # Nor those who speak on the control socket, which is answered meanwhile.
 test_stopped_while_it_hashes() {
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	tidy_up
 	fake_set_up
 	cp "$fakes/app.img" large.img
 	truncate -s 4T large.img 2>/dev/null || truncate -s 15T large.img 2>/dev/null || { echo "SKIP no sparse file of 4 TiB"; return; }
@@ -250,7 +235,7 @@ test_stopped_while_it_hashes() {
 # Somebody reads slowly what the VM had printed before its end: others are answered meanwhile.
 test_killed_while_one_reads_slowly() {
 	local pid
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	tidy_up
 	fake_set_up
 	expect 0 "$fakes/mvm" run -d --name "slow$$" --rootfs "$fakes/app.img" -- fill
 	"$mvm" attach "slow$$" >out 2>err </dev/null &
@@ -270,7 +255,7 @@ test_killed_while_one_reads_slowly() {
 # What is printed while the VM is to end is logged no faster than before.
 test_flood_while_it_stops() {
 	local size
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	tidy_up
 	fake_set_up
 	expect 0 "$fakes/mvm" run -d --name "spill$$" --log-max 1g --rootfs "$fakes/app.img" -- spill
 	expect 0 "$mvm" stop -t 0s "spill$$"
