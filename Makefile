@@ -188,7 +188,7 @@ HOSTILE := $(patsubst %,build/%.o,$(wildcard tests/hostile/*.c tests/hostile/*.S
 HOSTILE_CFLAGS := -std=gnu11 -O2 -g -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none -fno-strict-aliasing \
 	-fno-tree-loop-distribute-patterns -fno-delete-null-pointer-checks -mno-red-zone -mgeneral-regs-only $(WARN)
 hostile: build/hostile/guest.elf ## the hostile guest's kernel
-build/tests/hostile/%.o: tests/hostile/% tests/hostile/guest.h vmm/arch/x86_64/layout.h
+build/tests/hostile/%.o: tests/hostile/% tests/hostile/guest.h tests/hostile/net.h vmm/arch/x86_64/layout.h
 	@mkdir -p $(@D); [ $(V) = 1 ] || echo "  CC    $<"
 	$(Q)gcc -Ivmm -Ivmm/arch/x86_64 $(HOSTILE_CFLAGS) -c -o $@ $<
 build/hostile/guest.elf: tests/hostile/guest.ld $(HOSTILE)

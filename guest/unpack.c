@@ -124,8 +124,9 @@ static int leave(struct unpacker *u)
 }
 
 /*
- * Who may write in the folder above may have put another in the place of the one that was just made: what is not ours and
- * empty is not given a look.
+ * mkdir(2) hands out no descriptor: who may write in the folder above may have put another in the place of the one that was
+ * just made. What is not ours and empty is not given a look; nobody gains by one that is: whoever can move it here can
+ * move the new one, with its look, to where it was. A temporary name first, and a rename, would be swapped as well.
  */
 static bool is_new(int folder)
 {

@@ -177,65 +177,88 @@ static int attach(struct vm *vm, struct virtio_dev *dev)
 	return err;
 }
 
+/* What making a device came to; then its slot. */
+static int add(struct vm *vm, const char *name, int err, struct virtio_dev *dev)
+{
+	if (err)
+		log_error("%s: %s", name, strerror(-err));
+	return err ? err : attach(vm, dev);
+}
+
+static int add_disk(struct vm *vm, unsigned i)
+{
+	struct virtio_dev *dev = NULL;
+	char name[16];
+	int err;
+
+	(void)snprintf(name, sizeof(name), "blk%u", i);
+	err = virtio_blk_new(&vm->config->disks[i], name, vm->mem, vm->loop, &dev);
+	err = add(vm, name, err, dev);
+	if (err)
+		return err;
+	if (vm->counters)
+		virtio_blk_count(dev, &vm->counters->disks[i], &vm->counters->latencies[i]);
+	vm->disks[i] = dev;
+	return 0;
+}
+
+static int add_net(struct vm *vm, unsigned i)
+{
+	struct virtio_dev *dev = NULL;
+	char name[16];
+	int err;
+
+	(void)snprintf(name, sizeof(name), "net%u", i);
+	err = virtio_net_new(&vm->config->nets[i], name, vm->mem, vm->loop, &dev);
+	err = add(vm, name, err, dev);
+	if (err)
+		return err;
+	if (vm->counters)
+		virtio_net_count(dev, &vm->counters->nets[i]);
+	vm->nets[i] = dev;
+	return 0;
+}
+
+static int add_vsock(struct vm *vm)
+{
+	struct virtio_dev *dev = NULL;
+	int err = virtio_vsock_new(vm->config->guest_cid, control_broker(vm->control), vm->mem, vm->loop, &dev);
+
+	err = add(vm, "vsock0", err, dev);
+	if (err)
+		return err;
+	if (vm->counters)
+		virtio_vsock_count(dev, &vm->counters->vsock);
+	vm->vsock = dev;
+	return 0;
+}
+
+static int add_rng(struct vm *vm)
+{
+	struct virtio_dev *dev = NULL;
+	int err = virtio_rng_new(vm->mem, vm->loop, &dev);
+
+	err = add(vm, "rng0", err, dev);
+	if (!err && vm->counters)
+		virtio_rng_count(dev, &vm->counters->rng);
+	return err;
+}
+
 /* The devices, in attach order: this is the order in which the guest finds them. */
 static int make_devices(struct vm *vm)
 {
 	const struct vmm_config *config = vm->config;
-	struct virtio_dev *dev;
-	int err;
+	int err = 0;
 
-	for (unsigned i = 0; i < config->ndisks; i++) {
-		char name[16];
-
-		(void)snprintf(name, sizeof(name), "blk%u", i);
-		err = virtio_blk_new(&config->disks[i], name, vm->mem, vm->loop, &dev);
-		if (err) {
-			log_error("%s: %s", name, strerror(-err));
-			return err;
-		}
-		err = attach(vm, dev);
-		if (err)
-			return err;
-		if (vm->counters)
-			virtio_blk_count(dev, &vm->counters->disks[i], &vm->counters->latencies[i]);
-		vm->disks[i] = dev;
-	}
-	for (unsigned i = 0; i < config->nnets; i++) {
-		char name[16];
-
-		(void)snprintf(name, sizeof(name), "net%u", i);
-		err = virtio_net_new(&config->nets[i], name, vm->mem, vm->loop, &dev);
-		if (err) {
-			log_error("%s: %s", name, strerror(-err));
-			return err;
-		}
-		err = attach(vm, dev);
-		if (err)
-			return err;
-		if (vm->counters)
-			virtio_net_count(dev, &vm->counters->nets[i]);
-		vm->nets[i] = dev;
-	}
-	if (config->flags & VMM_CONFIG_VSOCK) {
-		err = virtio_vsock_new(config->guest_cid, control_broker(vm->control), vm->mem, vm->loop, &dev);
-		if (!err)
-			err = attach(vm, dev);
-		if (err)
-			return err;
-		if (vm->counters)
-			virtio_vsock_count(dev, &vm->counters->vsock);
-		vm->vsock = dev;
-	}
-	if (config->flags & VMM_CONFIG_RNG) {
-		err = virtio_rng_new(vm->mem, vm->loop, &dev);
-		if (!err)
-			err = attach(vm, dev);
-		if (err)
-			return err;
-		if (vm->counters)
-			virtio_rng_count(dev, &vm->counters->rng);
-	}
-	return 0;
+	for (unsigned i = 0; i < config->ndisks && !err; i++)
+		err = add_disk(vm, i);
+	for (unsigned i = 0; i < config->nnets && !err; i++)
+		err = add_net(vm, i);
+	if (!err && config->flags & VMM_CONFIG_VSOCK)
+		err = add_vsock(vm);
+	if (!err && config->flags & VMM_CONFIG_RNG)
+		err = add_rng(vm);
+	return err;
 }
 
 static unsigned count_devices(const struct vmm_config *config)

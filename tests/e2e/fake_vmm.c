@@ -5,7 +5,8 @@
  *
  * The command line of the config may hold fake=MODE; see modes[]. Commands: echo ARG…, cat,
  * exit N, killed N, err TEXT, both, sleep (until a signal), yes, size (prints rows and columns,
- * again on each resize, until a signal), fail N TEXT.
+ * again on each resize, until a signal), fail N TEXT; fill (after a signal as much as goes, and dies), spill (without end,
+ * once it is told to stop).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -275,6 +276,40 @@ static uint32_t until_signal(int out)
 	}
 }
 
+/* Bytes in lines; false: nobody has taken any for a while. */
+static bool put_lines(int fd, int timeout_ms)
+{
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	static char lines[65536];
+
+	memset(lines, 'x', sizeof(lines));
+	for (size_t i = 99; i < sizeof(lines); i += 100)
+		lines[i] = '\n';
+	if (poll(&room, 1, timeout_ms) <= 0)
+		return false;
+	return send(fd, lines, sizeof(lines), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+static void fill(int out)
+{
+	put(out, "ready\n");
+	(void)until_signal(out);
+	while (put_lines(out, 200))
+		;
+	_exit(9);
+}
+
+static void spill(int out)
+{
+	put(out, "ready\n");
+	(void)until_signal(out);
+	agent_send(PROTO_BYE, NULL, 0, NULL);
+	wait_for_stop();
+	while (put_lines(out, -1))
+		;
+	(void)pause();
+}
+
 static void workload(void)
 {
 	enum proto_exit_kind kind = PROTO_EXIT_STATUS;
@@ -314,6 +349,10 @@ static void workload(void)
 	} else if (!strcmp(args[0], "yes")) {
 		for (;;)
 			put(out, "y\n");
+	} else if (!strcmp(args[0], "fill")) {
+		fill(out);
+	} else if (!strcmp(args[0], "spill")) {
+		spill(out);
 	} else if (!strcmp(args[0], "sleep") || !strcmp(args[0], "size")) {
 		if (*args[0] == 's' && args[0][1] == 'i') {
 			(void)snprintf(text, sizeof(text), "%u %u\r\n", le16_get(exec_request.rows),
@@ -674,11 +713,12 @@ static void mode_check_fds(void)
 
 /*
  * A guest that answers each copy out of it with what came on its own stdin, whatever was asked for: once, or, when
- * that begins with '+', what is behind it for ever. Copies into it are read and believed.
+ * that begins with '+', what is behind it for ever; after what is behind a '!' it neither ends nor says anything. Copies
+ * into it are read and believed.
  */
 static void answer_copy(const uint8_t *bytes, size_t len)
 {
-	bool endless = len && *bytes == '+';
+	bool endless = len && *bytes == '+', mute = len && *bytes == '!';
 	int in = stream(exec_request.stdin_port), out = stream(exec_request.stdout_port);
 	int err = stream(exec_request.stderr_port);
 	ssize_t n = 0;
@@ -687,10 +727,12 @@ static void answer_copy(const uint8_t *bytes, size_t len)
 	if (in >= 0)
 		copy(in, err); /* an error line of the host's own bytes */
 	do
-		for (size_t at = endless; at < len && n >= 0 && in < 0; at += (size_t)n)
+		for (size_t at = endless || mute; at < len && n >= 0 && in < 0; at += (size_t)n)
 			n = send(out, bytes + at, len - at, MSG_NOSIGNAL);
 	while (endless && n >= 0 && in < 0);
 	(void)close(out);
+	if (mute)
+		return;
 	(void)close(err);
 	if (in >= 0)
 		(void)close(in);

@@ -2,63 +2,33 @@
  * The network device against a program of bytes: a guest that sends any packet and scribbles on its rings, a host's end
  * with every offload that sends any packet, takes some, and goes; limits, resets and snapshots in between. What reaches the host
  * must have passed the rules, by a judgement of its own; after each step the device's books must balance.
- *
- * One thread: the event loop is compiled in here and turned by hand, so that an input does the same each time.
  */
 #include <linux/virtio_net.h>
-#include <linux/virtio_ring.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../vmm/loop.c"
+#include "device.h"
 #include "virtio/net.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define MEM_BYTES  (1U << 20)
-#define QUEUE_SIZE 16U
-#define RING_BYTES 0x1000U
-#define SCRATCH    0x10000U
-#define STEPS_MAX  256U
+#define STEPS_MAX 256U
 #define ALL_F                                                                                                          \
 	(1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 |                 \
 	 1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << NET_F_HOST_USO | 1ULL << VIRTIO_NET_F_GUEST_CSUM |                    \
 	 1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_MRG_RXBUF)
 
-#define CHECK(x)                                                                                                       \
-	do {                                                                                                           \
-		if (!(x))                                                                                              \
-			__builtin_trap();                                                                              \
-	} while (0)
-
 static const uint8_t own[6] = { 2, 0, 0, 0, 0, 1 };
 
 static struct world {
-	const uint8_t *pos, *end;
-	struct guestmem *gm;
-	struct loop *loop;
-	struct virtio_dev *dev;
+	struct device d;
 	int peer;
-	struct {
-		struct vring_desc *desc;
-		struct vring_avail *avail;
-		uint16_t next_desc, idx;
-	} q[2];
 	size_t waiting; /* bytes of the next packet of the host's, 0: none */
 	uint8_t waiting_gso, waiting_flags;
 	bool full;
 } w;
-
-static uint32_t take(unsigned bytes)
-{
-	uint32_t v = 0;
-
-	while (bytes-- && w.pos < w.end)
-		v = v << 8 | *w.pos++;
-	return v;
-}
 
 /* ---- the host's end ---- */
 
@@ -91,7 +61,7 @@ static int end_send(struct net *net, struct iovec *iov, unsigned niov, size_t le
 	CHECK(!(frame[12] == 0x81 && frame[13] == 0));
 	if (w.full)
 		return -EAGAIN;
-	return take(1) & 1 ? 0 : -EIO;
+	return take(&w.d, 1) & 1 ? 0 : -EIO;
 }
 
 static ssize_t end_receive(struct net *net, struct iovec *iov, unsigned niov)
@@ -118,48 +88,11 @@ static const struct net_end fuzz_end = { end_open, end_nothing, end_send, end_re
 
 /* ---- the guest ---- */
 
-static void turn_loop(void)
-{
-	struct loop *loop = w.loop;
-
-	for (unsigned round = 0; round < 8; round++) {
-		loop->nevents = epoll_wait(loop->epoll_fd, loop->events, EVENTS_BATCH, 0);
-		if (loop->nevents <= 0)
-			break;
-		for (int i = 0; i < loop->nevents; i++) {
-			struct loop_source *source = loop->events[i].data.ptr;
-
-			if (source)
-				source->on_event(source, loop->events[i].events);
-		}
-		loop->nevents = 0;
-		run_posts(loop);
-	}
-	loop->nevents = 0;
-}
-
 static void start_queues(void)
 {
-	for (unsigned i = 0; i < 2; i++) {
-		struct virtqueue *vq = &w.dev->queues[i];
-		void *ring;
-
-		vq->size = QUEUE_SIZE;
-		vq->ready = true;
-		vq->desc_gpa = (i + 1) * RING_BYTES;
-		vq->avail_gpa = vq->desc_gpa + 0x400;
-		vq->used_gpa = vq->desc_gpa + 0x800;
-		CHECK(guestmem_slice(w.gm, vq->desc_gpa, RING_BYTES, &ring) == 0);
-		memset(ring, 0, RING_BYTES);
-		w.q[i].desc = ring;
-		w.q[i].avail = (struct vring_avail *)(void *)((uint8_t *)ring + 0x400);
-		w.q[i].next_desc = w.q[i].idx = 0;
-		CHECK(vq_start(vq, w.gm, i == 1, true) == 0);
-	}
-	w.dev->acked = w.dev->features & (ALL_F & ~(uint64_t)(take(1) << 7)); /* some less, MRG_RXBUF among them */
-	w.dev->live = true;
-	w.dev->broken = false;
-	CHECK(w.dev->ops->activate(w.dev) == 0);
+	w.d.dev->acked =
+		w.d.dev->features & (ALL_F & ~(uint64_t)(take(&w.d, 1) << 7)); /* some less, MRG_RXBUF among them */
+	start_device(&w.d);
 }
 
 static struct virtio_dev *new_device(void)
@@ -174,7 +107,7 @@ static struct virtio_dev *new_device(void)
 		(void)close(w.peer);
 	w.peer = pair[1];
 	memcpy(config.mac, own, sizeof(own));
-	CHECK(virtio_net_new(&config, "net0", w.gm, w.loop, &dev) == 0);
+	CHECK(virtio_net_new(&config, "net0", w.d.gm, w.d.loop, &dev) == 0);
 	net_of(dev)->end->close(net_of(dev));
 	net_of(dev)->stream = NULL;
 	net_of(dev)->end = &fuzz_end;
@@ -182,48 +115,25 @@ static struct virtio_dev *new_device(void)
 	return dev;
 }
 
-static void add_desc(unsigned queue, uint64_t addr, uint32_t len, unsigned flags)
-{
-	uint16_t at = w.q[queue].next_desc++ % QUEUE_SIZE;
-
-	w.q[queue].desc[at] = (struct vring_desc){
-		.addr = addr, .len = len, .flags = (uint16_t)flags, .next = (uint16_t)((at + 1U) % QUEUE_SIZE)
-	};
-}
-
-static void make_available(unsigned queue, uint16_t head)
-{
-	w.q[queue].avail->ring[w.q[queue].idx++ % QUEUE_SIZE] = head;
-	w.q[queue].avail->idx = w.q[queue].idx;
-}
-
-static void kick(unsigned queue)
-{
-	(void)pthread_mutex_lock(&w.dev->lock);
-	if (w.dev->live)
-		w.dev->ops->kick(w.dev, queue);
-	(void)pthread_mutex_unlock(&w.dev->lock);
-}
-
 /* A frame whose first bytes are the input's, most often from the guest's own address. */
 static void guest_packet(void)
 {
 	static const uint16_t kinds[] = { 0x0800, 0x86dd, 0x0806, 0x8100 };
-	uint32_t what = take(2), len = take(2) % (NET_FRAME_MAX + 20), bytes = what >> 8 & 0x7f;
+	uint32_t what = take(&w.d, 2), len = take(&w.d, 2) % (NET_FRAME_MAX + 20), bytes = what >> 8 & 0x7f;
 	struct net_hdr hdr = { 0 };
-	uint16_t head = w.q[NET_TX].next_desc % QUEUE_SIZE;
+	uint16_t head = w.d.q[NET_TX].next_desc % QUEUE_SIZE;
 	gpa_t at = SCRATCH + head * 0x400U;
 	uint8_t *p;
 	void *hva;
 
-	CHECK(guestmem_slice(w.gm, at, 0x400, &hva) == 0);
+	CHECK(guestmem_slice(w.d.gm, at, 0x400, &hva) == 0);
 	p = hva;
 	if (what & 1) {
-		hdr.flags = (uint8_t)take(1) & 3;
-		hdr.gso_type = (uint8_t)take(1);
-		hdr.gso_size = le16_of((uint16_t)take(2));
-		hdr.csum_start = le16_of((uint16_t)take(2));
-		hdr.csum_offset = le16_of((uint16_t)take(1));
+		hdr.flags = (uint8_t)take(&w.d, 1) & 3;
+		hdr.gso_type = (uint8_t)take(&w.d, 1);
+		hdr.gso_size = le16_of((uint16_t)take(&w.d, 2));
+		hdr.csum_start = le16_of((uint16_t)take(&w.d, 2));
+		hdr.csum_offset = le16_of((uint16_t)take(&w.d, 1));
 	}
 	memcpy(p, &hdr, sizeof(hdr));
 	p += sizeof(hdr);
@@ -233,69 +143,57 @@ static void guest_packet(void)
 	p[12] = (uint8_t)(kinds[what >> 2 & 3] >> 8);
 	p[13] = (uint8_t)kinds[what >> 2 & 3];
 	for (uint32_t i = 0; i < bytes; i++)
-		p[14 + i] = (uint8_t)take(1);
+		p[14 + i] = (uint8_t)take(&w.d, 1);
 	if (what & 0x10) {
-		uint32_t first = take(1) % 160;
+		uint32_t first = take(&w.d, 1) % 160;
 
-		add_desc(NET_TX, at, first, VRING_DESC_F_NEXT);
-		add_desc(NET_TX, at + first,
+		add_desc(&w.d, NET_TX, at, first, VRING_DESC_F_NEXT);
+		add_desc(&w.d, NET_TX, at + first,
 			 (uint32_t)sizeof(hdr) + len > first ? (uint32_t)sizeof(hdr) + len - first : 0,
 			 what & 0x8000 ? VRING_DESC_F_WRITE : 0);
 	} else {
-		add_desc(NET_TX, at, (uint32_t)sizeof(hdr) + len, 0);
+		add_desc(&w.d, NET_TX, at, (uint32_t)sizeof(hdr) + len, 0);
 	}
-	make_available(NET_TX, head);
+	make_available(&w.d, NET_TX, head);
 	if (what & 0x20)
-		kick(NET_TX);
+		kick(&w.d, NET_TX);
 }
 
 static void guest_buffers(void)
 {
-	static const uint32_t sizes[] = { 12, 13, 60, 100, 1526, 1536, 4096, 70000 };
-	unsigned what = take(1);
+	static const uint32_t sizes[8] = { 12, 13, 60, 100, 1526, 1536, 4096, 70000 };
 
-	for (unsigned n = 0; n <= (what >> 3 & 7); n++) {
-		uint16_t head = w.q[NET_RX].next_desc % QUEUE_SIZE;
-
-		if (what & 0x40) {
-			add_desc(NET_RX, SCRATCH + 0x20000, 7, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE);
-			add_desc(NET_RX, SCRATCH + 0x20100, sizes[what & 7], VRING_DESC_F_WRITE);
-		} else {
-			add_desc(NET_RX, SCRATCH + 0x20000, sizes[what & 7], VRING_DESC_F_WRITE);
-		}
-		make_available(NET_RX, head);
-	}
-	kick(NET_RX);
+	give_buffers(&w.d, NET_RX, sizes, 7);
 }
 
 static void scribble(void)
 {
-	uint32_t queue = take(1) & 1, at = take(2) % 0x900, value = take(4);
-	uint8_t *ring = (uint8_t *)w.q[queue].desc;
+	uint32_t queue = take(&w.d, 1) & 1, at = take(&w.d, 2) % 0x900, value = take(&w.d, 4);
+	uint8_t *ring = (uint8_t *)w.d.q[queue].desc;
 
 	memcpy(ring + at, &value, sizeof(value));
-	kick(queue);
+	kick(&w.d, queue);
 }
 
 static void host_packet(void)
 {
-	uint32_t what = take(1);
+	uint32_t what = take(&w.d, 1);
 
-	w.waiting = 1 + take(3) % (NET_FRAME_MAX + 100);
-	w.waiting_gso = what & 1 ? (uint8_t)take(1) : 0;
+	w.waiting = 1 + take(&w.d, 3) % (NET_FRAME_MAX + 100);
+	w.waiting_gso = what & 1 ? (uint8_t)take(&w.d, 1) : 0;
 	w.waiting_flags = what >> 1 & 3;
-	(void)pthread_mutex_lock(&w.dev->lock);
-	net_of(w.dev)->readable = true;
-	(void)pthread_mutex_unlock(&w.dev->lock);
-	kick(NET_RX);
+	(void)pthread_mutex_lock(&w.d.dev->lock);
+	net_of(w.d.dev)->readable = true;
+	(void)pthread_mutex_unlock(&w.d.dev->lock);
+	kick(&w.d, NET_RX);
 }
 
 static void reset(void)
 {
-	w.dev->live = false;
-	w.dev->ops->reset(w.dev);
-	vq_reset(&w.dev->queues[0]);
-	vq_reset(&w.dev->queues[1]);
+	w.d.dev->live = false;
+	w.d.dev->ops->reset(w.d.dev);
+	vq_reset(&w.d.dev->queues[0]);
+	vq_reset(&w.d.dev->queues[1]);
 	start_queues();
 }
 
@@ -303,7 +201,7 @@ static void snapshot(void)
 {
 	struct state_writer state = { 0 }, queues = { 0 };
 	struct state_reader reader;
-	struct virtio_dev *old = w.dev, *clone;
+	struct virtio_dev *old = w.d.dev, *clone;
 	bool live = old->live, broken = old->broken;
 
 	if (broken || !live)
@@ -315,7 +213,7 @@ static void snapshot(void)
 	reader = (struct state_reader){ .pos = queues.data, .end = queues.data + queues.len };
 	for (unsigned i = 0; i < 2; i++) {
 		CHECK(vq_restore(&clone->queues[i], &reader) == 0);
-		CHECK(vq_start(&clone->queues[i], w.gm, i == 1, true) == 0);
+		CHECK(vq_start(&clone->queues[i], w.d.gm, i == 1, true) == 0);
 	}
 	clone->acked = old->acked;
 	reader = (struct state_reader){ .pos = state.data, .end = state.data + state.len };
@@ -324,22 +222,22 @@ static void snapshot(void)
 	if (clone->ops->activate(clone))
 		virtio_dev_broken(clone, "rings changed since"); /* the guest's doing */
 	old->ops->free(old);
-	w.dev = clone;
+	w.d.dev = clone;
 	state_writer_free(&state);
 	state_writer_free(&queues);
 }
 
 static void books_balance(void)
 {
-	const struct net *net = net_of(w.dev);
-	const struct virtqueue *rx = &w.dev->queues[NET_RX], *tx = &w.dev->queues[NET_TX];
+	const struct net *net = net_of(w.d.dev);
+	const struct virtqueue *rx = &w.d.dev->queues[NET_RX], *tx = &w.d.dev->queues[NET_TX];
 	size_t sum = 0;
 
 	for (unsigned i = 0; i < net->nstash; i++)
 		sum += net->stash[(net->first + i) % NET_STASH].len;
 	CHECK(sum == net->stash_bytes && net->nstash <= NET_STASH);
 	CHECK(!net->held || (net->held <= NET_FRAME_MAX && net->held_at < net->held));
-	if (w.dev->broken || !w.dev->live)
+	if (w.d.dev->broken || !w.d.dev->live)
 		return;
 	CHECK((uint16_t)(rx->avail_next - rx->used_next) == net->nstash);
 	CHECK(tx->avail_next == tx->used_next);
@@ -348,13 +246,13 @@ static void books_balance(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	(void)signal(SIGPIPE, SIG_IGN);
-	w = (struct world){ .pos = data, .end = data + size, .peer = -1 };
-	CHECK(guestmem_new(MEM_BYTES, 3ULL << 30, 4ULL << 30, &w.gm) == 0);
-	CHECK(loop_new(&w.loop) == 0);
-	w.dev = new_device();
+	w = (struct world){ .d = { .pos = data, .end = data + size }, .peer = -1 };
+	CHECK(guestmem_new(MEM_BYTES, 3ULL << 30, 4ULL << 30, &w.d.gm) == 0);
+	CHECK(loop_new(&w.d.loop) == 0);
+	w.d.dev = new_device();
 	start_queues();
-	for (unsigned step = 0; step < STEPS_MAX && w.pos < w.end; step++) {
-		switch (take(1) % 12) {
+	for (unsigned step = 0; step < STEPS_MAX && w.d.pos < w.d.end; step++) {
+		switch (take(&w.d, 1) % 12) {
 		case 0:
 		case 1:
 		case 2:
@@ -372,13 +270,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			scribble();
 			break;
 		case 8:
-			w.full = take(1) & 1;
+			w.full = take(&w.d, 1) & 1;
 			if (!w.full)
 				(void)!write(w.peer, "", 1); /* wakes the loop: the end is looked at again */
-			net_of(w.dev)->full &= w.full;
+			net_of(w.d.dev)->full &= w.full;
 			break;
 		case 9:
-			virtio_net_limit(w.dev, take(1) & 1 ? take(2) : 0, take(1) & 1 ? 4096U + take(2) : 0);
+			virtio_net_limit(w.d.dev, take(&w.d, 1) & 1 ? take(&w.d, 2) : 0,
+					 take(&w.d, 1) & 1 ? 4096U + take(&w.d, 2) : 0);
 			break;
 		case 10:
 			reset();
@@ -387,12 +286,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			snapshot();
 			break;
 		}
-		turn_loop();
+		turn_loop(&w.d);
 		books_balance();
 	}
-	w.dev->ops->free(w.dev);
+	w.d.dev->ops->free(w.d.dev);
 	(void)close(w.peer);
-	loop_free(w.loop);
-	guestmem_free(w.gm);
+	loop_free(w.d.loop);
+	guestmem_free(w.d.gm);
 	return 0;
 }

@@ -2,61 +2,30 @@
  * The vsock device against a program of bytes: a guest that sends any packet and scribbles on its
  * rings, host programs that write, read and die, a broker that answers at any time, resets and
  * snapshots in between. After each step the device's books must balance.
- *
- * One thread: the event loop is compiled in here and turned by hand, so that an input does the same
- * each time.
  */
 #include <fcntl.h>
-#include <linux/virtio_ring.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "../../vmm/loop.c"
+#include "device.h"
 #include "virtio/vsock.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define MEM_BYTES    (1U << 20)
-#define QUEUE_SIZE   16U
-#define RING_BYTES   0x1000U
-#define SCRATCH      0x10000U /* packets and receive buffers lie here and beyond */
 #define SCRATCH_USED 0x38000U
 #define ENDS_MAX     24U
 #define DIALS_MAX    64U
 #define STEPS_MAX    512U
 
-#define CHECK(x)                                                                                                       \
-	do {                                                                                                           \
-		if (!(x))                                                                                              \
-			__builtin_trap();                                                                              \
-	} while (0)
-
 struct world {
-	const uint8_t *pos, *end;
-	struct guestmem *gm;
-	struct loop *loop;
-	struct virtio_dev *dev;
-	struct {
-		struct vring_desc *desc;
-		struct vring_avail *avail;
-		uint16_t next_desc, idx;
-	} q[3];
+	struct device d;
 	int ends[ENDS_MAX]; /* host programs' */
 	unsigned nends;
 	uint32_t dials[DIALS_MAX];
 	unsigned ndials;
 };
-
-static uint32_t take(struct world *w, unsigned bytes)
-{
-	uint32_t v = 0;
-
-	while (bytes-- && w->pos < w->end)
-		v = v << 8 | *w->pos++;
-	return v;
-}
 
 static int on_dial(void *arg, uint32_t dial, uint32_t port)
 {
@@ -68,151 +37,73 @@ static int on_dial(void *arg, uint32_t dial, uint32_t port)
 	return 0;
 }
 
-static void turn_loop(struct world *w)
-{
-	struct loop *loop = w->loop;
-
-	for (unsigned round = 0; round < 16; round++) {
-		loop->nevents = epoll_wait(loop->epoll_fd, loop->events, EVENTS_BATCH, 0);
-		if (loop->nevents <= 0)
-			break;
-		for (int i = 0; i < loop->nevents; i++) {
-			struct loop_source *source = loop->events[i].data.ptr;
-
-			if (source)
-				source->on_event(source, loop->events[i].events);
-		}
-		loop->nevents = 0;
-		run_posts(loop);
-	}
-	loop->nevents = 0;
-}
-
-static void start_queues(struct world *w)
-{
-	for (unsigned i = 0; i < 3; i++) {
-		struct virtqueue *vq = &w->dev->queues[i];
-		void *ring;
-
-		vq->size = QUEUE_SIZE;
-		vq->ready = true;
-		vq->desc_gpa = (i + 1) * RING_BYTES;
-		vq->avail_gpa = vq->desc_gpa + 0x400;
-		vq->used_gpa = vq->desc_gpa + 0x800;
-		CHECK(guestmem_slice(w->gm, vq->desc_gpa, RING_BYTES, &ring) == 0);
-		memset(ring, 0, RING_BYTES);
-		w->q[i].desc = ring;
-		w->q[i].avail = (struct vring_avail *)(void *)((uint8_t *)ring + 0x400);
-		w->q[i].next_desc = w->q[i].idx = 0;
-		CHECK(vq_start(vq, w->gm, i == 1, true) == 0);
-	}
-	w->dev->live = true;
-	w->dev->broken = false;
-	CHECK(w->dev->ops->activate(w->dev) == 0);
-}
-
 static struct virtio_dev *new_device(struct world *w)
 {
 	struct virtio_dev *dev;
 
-	CHECK(virtio_vsock_new(3, (struct vsock_broker){ on_dial, w }, w->gm, w->loop, &dev) == 0);
+	CHECK(virtio_vsock_new(3, (struct vsock_broker){ on_dial, w }, w->d.gm, w->d.loop, &dev) == 0);
 	return dev;
 }
 
 /* ---- the guest ---- */
 
-static void add_desc(struct world *w, unsigned queue, uint64_t addr, uint32_t len, unsigned flags)
-{
-	uint16_t at = w->q[queue].next_desc++ % QUEUE_SIZE;
-
-	w->q[queue].desc[at] = (struct vring_desc){
-		.addr = addr, .len = len, .flags = (uint16_t)flags, .next = (uint16_t)((at + 1U) % QUEUE_SIZE)
-	};
-}
-
-static void make_available(struct world *w, unsigned queue, uint16_t head)
-{
-	w->q[queue].avail->ring[w->q[queue].idx++ % QUEUE_SIZE] = head;
-	w->q[queue].avail->idx = w->q[queue].idx;
-}
-
-static void kick(struct world *w, unsigned queue)
-{
-	(void)pthread_mutex_lock(&w->dev->lock);
-	if (w->dev->live)
-		w->dev->ops->kick(w->dev, queue);
-	(void)pthread_mutex_unlock(&w->dev->lock);
-}
-
 static void guest_packet(struct world *w, bool kicked)
 {
 	static const uint32_t allocs[] = { 0, 1, 100, 4096, 65536, 262144, 1U << 31, UINT32_MAX };
-	uint32_t what = take(w, 2);
+	uint32_t what = take(&w->d, 2);
 	uint32_t guest_port = 100 + (what & 3);
 	uint32_t host_port = what & 4 ? VSOCK_PORT_HOST + (what >> 3 & 1) : 10 + (what >> 3 & 3);
-	uint32_t op = take(w, 1);
-	uint32_t len = op == VIRTIO_VSOCK_OP_RW ? take(w, 2) : 0;
-	const struct vsock_conn *conn = vsock_conn_find(vsock_of(w->dev), guest_port, host_port);
+	uint32_t op = take(&w->d, 1);
+	uint32_t len = op == VIRTIO_VSOCK_OP_RW ? take(&w->d, 2) : 0;
+	const struct vsock_conn *conn = vsock_conn_find(vsock_of(w->d.dev), guest_port, host_port);
 	struct vsock_hdr hdr = {
-		.src_cid = le64_of(what & 0x20 ? take(w, 1) : 3),
-		.dst_cid = le64_of(what & 0x40 ? take(w, 1) : 2),
+		.src_cid = le64_of(what & 0x20 ? take(&w->d, 1) : 3),
+		.dst_cid = le64_of(what & 0x40 ? take(&w->d, 1) : 2),
 		.src_port = le32_of(guest_port),
 		.dst_port = le32_of(host_port),
-		.len = le32_of(what & 0x80 ? take(w, 4) : len),
-		.type = le16_of(what & 0x100 ? (uint16_t)take(w, 1) : 1),
+		.len = le32_of(what & 0x80 ? take(&w->d, 4) : len),
+		.type = le16_of(what & 0x100 ? (uint16_t)take(&w->d, 1) : 1),
 		.op = le16_of((uint16_t)op),
-		.flags = le32_of(op == VIRTIO_VSOCK_OP_SHUTDOWN ? take(w, 1) : 0),
+		.flags = le32_of(op == VIRTIO_VSOCK_OP_SHUTDOWN ? take(&w->d, 1) : 0),
 		.buf_alloc = le32_of(allocs[what >> 9 & 7]),
-		.fwd_cnt = le32_of(what & 0x1000 ? take(w, 4)
+		.fwd_cnt = le32_of(what & 0x1000 ? take(&w->d, 4)
 				   : conn        ? conn->to_guest - (what >> 13 & 3)
 						 : 0),
 	};
-	uint16_t head = w->q[VSOCK_TX].next_desc % QUEUE_SIZE;
+	uint16_t head = w->d.q[VSOCK_TX].next_desc % QUEUE_SIZE;
 	uint32_t first = what & 0x8000 ? 20 : sizeof(hdr); /* header in one piece or two */
 	gpa_t at = SCRATCH + head * 0x800U; /* packets may wait unkicked: each header has its place */
 
-	CHECK(guestmem_write(w->gm, at, &hdr, sizeof(hdr)) == 0);
-	add_desc(w, VSOCK_TX, at, first, VRING_DESC_F_NEXT);
-	add_desc(w, VSOCK_TX, at + first, (uint32_t)sizeof(hdr) - first + len, 0);
-	make_available(w, VSOCK_TX, head);
+	CHECK(guestmem_write(w->d.gm, at, &hdr, sizeof(hdr)) == 0);
+	add_desc(&w->d, VSOCK_TX, at, first, VRING_DESC_F_NEXT);
+	add_desc(&w->d, VSOCK_TX, at + first, (uint32_t)sizeof(hdr) - first + len, 0);
+	make_available(&w->d, VSOCK_TX, head);
 	if (kicked)
-		kick(w, VSOCK_TX);
+		kick(&w->d, VSOCK_TX);
 }
 
 static void guest_buffers(struct world *w, unsigned queue)
 {
-	static const uint32_t sizes[] = { 44, 45, 100, 1000, 4096, 5000, 65580, 70000 };
-	unsigned what = take(w, 1);
+	static const uint32_t sizes[8] = { 44, 45, 100, 1000, 4096, 5000, 65580, 70000 };
 
-	for (unsigned n = 0; n <= (what >> 3 & 7); n++) {
-		uint16_t head = w->q[queue].next_desc % QUEUE_SIZE;
-
-		if (what & 0x40) {
-			add_desc(w, queue, SCRATCH + 0x20000, 30, VRING_DESC_F_NEXT | VRING_DESC_F_WRITE);
-			add_desc(w, queue, SCRATCH + 0x20100, sizes[what & 7], VRING_DESC_F_WRITE);
-		} else {
-			add_desc(w, queue, SCRATCH + 0x20000, sizes[what & 7], VRING_DESC_F_WRITE);
-		}
-		make_available(w, queue, head);
-	}
-	kick(w, queue);
+	give_buffers(&w->d, queue, sizes, 30);
 }
 
 static void guest_scribbles(struct world *w)
 {
-	unsigned what = take(w, 1);
+	unsigned what = take(&w->d, 1);
 	unsigned queue = what % 3;
-	struct vring_desc *desc = &w->q[queue].desc[what >> 2 & 15];
+	struct vring_desc *desc = &w->d.q[queue].desc[what >> 2 & 15];
 
-	desc->addr = take(w, 1) << 16;
-	desc->len = take(w, 2);
-	desc->flags = (uint16_t)(take(w, 1) & 7);
-	desc->next = (uint16_t)take(w, 1);
+	desc->addr = take(&w->d, 1) << 16;
+	desc->len = take(&w->d, 2);
+	desc->flags = (uint16_t)(take(&w->d, 1) & 7);
+	desc->next = (uint16_t)take(&w->d, 1);
 	if (what & 0x80)
-		w->q[queue].avail->idx = w->q[queue].idx = (uint16_t)take(w, 2);
+		w->d.q[queue].avail->idx = w->d.q[queue].idx = (uint16_t)take(&w->d, 2);
 	else
-		make_available(w, queue, what >> 2 & 15);
-	kick(w, queue);
+		make_available(&w->d, queue, what >> 2 & 15);
+	kick(&w->d, queue);
 }
 
 /* ---- the host ---- */
@@ -234,7 +125,7 @@ static int new_end(struct world *w, unsigned what)
 static void host_acts(struct world *w)
 {
 	static uint8_t buf[65536];
-	unsigned what = take(w, 1);
+	unsigned what = take(&w->d, 1);
 	unsigned i = w->nends ? (what >> 3) % w->nends : 0;
 	ssize_t n = 0;
 
@@ -243,7 +134,7 @@ static void host_acts(struct world *w)
 	switch (what & 7) {
 	case 0:
 	case 1:
-		n = write(w->ends[i], buf, take(w, 2));
+		n = write(w->ends[i], buf, take(&w->d, 2));
 		break;
 	case 2:
 	case 3:
@@ -260,7 +151,7 @@ static void host_acts(struct world *w)
 		w->ends[i] = w->ends[--w->nends];
 		break;
 	default:
-		turn_loop(w);
+		turn_loop(&w->d);
 		break;
 	}
 	(void)n; /* whatever became of it is the device's to cope with */
@@ -268,40 +159,40 @@ static void host_acts(struct world *w)
 
 static void broker_answers(struct world *w)
 {
-	unsigned what = take(w, 1);
-	uint32_t dial = what & 0x80 || !w->ndials ? take(w, 4) : w->dials[(what >> 3) % w->ndials];
+	unsigned what = take(&w->d, 1);
+	uint32_t dial = what & 0x80 || !w->ndials ? take(&w->d, 4) : w->dials[(what >> 3) % w->ndials];
 
-	virtio_vsock_dialled(w->dev, dial, what & 4 ? -1 : new_end(w, what));
+	virtio_vsock_dialled(w->d.dev, dial, what & 4 ? -1 : new_end(w, what));
 }
 
 static void host_connects(struct world *w)
 {
-	unsigned what = take(w, 1);
+	unsigned what = take(&w->d, 1);
 	int fd = new_end(w, what);
 
 	if (fd >= 0)
-		(void)virtio_vsock_connect(w->dev, 100 + (what >> 2 & 3), fd);
+		(void)virtio_vsock_connect(w->d.dev, 100 + (what >> 2 & 3), fd);
 }
 
 /* ---- life of the device ---- */
 
 static void reset(struct world *w)
 {
-	(void)pthread_mutex_lock(&w->dev->lock);
-	w->dev->live = false;
-	w->dev->ops->reset(w->dev);
+	(void)pthread_mutex_lock(&w->d.dev->lock);
+	w->d.dev->live = false;
+	w->d.dev->ops->reset(w->d.dev);
 	for (unsigned i = 0; i < 3; i++)
-		vq_reset(&w->dev->queues[i]);
-	start_queues(w);
-	(void)pthread_mutex_unlock(&w->dev->lock);
+		vq_reset(&w->d.dev->queues[i]);
+	start_device(&w->d);
+	(void)pthread_mutex_unlock(&w->d.dev->lock);
 }
 
 static void snapshot(struct world *w)
 {
 	struct state_writer writer = { 0 };
 	struct state_reader reader;
-	struct virtio_dev *old = w->dev;
-	unsigned damage = take(w, 1);
+	struct virtio_dev *old = w->d.dev;
+	unsigned damage = take(&w->d, 1);
 	int err = 0;
 
 	if (!old->live)
@@ -310,21 +201,21 @@ static void snapshot(struct world *w)
 	old->ops->save(old, &writer);
 	(void)pthread_mutex_unlock(&old->lock);
 	CHECK(!writer.failed);
-	w->dev = new_device(w);
-	memcpy(w->dev->queues, old->queues, sizeof(old->queues));
-	run_posts(w->loop); /* a device may be freed when the loop has nothing more of it */
+	w->d.dev = new_device(w);
+	memcpy(w->d.dev->queues, old->queues, sizeof(old->queues));
+	run_posts(w->d.loop); /* a device may be freed when the loop has nothing more of it */
 	old->ops->free(old);
 	w->ndials = 0;
 	if (damage & 1 && writer.len)
-		writer.data[damage % writer.len] ^= (uint8_t)take(w, 1);
+		writer.data[damage % writer.len] ^= (uint8_t)take(&w->d, 1);
 	if (damage & 2)
 		writer.len = damage % (writer.len + 1);
 	reader = (struct state_reader){ .pos = writer.data, .end = writer.data + writer.len };
-	err = w->dev->ops->restore(w->dev, &reader);
+	err = w->d.dev->ops->restore(w->d.dev, &reader);
 	state_writer_free(&writer);
-	w->dev->live = true;
-	if (err || w->dev->ops->activate(w->dev)) {
-		w->dev->live = false;
+	w->d.dev->live = true;
+	if (err || w->d.dev->ops->activate(w->d.dev)) {
+		w->d.dev->live = false;
 		CHECK(damage & 3 || err != -EINVAL);
 		reset(w);
 	}
@@ -370,7 +261,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct guestmem *gm; /* mapped once: that costs more than most inputs */
 	static struct loop *loop;
-	struct world w = { .pos = data, .end = data + size };
+	struct world w = { .d = { .pos = data, .end = data + size } };
 	void *mem;
 
 	if (!gm) {
@@ -378,14 +269,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		CHECK(guestmem_new(MEM_BYTES, 0xc0000000, 0x100000000, &gm) == 0);
 		CHECK(loop_new(&loop) == 0);
 	}
-	w.gm = gm;
-	w.loop = loop;
+	w.d.gm = gm;
+	w.d.loop = loop;
 	CHECK(guestmem_slice(gm, SCRATCH, SCRATCH_USED, &mem) == 0);
 	memset(mem, 0, SCRATCH_USED);
-	w.dev = new_device(&w);
-	start_queues(&w);
-	for (unsigned steps = 0; w.pos < w.end && steps < STEPS_MAX; steps++) {
-		switch (take(&w, 1) % 16) {
+	w.d.dev = new_device(&w);
+	start_device(&w.d);
+	for (unsigned steps = 0; w.d.pos < w.d.end && steps < STEPS_MAX; steps++) {
+		switch (take(&w.d, 1) % 16) {
 		case 0:
 		case 1:
 		case 2:
@@ -416,9 +307,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			host_connects(&w);
 			break;
 		case 13:
-			turn_loop(&w);
-			(void)virtio_vsock_pending(w.dev);
-			(void)virtio_vsock_give_up(w.dev, 2, 3);
+			turn_loop(&w.d);
+			(void)virtio_vsock_pending(w.d.dev);
+			(void)virtio_vsock_give_up(w.d.dev, 2, 3);
 			break;
 		case 14:
 			reset(&w);
@@ -427,12 +318,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			snapshot(&w);
 			break;
 		}
-		audit(vsock_of(w.dev));
+		audit(vsock_of(w.d.dev));
 	}
-	turn_loop(&w);
-	audit(vsock_of(w.dev));
+	turn_loop(&w.d);
+	audit(vsock_of(w.d.dev));
 	run_posts(loop);
-	w.dev->ops->free(w.dev);
+	w.d.dev->ops->free(w.d.dev);
 	for (unsigned i = 0; i < w.nends; i++)
 		(void)close(w.ends[i]);
 	return 0;

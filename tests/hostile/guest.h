@@ -167,7 +167,7 @@ struct hostile_case {
 	const char *name;
 	void (*run)(void);
 };
-extern const struct hostile_case mmio_cases[], status_cases[], ring_cases[], blk_cases[], vsock_cases[],
-	machine_cases[];
+extern const struct hostile_case mmio_cases[], status_cases[], ring_cases[], blk_cases[], vsock_cases[], net_cases[],
+	packet_cases[], machine_cases[];
 
 #endif

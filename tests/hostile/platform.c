@@ -173,8 +173,8 @@ static void run(const struct hostile_case *c)
 
 void guest_main(const struct boot_params *params)
 {
-	static const struct hostile_case *const tables[] = { mmio_cases, status_cases, ring_cases,
-							     blk_cases,  vsock_cases,  machine_cases };
+	static const struct hostile_case *const tables[] = { mmio_cases,  status_cases, ring_cases,   blk_cases,
+							     vsock_cases, net_cases,    packet_cases, machine_cases };
 	uint64_t clock = address(&clock_page) | 1;
 	const char *name;
 

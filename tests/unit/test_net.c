@@ -552,6 +552,38 @@ static void test_limits(void **state)
 	assert_int_equal(net_of(drv.dev)->counted->tx_dropped + net_of(drv.dev)->counted->rx_dropped, 0);
 }
 
+/* What the bucket of received packets owes. */
+struct owed {
+	uint64_t packets, full_ns, now_ns;
+	bool readable;
+};
+
+static struct owed owed;
+
+static void look_what_is_owed(void *arg)
+{
+	struct net *net = net_of(arg);
+
+	(void)pthread_mutex_lock(&net->dev.lock);
+	owed = (struct owed){ net->counted->rx_packets, net->rx_limit.ops.full_ns, net_now(), net->readable };
+	(void)pthread_mutex_unlock(&net->dev.lock);
+}
+
+/* No more than the one packet that came: that it was the only one costs nothing. */
+static void test_empty_reads_cost_nothing(void **state)
+{
+	(void)state;
+	config.pps = 2;
+	start(MERGE, 0);
+	give(8, 1536);
+	host_send(100, 1);
+	guest_expect(100, 1);
+	fake_on_io(&drv, look_what_is_owed, drv.dev);
+	assert_int_equal(owed.packets, 1);
+	assert_false(owed.readable);
+	assert_true(owed.full_ns <= owed.now_ns + 500000000);
+}
+
 static void unlimit(void *arg)
 {
 	virtio_net_limit(arg, 0, 0);
@@ -590,6 +622,7 @@ int main(void)
 		cmocka_unit_test_teardown(test_snapshot, teardown),
 		cmocka_unit_test_teardown(test_wrong_states, teardown),
 		cmocka_unit_test_teardown(test_limits, teardown),
+		cmocka_unit_test_teardown(test_empty_reads_cost_nothing, teardown),
 		cmocka_unit_test_teardown(test_limit_taken_away, teardown),
 	};
 

@@ -164,7 +164,7 @@ static void test_one_family(void **state)
 	};
 	struct net_rules only4 = { .mtu = 1500 }, only6 = { .mtu = 1500 };
 	uint8_t frame[512];
-	size_t transport;
+	struct net_transport transport;
 
 	(void)state;
 	(void)parse("M", only4.mac);
@@ -184,28 +184,31 @@ static void test_transport(void **state)
 {
 	static const struct {
 		const char *frame;
-		size_t transport;
+		size_t at;
+		unsigned gso;
 	} cases[] = {
-		{ IP4("5", "I"), 34 },
-		{ IP4("6", "I") "01 01 00 00", 38 },
-		{ "B M 0800 45 00 0024 0000 2000 40 11 0000 I 0a000001 0000 0000 0000 0000", 0 },
-		{ "B M 0800 45 00 001c 0000 0000 40 01 0000 I 0a000001 08 00 0000 00000000", 0 },
-		{ ARP("M", "I"), 0 },
-		{ IP6("06", "0014", "S"), 54 },
-		{ IP6("00", "001c", "S") "11 00 0104 00000000", 62 },
-		{ IP6("2c", "001c", "S") "11 00 0000 00000000", 0 },
-		{ ICMP6("80", "0008", "S", "00000000"), 0 },
+		{ IP4("5", "I"), 34, VIRTIO_NET_HDR_GSO_TCPV4 },
+		{ IP4("6", "I") "01 01 00 00", 38, VIRTIO_NET_HDR_GSO_TCPV4 },
+		{ UDP4("I", "0007 0007"), 34, NET_GSO_UDP_L4 },
+		{ "B M 0800 45 00 0024 0000 2000 40 11 0000 I 0a000001 0000 0000 0000 0000", 0, 0 },
+		{ "B M 0800 45 00 001c 0000 0000 40 01 0000 I 0a000001 08 00 0000 00000000", 0, 0 },
+		{ ARP("M", "I"), 0, 0 },
+		{ IP6("06", "0014", "S"), 54, VIRTIO_NET_HDR_GSO_TCPV6 },
+		{ IP6("00", "001c", "S") "11 00 0104 00000000", 62, NET_GSO_UDP_L4 },
+		{ IP6("2c", "001c", "S") "11 00 0000 00000000", 0, 0 },
+		{ ICMP6("80", "0008", "S", "00000000"), 0, 0 },
 	};
 	struct net_rules rules = { .mac = { 2, 0, 0, 0, 0, 1 }, .mtu = 1500 };
 	uint8_t frame[512];
-	size_t transport;
+	struct net_transport transport;
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		size_t len = parse(cases[i].frame, frame);
 
 		assert_int_equal(net_frame_check(&rules, frame, len, len, &transport), NET_PASSED);
-		assert_int_equal(transport, cases[i].transport);
+		assert_int_equal(transport.at, cases[i].at);
+		assert_int_equal(transport.gso, cases[i].gso);
 	}
 }
 
@@ -223,7 +226,7 @@ static void test_frames(void **state)
 		size_t len = parse(frames[i].frame, frame), nhead = len < NET_HEAD ? len : NET_HEAD;
 		uint8_t *head = malloc(nhead); /* whatever is read beyond is seen by the sanitizer */
 		enum net_drop got;
-		size_t transport;
+		struct net_transport transport;
 
 		assert_non_null(head);
 		memcpy(head, frame, nhead);
@@ -242,7 +245,8 @@ static void test_headers_beyond_the_copy(void **state)
 {
 	struct net_rules rules = { .mac = { 2, 0, 0, 0, 0, 1 }, .mtu = 1500 };
 	uint8_t frame[512];
-	size_t at = parse(IP6("00", "0100", "S"), frame), transport;
+	size_t at = parse(IP6("00", "0100", "S"), frame);
+	struct net_transport transport;
 
 	(void)state;
 	for (unsigned i = 0; i < 20; i++, at += 8) {
@@ -287,6 +291,8 @@ static const struct {
 	{ "TCPv4 with ECN", ALL_TX, 1, 0x81, 1448, 34, 16, 60000, 34, NET_PASSED },
 	{ "ECN not agreed", ALL_TX & ~F(VIRTIO_NET_F_HOST_ECN), 1, 0x81, 1448, 34, 16, 60000, 34, NET_DROP_OFFLOAD },
 	{ "TCPv6", ALL_TX, 1, 4, 1428, 54, 16, 60000, 54, NET_PASSED },
+	{ "TCPv4 with UDP's sum", ALL_TX, 1, 1, 1448, 34, 6, 60000, 34, NET_DROP_OFFLOAD },
+	{ "TCPv4 with another's sum", ALL_TX, 1, 1, 1448, 100, 16, 60000, 34, NET_DROP_OFFLOAD },
 	{ "UDP", ALL_TX, 1, 5, 1000, 42, 6, 60000, 42, NET_PASSED },
 	{ "UDP with ECN", ALL_TX, 1, 0x85, 1000, 42, 6, 60000, 42, NET_DROP_OFFLOAD },
 	{ "UDP in fragments", ALL_TX, 1, 3, 1000, 42, 6, 60000, 42, NET_DROP_OFFLOAD },
@@ -305,9 +311,13 @@ static void test_offloads(void **state)
 			.csum_start = le16_of((uint16_t)offloads[i].start),
 			.csum_offset = le16_of((uint16_t)offloads[i].offset),
 		};
+		struct net_transport transport = {
+			.at = offloads[i].transport,
+			.gso = offloads[i].gso & 0x7f,
+		};
 		unsigned segments = 0;
-		enum net_drop got = net_offload_check(&hdr, offloads[i].features, offloads[i].len,
-						      offloads[i].transport, 1500, &segments);
+		enum net_drop got =
+			net_offload_check(&hdr, offloads[i].features, offloads[i].len, &transport, 1500, &segments);
 
 		if (got != offloads[i].drop)
 			fail_msg("%s: %s", offloads[i].name, net_drop_name(got));
@@ -315,6 +325,27 @@ static void test_offloads(void **state)
 		    segments != (offloads[i].gso ? (offloads[i].len + offloads[i].size - 1) / offloads[i].size : 1))
 			fail_msg("%s: %u segments", offloads[i].name, segments);
 	}
+}
+
+/* Segments are of what the packet is. */
+static void test_other_segments(void **state)
+{
+	static const unsigned kinds[] = { VIRTIO_NET_HDR_GSO_TCPV4, VIRTIO_NET_HDR_GSO_TCPV6, NET_GSO_UDP_L4 };
+
+	(void)state;
+	for (unsigned says = 0; says < 3; says++)
+		for (unsigned is = 0; is < 3; is++) {
+			struct net_transport transport = { 34, (uint8_t)kinds[is] };
+			struct net_hdr hdr = { .flags = 1,
+					       .gso_type = (uint8_t)kinds[says],
+					       .gso_size = le16_of(1000),
+					       .csum_start = le16_of(34),
+					       .csum_offset = le16_of(says == 2 ? 6 : 16) };
+			unsigned segments;
+
+			assert_int_equal(net_offload_check(&hdr, ALL_TX, 9000, &transport, 1500, &segments),
+					 says == is ? NET_PASSED : NET_DROP_OFFLOAD);
+		}
 }
 
 static void test_wanted(void **state)
@@ -347,9 +378,10 @@ static void test_wanted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_frames),     cmocka_unit_test(test_headers_beyond_the_copy),
-		cmocka_unit_test(test_one_family), cmocka_unit_test(test_transport),
-		cmocka_unit_test(test_offloads),   cmocka_unit_test(test_wanted),
+		cmocka_unit_test(test_frames),         cmocka_unit_test(test_headers_beyond_the_copy),
+		cmocka_unit_test(test_one_family),     cmocka_unit_test(test_transport),
+		cmocka_unit_test(test_offloads),       cmocka_unit_test(test_wanted),
+		cmocka_unit_test(test_other_segments),
 	};
 
 	return cmocka_run_group_tests_name("net_frame", tests, NULL, NULL);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -29,6 +30,7 @@ struct library {
 	__typeof__(MHD_stop_daemon) *stop_daemon;
 	__typeof__(MHD_create_response_from_buffer) *create_response;
 	__typeof__(MHD_add_response_header) *add_header;
+	__typeof__(MHD_lookup_connection_value) *lookup_value;
 	__typeof__(MHD_queue_response) *queue_response;
 	__typeof__(MHD_destroy_response) *destroy_response;
 };
@@ -36,6 +38,7 @@ struct library {
 struct server {
 	struct library mhd;
 	const char *path;
+	bool tcp;
 	int (*make)(char **ret_text, struct mvm_error *err);
 };
 
@@ -49,6 +52,7 @@ static bool load(struct library *mhd)
 		{ "MHD_stop_daemon", &mhd->stop_daemon },
 		{ "MHD_create_response_from_buffer", &mhd->create_response },
 		{ "MHD_add_response_header", &mhd->add_header },
+		{ "MHD_lookup_connection_value", &mhd->lookup_value },
 		{ "MHD_queue_response", &mhd->queue_response },
 		{ "MHD_destroy_response", &mhd->destroy_response },
 	};
@@ -151,6 +155,22 @@ static enum MHD_Result answer(const struct server *server, struct MHD_Connection
 	return r;
 }
 
+/* This host by a name that is always its own, with a port or without. */
+static bool is_loopback(const char *host)
+{
+	static const char *const names[] = { "localhost", "127.0.0.1", "[::1]" };
+
+	for (size_t i = 0; host && i < sizeof(names) / sizeof(names[0]); i++) {
+		size_t len = strlen(names[i]);
+
+		if (strncasecmp(host, names[i], len) != 0)
+			continue;
+		if (!host[len] || (host[len] == ':' && host[len + 1 + strspn(host + len + 1, "0123456789")] == '\0'))
+			return true;
+	}
+	return false;
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
 				  const char *version, const char *upload, size_t *upload_size, void **request)
 {
@@ -162,6 +182,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, 
 	(void)upload;
 	(void)upload_size;
 	(void)request;
+	/* A page from elsewhere, whose name was pointed at this host, is not to read it in a user's browser (DNS rebinding). */
+	if (server->tcp && !is_loopback(server->mhd.lookup_value(connection, MHD_HEADER_KIND, "Host")))
+		return answer(server, connection, MHD_HTTP_FORBIDDEN,
+			      strdup("ask for 127.0.0.1, [::1] or localhost\n"));
 	/* Answered before any body is read: none is wanted. */
 	if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
 		return answer(server, connection, MHD_HTTP_METHOD_NOT_ALLOWED, strdup("GET it\n"));
@@ -205,7 +229,7 @@ static int run(struct server *server, int fd)
 int serve(const char *address, const char *path, int (*make)(char **ret_text, struct mvm_error *err))
 {
 	bool is_unix = !strncmp(address, "unix:", 5);
-	struct server server = { .path = path, .make = make };
+	struct server server = { .path = path, .tcp = !is_unix, .make = make };
 	struct stat bound, now;
 	bool known;
 	int fd, status;

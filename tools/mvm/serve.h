@@ -4,6 +4,7 @@
  * Purpose: what `mvm metrics --listen` serves. The library is loaded when it is needed: with what it needs itself (TLS)
  *          it would double the time that every other verb takes to begin.
  * Trust:   who connects is anybody on this host: GET and HEAD of one path, 16 connections, 10 s each, headers of 8 KiB.
+ *          By TCP the Host header must name the loopback: a page in a browser here, from elsewhere, reads nothing.
  */
 #ifndef SERVE_H
 #define SERVE_H

@@ -17,6 +17,7 @@
 
 #define PUMP_BYTES (128U << 10)
 #define NOTE       "note: " /* how the agent begins what is no error */
+#define END_NS     10000000000ULL /* for the agent to end, when it has nothing left to do */
 
 /* The struct's first size: what every caller has. */
 #define OPTIONS_LEAST 12U
@@ -181,12 +182,29 @@ static int transfer(struct copy *c)
 
 /* ---- the end ---- */
 
+/* Waits until there is something to read, or the deadline: false. */
+static bool readable(int fd, uint64_t deadline)
+{
+	struct pollfd ready = { .fd = fd, .events = POLLIN };
+	int n;
+
+	do {
+		uint64_t now = text_now_ns();
+
+		n = poll(&ready, 1,
+			 deadline == UINT64_MAX ? -1
+			 : deadline <= now      ? 0
+						: (int)((deadline - now + 999999) / 1000000));
+	} while (n < 0 && errno == EINTR);
+	return n != 0;
+}
+
 /* What the agent has to say, its first line; more than that is not waited for. */
-static void read_said(struct copy *c, char said[MVM_ERROR_TEXT_MAX])
+static void read_said(struct copy *c, uint64_t deadline, char said[MVM_ERROR_TEXT_MAX])
 {
 	size_t len = 0;
 
-	while (len < MVM_ERROR_TEXT_MAX - 1 && !memchr(said, '\n', len)) {
+	while (len < MVM_ERROR_TEXT_MAX - 1 && !memchr(said, '\n', len) && readable(c->errors, deadline)) {
 		ssize_t n = read(c->errors, said + len, MVM_ERROR_TEXT_MAX - 1 - len);
 
 		if (n < 0 && errno == EINTR)
@@ -200,16 +218,16 @@ static void read_said(struct copy *c, char said[MVM_ERROR_TEXT_MAX])
 	text_harmless(said);
 }
 
-static int wait_end(struct copy *c, const struct mvm_event **ret_event)
+/* -ETIMEDOUT: it did not end by the deadline. */
+static int wait_end(struct copy *c, uint64_t deadline, const struct mvm_event **ret_event)
 {
 	for (;;) {
-		struct pollfd ready = { .fd = mvm_fd(c->vm), .events = POLLIN };
 		int r = mvm_next(c->vm, ret_event);
 
 		if (r < 0 || (r > 0 && (*ret_event)->type == MVM_EVENT_ENDED))
 			return r < 0 ? r : 0;
-		if (r == 0)
-			(void)poll(&ready, 1, -1);
+		if (r == 0 && !readable(mvm_fd(c->vm), deadline))
+			return -ETIMEDOUT;
 	}
 }
 
@@ -222,13 +240,22 @@ static int own_failure(struct copy *c, struct mvm_error *err)
 /* This side's failure, unless it is that the other one stopped: then that one's reason. */
 static int conclude(struct copy *c, int r, char said[MVM_ERROR_TEXT_MAX], struct mvm_error *err)
 {
+	/* What was written to it the guest may take its time to store; else it has nothing left to do. */
+	uint64_t deadline = c->in && r == 0 ? UINT64_MAX : text_now_ns() + END_NS;
 	const struct mvm_event *event;
+	int ended;
 
 	if (r < 0 && r != -EPIPE && r != -ENODATA)
 		return own_failure(c, err);
 	(void)shutdown(c->data, c->in ? SHUT_WR : SHUT_RDWR); /* what was written is still read */
-	read_said(c, said);
-	if (wait_end(c, &event) < 0)
+	read_said(c, deadline, said);
+	ended = wait_end(c, deadline, &event);
+	if (ended == -ETIMEDOUT && r < 0)
+		return own_failure(c, err);
+	if (ended == -ETIMEDOUT)
+		return error_set(err, ETIMEDOUT, "%s: the guest does not end the copy: what it had sent is there",
+				 c->id);
+	if (ended < 0)
 		return error_set(err, EPIPE, "%s: the VM's supervisor died", c->id);
 	if (event->status == 0)
 		return r < 0 ? own_failure(c, err) : 0;

@@ -263,6 +263,7 @@ void supervisor_hurry(struct supervisor *s, uint64_t grace_ns);
 void supervisor_stop(struct supervisor *s);
 void supervisor_kill(struct supervisor *s);
 void supervisor_vmm_broke(struct supervisor *s, const char *how); /* the VMM cannot be trusted to end by itself */
+void supervisor_meanwhile(struct supervisor *s, uint64_t until); /* after the run, ns; others are served */
 void supervisor_finish(struct supervisor *s); /* of one run: verdict, receipt, and everything that was open for it */
 void supervisor_report(struct supervisor *s); /* of the VM: its state folder, its clients, the caller */
 

@@ -115,6 +115,29 @@ static bool told_to_end(struct supervisor *s)
 }
 
 /*
+ * The run is over, but hashing takes its time, or a reader: until `until`, or until something happens, others are served as
+ * before. Whoever wants the end now is not kept waiting for either.
+ */
+void supervisor_meanwhile(struct supervisor *s, uint64_t until)
+{
+	struct pollfd fds[2 + VIEWER_SLOTS + 1 + ATTACH_CLIENTS_MAX];
+	struct pollfd *viewers = fds + 2, *others = viewers + VIEWER_SLOTS;
+	uint64_t now = text_now_ns(), first = supervisor_attach_deadline(s), next = first < until ? first : until;
+
+	/* Signals stay where they are, for supervisor_restart(). */
+	fds[0] = (struct pollfd){ .fd = s->hurried ? -1 : s->signals, .events = POLLIN };
+	fds[1] = (struct pollfd){ .fd = s->hurried ? -1 : s->session, .events = POLLIN };
+	supervisor_viewers_prepare(s, viewers);
+	supervisor_attach_prepare(s, others);
+	if (poll(fds, sizeof(fds) / sizeof(fds[0]), next > now ? (int)((next - now + 999999) / 1000000) : 0) < 0)
+		return; /* EINTR; ENOMEM, and what is waited for has its own bound */
+	if (!s->hurried && told_to_end(s))
+		supervisor_hurry(s, 0);
+	supervisor_viewers_run(s, viewers, text_now_ns());
+	supervisor_attach_run(s, others, text_now_ns());
+}
+
+/*
  * Nothing else is left to do but to hash, and the receipt owes the digests. Whoever wants the end now, and the
  * deadline, leaves a digest out (null) rather than hold the end up.
  */
@@ -122,9 +145,11 @@ static void finish_digests(struct supervisor *s)
 {
 	uint64_t deadline = text_now_ns() + DIGEST_GRACE_NS;
 
-	while (receipt_digests_step(s->digests))
-		if (s->hurried || text_now_ns() > deadline || told_to_end(s))
+	while (receipt_digests_step(s->digests)) {
+		if (s->hurried || text_now_ns() > deadline)
 			return;
+		supervisor_meanwhile(s, 0);
+	}
 }
 
 static void write_receipt(struct supervisor *s, const struct verdict *verdict)

@@ -72,7 +72,7 @@ bool supervisor_output_allowed(struct supervisor *s, uint64_t now)
 {
 	uint64_t used, refill;
 
-	if (!s->log || s->phase >= PHASE_STOP) /* no more can come than there is */
+	if (!s->log || s->phase >= PHASE_KILL) /* no more can come than there is */
 		return true;
 	used = s->log->written - s->output_seen;
 	refill = (now - s->output_refilled_ns) / 1000 * LOG_RATE / 1000000;

@@ -49,6 +49,8 @@ void supervisor_operator_asks(struct supervisor *s, uint64_t grace_ns)
 	uint64_t deadline = text_now_ns() + grace_ns;
 
 	s->restart.off = true;
+	if (s->phase == PHASE_OVER)
+		supervisor_hurry(s, 0); /* nothing is left to ask: what is still read or hashed is not waited for */
 	if (s->phase >= PHASE_SYNC)
 		return; /* it is ending already, and bounded */
 	if (s->phase != PHASE_RUN || s->paused || !grace_ns ||

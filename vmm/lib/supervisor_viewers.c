@@ -207,16 +207,8 @@ static void drop_slow(struct supervisor *s)
 
 void supervisor_viewers_drain(struct supervisor *s)
 {
-	struct pollfd fds[VIEWER_SLOTS];
-
-	while (supervisor_viewers_behind(s)) {
-		uint64_t now = text_now_ns(), deadline = supervisor_viewers_deadline(s);
-
-		supervisor_viewers_prepare(s, fds);
-		if (now < deadline)
-			(void)poll(fds, VIEWER_SLOTS, (int)((deadline - now) / 1000000 + 1));
-		supervisor_viewers_run(s, fds, text_now_ns());
-	}
+	while (supervisor_viewers_behind(s))
+		supervisor_meanwhile(s, supervisor_viewers_deadline(s));
 }
 
 /* ---- input ---- */

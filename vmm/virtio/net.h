@@ -78,19 +78,22 @@ struct net_rules {
 	uint32_t mtu;
 };
 
-/*
- * Judges a frame of `len` bytes by its first `nhead`: min(len, NET_HEAD). *ret_transport: where TCP or UDP begins in one that
- * passed, whole; 0: it carries something else, or a fragment.
- */
+/* TCP or UDP in a frame that passed, whole; at 0: it carries something else, or a fragment. */
+struct net_transport {
+	size_t at; /* where its header begins */
+	uint8_t gso; /* the one gso_type that may be said of it */
+};
+
+/* Judges a frame of `len` bytes by its first `nhead`: min(len, NET_HEAD). */
 enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head, size_t nhead, size_t len,
-			      size_t *ret_transport);
+			      struct net_transport *ret_transport);
 
 /*
  * Judges an offload header against the features of the driver and the frame behind it. A checksum is stored by the host
  * after the frame was judged: nowhere but in the checksum's own place behind `transport`. *ret_segments: what it becomes.
  */
-enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t acked, size_t len, size_t transport, uint32_t mtu,
-				unsigned *ret_segments);
+enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t acked, size_t len,
+				const struct net_transport *transport, uint32_t mtu, unsigned *ret_segments);
 
 /* Whether the driver asked to receive packets such as this one. */
 bool net_offload_wanted(const struct net_hdr *hdr, uint64_t acked);

@@ -98,6 +98,12 @@ static bool is_nobody6(const uint8_t *ip)
 	return is_zero(ip, 10) && ((ip[10] == 0xff && ip[11] == 0xff) || (is_zero(ip + 10, 5) && ip[15] <= 1));
 }
 
+static void set_transport(unsigned kind, size_t at, uint8_t gso_tcp, struct net_transport *ret)
+{
+	if (kind == PROTO_TCP || kind == PROTO_UDP)
+		*ret = (struct net_transport){ at, kind == PROTO_TCP ? gso_tcp : NET_GSO_UDP_L4 };
+}
+
 /* ---- IPv4 and ARP ---- */
 
 /* Loose and strict source routes, RFC 791 §3.1; -1: the options are malformed. */
@@ -137,7 +143,7 @@ static bool is_dhcp_request(struct view v, size_t payload)
 }
 
 /* What is in it: nothing that routers and DHCP servers say. A first fragment that hides it is no fragment of anybody's. */
-static enum net_drop check_payload(struct view v, size_t payload, size_t *ret_transport)
+static enum net_drop check_payload(struct view v, size_t payload, struct net_transport *ret_transport)
 {
 	unsigned kind = v.p[NET_ETH + 9], fragment = be16_at(v, NET_ETH + 6);
 
@@ -150,12 +156,12 @@ static enum net_drop check_payload(struct view v, size_t payload, size_t *ret_tr
 	if (kind == PROTO_UDP && has(v, payload, 4) && be16_at(v, payload) == DHCP_SERVER &&
 	    be16_at(v, payload + 2) == DHCP_CLIENT)
 		return NET_DROP_ROUTER;
-	if ((kind == PROTO_TCP || kind == PROTO_UDP) && !(fragment & 0x2000))
-		*ret_transport = payload;
+	if (!(fragment & 0x2000))
+		set_transport(kind, payload, VIRTIO_NET_HDR_GSO_TCPV4, ret_transport);
 	return NET_PASSED;
 }
 
-static enum net_drop check_ipv4(const struct net_rules *rules, struct view v, size_t *ret_transport)
+static enum net_drop check_ipv4(const struct net_rules *rules, struct view v, struct net_transport *ret_transport)
 {
 	const uint8_t *source;
 	size_t header;
@@ -278,7 +284,7 @@ static size_t extension(struct view v, unsigned kind, size_t at)
  * What is in the packet, behind its extension headers. A chain of them that goes on beyond what was copied is
  * malformed: nobody needs that many, and it would hide what is behind it (RFC 7113).
  */
-static enum net_drop check_ipv6(const struct net_rules *rules, struct view v, size_t *ret_transport)
+static enum net_drop check_ipv6(const struct net_rules *rules, struct view v, struct net_transport *ret_transport)
 {
 	size_t at = NET_ETH + 40, end, len;
 	const uint8_t *source = v.p + NET_ETH + 8;
@@ -317,20 +323,20 @@ static enum net_drop check_ipv6(const struct net_rules *rules, struct view v, si
 	/* Who has no address yet asks whether one is free, and who the routers are (RFC 4862 §5.4, RFC 4861 §4.1). */
 	if (!is_own(rules, source) && !(is_zero(source, 16) && kind == PROTO_ICMPV6))
 		return NET_DROP_ADDRESS;
-	if (whole && (kind == PROTO_TCP || kind == PROTO_UDP))
-		*ret_transport = at;
+	if (whole)
+		set_transport(kind, at, VIRTIO_NET_HDR_GSO_TCPV6, ret_transport);
 	return kind == PROTO_ICMPV6 ? check_icmpv6(rules, v, at, end) : NET_PASSED;
 }
 
 /* ---- all of it ---- */
 
 enum net_drop net_frame_check(const struct net_rules *rules, const uint8_t *head, size_t nhead, size_t len,
-			      size_t *ret_transport)
+			      struct net_transport *ret_transport)
 {
 	struct view v = { head, nhead };
 	unsigned kind;
 
-	*ret_transport = 0;
+	*ret_transport = (struct net_transport){ 0 };
 	if (len < NET_ETH || len > NET_FRAME_MAX)
 		return NET_DROP_SIZE;
 	if (memcmp(head + MAC_LEN, rules->mac, MAC_LEN) != 0)
@@ -362,17 +368,25 @@ static bool acked(uint64_t features, unsigned feature)
 #define TCP_SUM 16U /* where TCP and UDP have their checksums: RFC 9293 §3.1, RFC 768 */
 #define UDP_SUM 6U
 
-static bool sum_is_sound(const struct net_hdr *hdr, uint64_t features, size_t len, size_t transport)
+static bool sum_is_sound(const struct net_hdr *hdr, uint64_t features, size_t len,
+			 const struct net_transport *transport)
 {
 	size_t start = le16_get(hdr->csum_start), offset = le16_get(hdr->csum_offset);
 
-	return acked(features, VIRTIO_NET_F_CSUM) && transport && start >= transport &&
+	return acked(features, VIRTIO_NET_F_CSUM) && transport->at && start >= transport->at &&
 	       (offset == TCP_SUM || offset == UDP_SUM) && start + offset + 2 <= len;
 }
 
+/* Segments are made of what the packet is, and its own checksum is the one that is left to be summed up. */
+static bool gso_fits(const struct net_hdr *hdr, unsigned kind, const struct net_transport *transport)
+{
+	return kind == transport->gso && le16_get(hdr->csum_start) == transport->at &&
+	       le16_get(hdr->csum_offset) == (kind == NET_GSO_UDP_L4 ? UDP_SUM : TCP_SUM);
+}
+
 /* virtio 1.2 §5.1.6.2: what a driver may say. */
-enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t features, size_t len, size_t transport,
-				uint32_t mtu, unsigned *ret_segments)
+enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t features, size_t len,
+				const struct net_transport *transport, uint32_t mtu, unsigned *ret_segments)
 {
 	unsigned kind = hdr->gso_type & ~(unsigned)VIRTIO_NET_HDR_GSO_ECN, size = le16_get(hdr->gso_size);
 	bool known = false;
@@ -392,7 +406,8 @@ enum net_drop net_offload_check(const struct net_hdr *hdr, uint64_t features, si
 		known = acked(features, NET_F_HOST_USO) && hdr->gso_type == kind;
 	if (hdr->gso_type != kind && !acked(features, VIRTIO_NET_F_HOST_ECN))
 		known = false;
-	if (!known || !hdr->flags || !size || size > mtu || (len + size - 1) / size > NET_SEGMENTS)
+	if (!known || !hdr->flags || !gso_fits(hdr, kind, transport) || !size || size > mtu ||
+	    (len + size - 1) / size > NET_SEGMENTS)
 		return NET_DROP_OFFLOAD;
 	*ret_segments = (unsigned)((len + size - 1) / size);
 	return NET_PASSED;

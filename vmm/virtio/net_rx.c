@@ -195,7 +195,7 @@ static bool receive(struct net *net, size_t *ret_len)
 	if (!place_held(net) || !refill(net, NET_FRAME_MAX) || !net->nstash)
 		return false;
 	if (ratelimit_on(&net->rx_limit)) {
-		uint64_t at = ratelimit_take(&net->rx_limit, 1, net_now());
+		uint64_t at = ratelimit_ready(&net->rx_limit, 1, net_now());
 
 		if (at) {
 			net_wait_until(net, at);
@@ -214,8 +214,12 @@ static bool receive(struct net *net, size_t *ret_len)
 		return false;
 	}
 	*ret_len = (size_t)n;
-	if (ratelimit_on(&net->rx_limit))
-		ratelimit_charge(&net->rx_limit, (size_t)n, net_now());
+	if (ratelimit_on(&net->rx_limit)) { /* only now: that there was nothing costs nothing */
+		uint64_t now = net_now();
+
+		ratelimit_charge(&net->rx_limit, (size_t)n, now);
+		ratelimit_charge_ops(&net->rx_limit, 1, now);
+	}
 	/* From before the driver came, or from an end that does not listen. */
 	if (n > (ssize_t)NET_FRAME_MAX || !net_offload_wanted(&net->rx_hdr, net->dev.acked)) {
 		counters_add(&net->counted->rx_dropped, 1);

@@ -57,7 +57,7 @@ struct packet {
 /* Whether it may leave, by a copy of its first bytes. */
 static enum net_drop judge(struct net *net, struct packet *packet)
 {
-	size_t transport;
+	struct net_transport transport;
 	enum net_drop why;
 
 	packet->copied = copy_head(&net->chain, &net->head, sizeof(net->head));
@@ -66,7 +66,7 @@ static enum net_drop judge(struct net *net, struct packet *packet)
 	why = net_frame_check(&net->rules, net->head.frame, packet->copied - sizeof(struct net_hdr), packet->len,
 			      &transport);
 	return why != NET_PASSED ? why
-				 : net_offload_check(&net->head.hdr, net->dev.acked, packet->len, transport,
+				 : net_offload_check(&net->head.hdr, net->dev.acked, packet->len, &transport,
 						     net->rules.mtu, &packet->segments);
 }
 

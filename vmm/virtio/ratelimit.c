@@ -52,12 +52,19 @@ void ratelimit_set(struct ratelimit_bucket *bucket, uint64_t rate, uint64_t now_
 	bucket->full_ns = now_ns + missing;
 }
 
-uint64_t ratelimit_take(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns)
+uint64_t ratelimit_ready(const struct ratelimit *limit, uint64_t bytes, uint64_t now_ns)
 {
 	uint64_t ops_at = ready_at(&limit->ops, 1, now_ns), bytes_at = ready_at(&limit->bytes, bytes, now_ns);
 	uint64_t at = ops_at > bytes_at ? ops_at : bytes_at;
 
-	if (at > now_ns)
+	return at > now_ns ? at : 0;
+}
+
+uint64_t ratelimit_take(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns)
+{
+	uint64_t at = ratelimit_ready(limit, bytes, now_ns);
+
+	if (at)
 		return at;
 	take(&limit->ops, 1, now_ns);
 	take(&limit->bytes, bytes, now_ns);

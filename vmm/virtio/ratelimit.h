@@ -38,6 +38,9 @@ void ratelimit_set(struct ratelimit_bucket *bucket, uint64_t rate, uint64_t now_
 /* 0: taken from both, go on. Else nothing is taken: ask again at the time returned. */
 uint64_t ratelimit_take(struct ratelimit *limit, uint64_t bytes, uint64_t now_ns);
 
+/* The same question, and nothing is taken: of one whose cost is charged when it is known. */
+uint64_t ratelimit_ready(const struct ratelimit *limit, uint64_t bytes, uint64_t now_ns);
+
 /* What the bucket holds now; rate not 0. */
 uint64_t ratelimit_available(const struct ratelimit_bucket *bucket, uint64_t now_ns);
 

@@ -1,23 +1,5 @@
 # mvm attach: the streams of a detached VM's own command, and detached VMs with stdin and terminals.
 
-# Every test here has its VMs end with it.
-attach_set_up() {
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f; nothing_there' EXIT
-}
-
-nothing_there() {
-	[ -z "$("$mvm" ps -aq)" ] || die "left behind: $("$mvm" ps -a)"
-}
-
-# until_so COMMAND…: it succeeds within twenty seconds
-until_so() {
-	for _ in $(seq 400); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	die "never so: $*"
-}
-
 # attached PID…: each is, and hears signals, which it blocks only then
 attached() {
 	local pid
@@ -34,7 +16,7 @@ said() {
 
 # What was printed before is not there; what comes is, on the stream that it was printed to, and the exit status.
 test_output_and_status() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -i --name out -- sh -c 'echo before; read go; echo after; echo oops >&2; read go; exit 7'
 	until_so sh -c "'$mvm' logs out | grep -q before"
 	mkfifo in
@@ -55,7 +37,7 @@ test_output_and_status() {
 
 # All see everything; the input of each arrives; one that leaves takes nobody with it.
 test_several() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -i --name many -- sh -c 'while read -r line; do echo "got $line"; done'
 	local n pids=()
 	for n in 1 2 3; do
@@ -89,7 +71,7 @@ test_several() {
 
 # Several MiB each way, byte for byte, and all of it in the log as well.
 test_much() {
-	attach_set_up
+	tidy_up
 	head -c 3000000 /dev/urandom | base64 -w 100 >data
 	expect 0 detached -i --name much --log-max 64m -- sh -c "head -c $(stat -c %s data) | tee /tmp/x; md5sum </tmp/x; exit 3"
 	"$mvm" attach much <data >seen
@@ -101,7 +83,7 @@ test_much() {
 }
 
 test_no_stdin() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -i --name quiet -- sh -c 'read line; echo "got $line"; exit 4'
 	mkfifo in
 	(echo wrong && sleep 1000) >in &
@@ -129,7 +111,7 @@ test_no_stdin() {
 
 # A reader that has stopped holds the command up for seconds, not for ever, and is told; nothing is lost but to it.
 test_slow_one() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -i --name slow --log-max 64m -- sh -c 'read go; head -c 4000000 /dev/zero | tr "\0" x; echo; echo done; sleep 1000'
 	mkfifo pipe
 	(exec <pipe; sleep 1000) &
@@ -152,7 +134,7 @@ test_slow_one() {
 }
 
 test_refused() {
-	attach_set_up
+	tidy_up
 	refused 'no such VM' -- "$mvm" attach nosuch
 	refused 'give one VM' -- "$mvm" attach
 	expect 0 detached --name one -- sleep 1000
@@ -184,7 +166,7 @@ test_refused() {
 # What else speaks on the control socket: wrong numbers of descriptors, and such as are no sockets, are closed, broken
 # or never read. The command's output and input go on, and no descriptor stays in the supervisor.
 test_suspect_clients() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -i --name firm -- sh -c 'while read -r line; do echo "got $line"; done'
 	local supervisor folder before
 	supervisor=$("$mvm" ps --format json | jq '.[0].supervisor')
@@ -258,7 +240,7 @@ test_suspect_clients() {
 
 # Signals go to the command; the second one leaves.
 test_signals() {
-	attach_set_up
+	tidy_up
 	expect 0 detached --name sig -- sh -c 'trap "echo usr1" USR1; trap "echo int" INT; echo up; while :; do sleep 0.1; done'
 	until_so sh -c "'$mvm' logs sig | grep -q up"
 	"$mvm" attach sig >seen 2>&1 </dev/null &
@@ -302,11 +284,11 @@ wait_for() { # wait_for TEXT: until the screen shows it
 
 # A shell on a terminal of its own: entered, resized, left by the keys, entered again, ended.
 test_terminal() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -it --name shell -- sh
 	equal "$("$mvm" ps --format json | jq -r '.[0].state')" running
 	echo 'set -g status off' >tmux.conf # else a row of the terminal is tmux's own
-	trap 'tm kill-server 2>/dev/null; "$mvm" ps -aq | xargs -r "$mvm" rm -f; nothing_there' EXIT
+	trap 'tm kill-server 2>/dev/null; remove_all; nothing_there' EXIT
 	tm new-session -d -x 100 -y 30 "TERM=xterm $mvm attach shell; echo left=\$?; $mvm attach --detach-keys x,y shell; echo status=\$?; sleep 60"
 	tm send-keys 'stty size' Enter
 	wait_for '30 100'
@@ -335,7 +317,7 @@ test_terminal() {
 
 # With a terminal and without -i: nothing that is typed reaches it, and its own input does not end: the signal ends cat.
 test_terminal_without_input() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -t --name tty -- sh -c 'tty; stty size; cat </dev/tty & cat=$!
 		trap "wait $cat; echo end=\$?; exit 0" USR1; echo up; while :; do sleep 0.1; done'
 	until_so sh -c "'$mvm' logs tty | grep -q up"
@@ -351,7 +333,7 @@ test_terminal_without_input() {
 
 # One with a name that is started again has its stdin and terminal again.
 test_start_again() {
-	attach_set_up
+	tidy_up
 	expect 0 detached -i --name again -- sh -c 'read line; echo "got $line"'
 	expect 0 bash -c "echo first | '$mvm' attach again"
 	equal "$out" 'got first'

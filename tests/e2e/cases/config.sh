@@ -45,7 +45,7 @@ test_refusals() {
 
 # What inspect prints makes the same VM: the second's own description is equal but for the name.
 test_round_trip() {
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	tidy_up
 	truncate -s 1M disk.img
 	expect 0 "$mvm" run -d --name first --rootfs "$small/small.ext4" -m 96m -c 2 -e A=1 -e $'B=two\nlines' -w /tmp -u 1234:4321 \
 		--hostname box --disk "disk.img,ro,id=it" --blk-iops 1000 --blk-bps 10m --timeout 1h --boot-timeout 90s --pids-max 50 \

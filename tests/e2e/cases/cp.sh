@@ -1,7 +1,7 @@
 # mvm cp, both ways: what goes where, what is refused, and what a hostile guest can do to the caller's files: nothing.
 
 cp_set_up() {
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	tidy_up
 	expect 0 detached --name box -m "${1:-96M}" -- sleep 1000
 }
 
@@ -272,23 +272,12 @@ test_cp_in_a_race() {
 
 # ---- a guest that is an attacker's ----
 
-fakes=$(dirname "$PWD")/fake # tests/e2e/cases/supervisor.sh makes one in the same way
-export fakes
+# shellcheck source=tests/e2e/fake.sh
+. "$top/tests/e2e/fake.sh"
 
 evil_set_up() {
 	trap 'jobs -p | xargs -r kill -KILL' EXIT
-	if [ ! -x "$fakes/mvm-vmm" ]; then
-		mkdir -p "$fakes"
-		cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$fakes/vmm" "$top/tests/e2e/fake_vmm.c" \
-			"$top/guest/proto.c" || die "the stand-in does not build"
-		cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$fakes/"
-		printf '070701' >"$fakes/agent.cpio"
-		echo 'void _start(void); void _start(void) { for (;;); }' >"$fakes/kernel.c"
-		cc -static -nostdlib -o "$fakes/vmlinux" "$fakes/kernel.c" || die "the stand-in's kernel does not build"
-		truncate -s 1M "$fakes/app.img"
-		mke2fs -q -t ext2 "$fakes/app.img"
-		mv "$fakes/vmm" "$fakes/mvm-vmm"
-	fi
+	fake_set_up
 }
 
 # evil_start FILE: a guest that sends FILE for whatever is copied out of it; $id.
@@ -356,6 +345,8 @@ test_cp_from_an_attacker() {
 		make("file", ("x", f, "", 0o644, b"data" * 1000))
 		whole = open("file", "rb").read()
 		open("cut", "wb").write(whole[:2000])
+		open("mute", "wb").write(b"!" + whole)
+		open("mutecut", "wb").write(b"!" + whole[:2000])
 		open("none", "wb").write(b"")
 		open("garbage", "wb").write(b"garbage" * 1000)
 		i = tarfile.TarInfo("x"); i.size = 8 ** 11 - 1
@@ -375,6 +366,8 @@ test_cp_from_an_attacker() {
 	evil liar 'cut short'
 	[ ! -e dest/x ] || die "a file that is not whole has its name"
 	evil none 'cut short'
+	evil mute 'does not end the copy' # … nor holds the caller up
+	evil mutecut 'cut short'
 	evil garbage 'no tar'
 	evil setid
 	equal "$(stat -c %a dest/x/suid)" 755

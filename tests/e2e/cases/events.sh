@@ -1,17 +1,9 @@
 # Events: what is told of VMs, to whom, and in which form.
 
 events_set_up() {
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	tidy_up
 	root=/run/mvm
 	[ "$(id -u)" = 0 ] || root=$XDG_RUNTIME_DIR/mvm
-}
-
-until_so() {
-	for _ in $(seq 200); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	die "never so: $*"
 }
 
 # kinds FILTER: the kinds of the events that it lets through, in a line

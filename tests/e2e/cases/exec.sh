@@ -1,7 +1,7 @@
 # Further commands in a VM that runs.
 
 exec_set_up() {
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	tidy_up
 	expect 0 detached --name box "$@" -- sleep 1000
 }
 

@@ -1,29 +1,11 @@
 # Detached VMs: their names, logs and ends, and what is left of them.
 
-# Every test here has its VMs end with it.
-life_set_up() {
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f; nothing_there' EXIT
-}
-
-nothing_there() {
-	[ -z "$("$mvm" ps -aq)" ] || die "left behind: $("$mvm" ps -a)"
-}
-
-# until COMMAND…: it succeeds within ten seconds
-until_so() {
-	for _ in $(seq 200); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	die "never so: $*"
-}
-
 logged() { # VM TEXT
 	"$mvm" logs "$1" 2>&1 | grep -q -- "$2"
 }
 
 test_life() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name web -- sh -c 'echo out; echo err >&2; printf part; sleep 1; echo ial; sleep 1000'
 	local id=$out
 	[[ $id =~ ^[0-9a-f]{12}$ ]] || die "no id: $id"
@@ -52,7 +34,7 @@ test_life() {
 }
 
 test_ends() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name seven -- sh -c 'exit 7'
 	expect 0 "$mvm" wait seven
 	equal "$out" 7
@@ -79,7 +61,7 @@ test_ends() {
 
 # SIGTERM first, the end after the grace; two at once are no trouble.
 test_stop() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name polite -- sh -c 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.1; done'
 	until_so logged polite up
 	"$mvm" stop polite &
@@ -97,7 +79,7 @@ test_stop() {
 }
 
 test_signals_to_detached() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name sig -- sh -c 'trap "echo usr1" USR1; echo up; while :; do sleep 0.1; done'
 	until_so logged sig up
 	expect 0 "$mvm" kill -s USR1 sig
@@ -107,7 +89,7 @@ test_signals_to_detached() {
 }
 
 test_follow() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name steps -- sh -c 'for i in 1 2 3 4 5; do echo $i; sleep 0.3; done'
 	expect 0 "$mvm" logs -f steps
 	equal "$(echo "$out" | tr '\n' ' ')" "1 2 3 4 5 "
@@ -119,7 +101,7 @@ test_follow() {
 
 # Lines are counted as they were printed, however many pieces they have in the log.
 test_tail() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name tail -- sh -c 'for c in a b c; do head -c 20000 /dev/zero | tr "\0" $c; echo; done; printf end'
 	expect 0 "$mvm" wait tail
 	equal "$("$mvm" logs tail | wc -c)" 60007
@@ -133,7 +115,7 @@ test_tail() {
 
 # Whatever is printed, the log keeps to its size, says what it dropped, and the last lines are there.
 test_log_is_bounded() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name loud --log-max 64k -- sh -c 'timeout 5 yes; head -c 100000 /dev/urandom; echo; echo the end'
 	expect 0 "$mvm" wait loud
 	local folder=/run/mvm
@@ -147,7 +129,7 @@ test_log_is_bounded() {
 
 # A supervisor that was killed: the next command puts the record right, and the VM can be started again.
 test_crash_of_named() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name crash -- sleep 1000
 	local id=$out supervisor vmm
 	supervisor=$("$mvm" ps --format json | jq '.[0].supervisor')
@@ -165,7 +147,7 @@ test_crash_of_named() {
 }
 
 test_names_are_refused() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name taken -- sleep 1000
 	refused taken 'mvm rm' -- detached --name taken -- true
 	refused name -- detached --name 'a/b' -- true
@@ -182,7 +164,7 @@ test_names_are_refused() {
 
 # A record that cannot be read is said to be so, and can be removed.
 test_damaged_record() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name odd -- true
 	expect 0 "$mvm" wait odd
 	local folder=/run/mvm
@@ -197,14 +179,14 @@ test_damaged_record() {
 
 # What started it need not wait for its end: no descriptor of the caller's stays open.
 test_caller_is_free() {
-	life_set_up
+	tidy_up
 	local got
 	got=$(detached --name free -- sleep 1000 2>&1) || die "$got"
 	[[ $got =~ ^[0-9a-f]{12}$ ]] || die "said: $got"
 }
 
 test_pause() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name tick -- sh -c 'while :; do echo .; sleep 0.1; done'
 	until_so logged tick .
 	expect 0 "$mvm" pause tick
@@ -227,7 +209,7 @@ test_pause() {
 }
 
 test_stats_and_top() {
-	life_set_up
+	tidy_up
 	expect 0 detached --name busy -- sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=8 2>/dev/null; sleep 1000'
 	until_so sh -c "'$mvm' top busy | grep -q 'sleep 1000'"
 	expect 0 "$mvm" stats busy --format json

@@ -1,17 +1,9 @@
 # Metrics: their format, that the numbers are those of the VMs, and who is served.
 
 metrics_set_up() {
-	trap 'kill $served 2>/dev/null; "$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+	trap 'kill $served 2>/dev/null; remove_all' EXIT
 	served=$$.none
 	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; exit 0; }
-}
-
-until_so() {
-	for _ in $(seq 200); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	die "never so: $*"
 }
 
 # scrape: what the VMs do now, checked
@@ -123,6 +115,18 @@ test_served() {
 	served=$!
 	until_so curl -sS -o /dev/null "http://127.0.0.1:$port/metrics"
 	curl -sS "http://127.0.0.1:$port/metrics" | "$top/tests/e2e/exposition.py" || die "not valid by TCP"
+	# by its own name alone: a page from elsewhere, in a browser here, points its name at this host
+	local host
+	for host in localhost LocalHost "localhost:$port" 127.0.0.1 "127.0.0.1:$port" "[::1]" "[::1]:$port" 127.0.0.1:; do
+		equal "$host $(curl -sS -o /dev/null -w '%{http_code}' -H "Host: $host" "http://127.0.0.1:$port/metrics")" "$host 200"
+	done
+	for host in evil.example "evil.example:$port" localhost.evil.example 127.0.0.1.evil.example "127.0.0.1:$port.evil.example" \
+		127.0.0.2 "[::1" "[::1]x" "::1" 127.1 "localhost:x" "x@localhost" " "; do
+		equal "$host $(curl -sS -o /dev/null -w '%{http_code}' -H "Host: $host" "http://127.0.0.1:$port/metrics")" "$host 403"
+	done
+	equal "$(curl -sS -0 -H Host: -o /dev/null -w '%{http_code}' "http://127.0.0.1:$port/metrics")" 403
+	kill -TERM $served
+	wait $served || die "it ended with $?"
 	refused --listen others -- "$mvm" metrics --listen "0.0.0.0:$port"
 	refused --listen others -- "$mvm" metrics --listen "192.0.2.1:$port"
 	refused --listen others -- "$mvm" metrics --listen "localhost:$port"

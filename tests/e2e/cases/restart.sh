@@ -3,25 +3,16 @@
 # Every test here has its VMs end with it.
 restart_set_up() {
 	cgroups=$(groups_of_vms)
-	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f; nothing_there' EXIT
+	trap 'remove_all; all_gone' EXIT
 }
 
 groups_of_vms() {
 	find /sys/fs/cgroup -maxdepth 6 -type d -name 'mvm-*' 2>/dev/null | sort
 }
 
-nothing_there() {
-	[ -z "$("$mvm" ps -aq)" ] || die "left behind: $("$mvm" ps -a)"
+all_gone() {
+	nothing_there
 	equal "$(groups_of_vms)" "$cgroups"
-}
-
-# until_so COMMAND…: it succeeds within forty seconds
-until_so() {
-	for _ in $(seq 800); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	die "never so: $*; $("$mvm" ps -a --format json)"
 }
 
 # of VM KEY: what its record says
@@ -79,7 +70,7 @@ test_always() {
 	expect 0 "$mvm" start ever
 	until_so is ever restarts 1
 	expect 0 "$mvm" rm -f ever
-	nothing_there
+	all_gone
 }
 
 # A run that was going well when it was stopped, killed, or its supervisor told to end, is not started again.
@@ -123,7 +114,7 @@ test_back_off() {
 	wait $pid
 	equal "$(cat waited)" 5
 	expect 0 "$mvm" rm off
-	nothing_there
+	all_gone
 }
 
 # Killed in its back-off, a supervisor leaves what the next command puts right.
@@ -152,7 +143,7 @@ test_crash_in_back_off() {
 		equal "$(of "crash$n" state)" ended
 		expect 0 "$mvm" rm "crash$n"
 	done
-	nothing_there
+	all_gone
 }
 
 # Its clients: one that is attached or runs a command hears of the run's end; one that follows the log follows on.

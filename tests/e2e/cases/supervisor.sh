@@ -1,29 +1,14 @@
 # The supervisor and the CLI against a stand-in for the VMM (tests/e2e/fake_vmm.c), which plays VMM
 # and agent, well and badly. Needs a /dev/kvm that opens, and nothing from it.
 
-fakes=$(dirname "$PWD")/fake # each test runs in a folder of its own beside it
-export fakes
-
-# Once per run of the tests: a folder like a build's, with the stand-in as its mvm-vmm.
-fake_set_up() {
-	[ -x "$fakes/mvm-vmm" ] && return
-	mkdir -p "$fakes"
-	cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$fakes/vmm" "$top/tests/e2e/fake_vmm.c" \
-		"$top/guest/proto.c" || die "the stand-in does not build"
-	cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$fakes/"
-	printf '070701' >"$fakes/agent.cpio"
-	echo 'void _start(void); void _start(void) { for (;;); }' >"$fakes/kernel.c"
-	cc -static -nostdlib -o "$fakes/vmlinux" "$fakes/kernel.c" || die "the stand-in's kernel does not build"
-	truncate -s 1M "$fakes/app.img"
-	mke2fs -q -t ext2 "$fakes/app.img"
-	mv "$fakes/vmm" "$fakes/mvm-vmm"
-}
+# shellcheck source=tests/e2e/fake.sh
+. "$top/tests/e2e/fake.sh"
 
 fake() {
 	fake_set_up
 	"$fakes/mvm" run --rootfs "$fakes/app.img" "$@"
 }
-export -f fake fake_set_up
+export -f fake
 
 # bad MODE STATUS VERDICT WORD…: the mode gives that status and verdict, stderr holds each word, nothing is left.
 bad() {
@@ -210,6 +195,74 @@ test_digest_is_given_up_on_a_signal() {
 	equal "$(jq -r .verdict r.json)" exited
 	equal "$(jq -r .image.sha256 r.json)" null
 	[ "$(jq -r .kernel.sha256 r.json)" != null ] || die "the kernel's digest is missing, too"
+	nothing_left
+}
+
+# in_the_end NAME: its VMM is gone, its supervisor is not
+in_the_end() {
+	local supervisor
+	supervisor=$("$mvm" ps --format json | jq -r --arg name "$1" '.[] | select(.name == $name) | .supervisor')
+	for _ in $(seq 500); do
+		! pgrep -P "$supervisor" -x mvm-vmm >/dev/null || { sleep 0.02; continue; }
+		[ -e "/proc/$supervisor" ] || die "the supervisor is gone, too"
+		return
+	done
+	die "the VMM does not end"
+}
+
+# Nor those who speak on the control socket, which is answered meanwhile.
+test_stopped_while_it_hashes() {
+	tidy_up
+	fake_set_up
+	cp "$fakes/app.img" large.img
+	truncate -s 4T large.img 2>/dev/null || truncate -s 15T large.img 2>/dev/null || { echo "SKIP no sparse file of 4 TiB"; return; }
+	local action
+	for action in 'stop' 'kill'; do
+		expect 0 "$fakes/mvm" run -d --name "hash$$" --rootfs large.img --receipt r.json -- sleep
+		expect 0 "$mvm" kill -s TERM "hash$$"
+		in_the_end "hash$$"
+		expect 0 "$mvm" ps
+		expect 0 "$mvm" "$action" "hash$$"
+		limit=30 expect 0 "$mvm" wait "hash$$"
+		equal "$(jq -r .verdict r.json)" signalled
+		equal "$(jq -r .image.sha256 r.json)" null
+		[ "$(jq -r .kernel.sha256 r.json)" != null ] || die "the kernel's digest is missing, too"
+		expect 0 "$mvm" rm "hash$$"
+	done
+	nothing_left
+}
+
+# Somebody reads slowly what the VM had printed before its end: others are answered meanwhile.
+test_killed_while_one_reads_slowly() {
+	local pid
+	tidy_up
+	fake_set_up
+	expect 0 "$fakes/mvm" run -d --name "slow$$" --rootfs "$fakes/app.img" -- fill
+	"$mvm" attach "slow$$" >out 2>err </dev/null &
+	pid=$!
+	for _ in $(seq 500); do "$mvm" events --filter "name=slow$$,event=attach" 2>/dev/null | grep -q attach && break; sleep 0.02; done
+	kill -STOP $pid
+	expect 0 "$mvm" kill -s USR1 "slow$$"
+	in_the_end "slow$$"
+	expect 0 "$mvm" kill "slow$$"
+	limit=30 expect 0 "$mvm" wait "slow$$"
+	kill -CONT $pid
+	wait $pid
+	expect 0 "$mvm" rm "slow$$"
+	nothing_left
+}
+
+# What is printed while the VM is to end is logged no faster than before.
+test_flood_while_it_stops() {
+	local size
+	tidy_up
+	fake_set_up
+	expect 0 "$fakes/mvm" run -d --name "spill$$" --log-max 1g --rootfs "$fakes/app.img" -- spill
+	expect 0 "$mvm" stop -t 0s "spill$$"
+	size=$("$mvm" logs "spill$$" | wc -c)
+	[ "$size" -gt 1000000 ] || die "no flood: $size bytes"
+	[ "$size" -lt 40000000 ] || die "$size bytes in two seconds"
+	expect 0 "$mvm" rm "spill$$"
 	nothing_left
 }
 

@@ -1,13 +1,5 @@
 # mvm under a service manager: what it tells it, and the unit that make install puts there.
 
-until_so() {
-	for _ in $(seq 400); do
-		! "$@" >/dev/null 2>&1 || return 0
-		sleep 0.05
-	done
-	die "never so: $*"
-}
-
 # A manager's socket at $1; a datagram a line (its line feeds as spaces) in the file `told`.
 manager() {
 	cat >manager.py <<-'PY'
