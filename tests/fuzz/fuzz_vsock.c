@@ -47,6 +47,8 @@ struct world {
 	unsigned nends;
 	uint32_t dials[DIALS_MAX];
 	unsigned ndials;
+	bool open[STEPS_MAX]; /* what virtio_vsock_connect() made */
+	uint32_t nconnects;
 };
 
 static uint32_t take(struct world *w, unsigned bytes)
@@ -66,6 +68,14 @@ static int on_dial(void *arg, uint32_t dial, uint32_t port)
 		return -EACCES;
 	w->dials[w->ndials++] = dial;
 	return 0;
+}
+
+static void on_closed(void *arg, uint32_t id)
+{
+	struct world *w = arg;
+
+	CHECK(id < w->nconnects && w->open[id]); /* once for each */
+	w->open[id] = false;
 }
 
 static void turn_loop(struct world *w)
@@ -115,7 +125,7 @@ static struct virtio_dev *new_device(struct world *w)
 {
 	struct virtio_dev *dev;
 
-	CHECK(virtio_vsock_new(3, (struct vsock_broker){ on_dial, w }, w->gm, w->loop, &dev) == 0);
+	CHECK(virtio_vsock_new(3, (struct vsock_broker){ on_dial, w, on_closed }, w->gm, w->loop, &dev) == 0);
 	return dev;
 }
 
@@ -279,8 +289,11 @@ static void host_connects(struct world *w)
 	unsigned what = take(w, 1);
 	int fd = new_end(w, what);
 
-	if (fd >= 0)
-		(void)virtio_vsock_connect(w->dev, 100 + (what >> 2 & 3), fd);
+	if (fd < 0)
+		return;
+	w->open[w->nconnects++] = true; /* at most one a step */
+	if (virtio_vsock_connect(w->dev, w->nconnects - 1, 100 + (what >> 2 & 3), fd) < 0)
+		w->open[--w->nconnects] = false;
 }
 
 /* ---- life of the device ---- */
