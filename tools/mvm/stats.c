@@ -52,6 +52,11 @@ static struct json_object *to_json(const char *id, const char *name, const struc
 		{ "guest_cpu_us", s->guest_cpu_us },
 		{ "scratch_size", s->scratch_size },
 		{ "scratch_used", s->scratch_used },
+		{ "publish_open", s->publish_open },
+		{ "publish_accepted", s->publish_accepted },
+		{ "publish_refused", s->publish_refused },
+		{ "publish_from_guest", s->publish_from_guest },
+		{ "publish_to_guest", s->publish_to_guest },
 	};
 	struct json_object *o = json_object_new_object();
 
