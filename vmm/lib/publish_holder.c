@@ -14,6 +14,8 @@
 
 #define LISTENING 0x0a /* TCP_LISTEN */
 
+enum field { LOCAL = 1, STATE = 3, UID = 7, INODE = 9, FIELDS };
+
 struct held {
 	unsigned long long inode;
 	unsigned uid;
@@ -42,21 +44,36 @@ static bool overlaps(const char *hex, const struct spec_publish *wanted)
 	return words * 4 == bytes && !memcmp(address, wanted->address, bytes);
 }
 
+/* A line of net/tcp: "sl: ADDRESS:PORT ADDRESS:PORT STATE tx:rx tr:when retransmits uid timeout inode …". */
+static bool is_it(char *line, const struct spec_publish *wanted, struct held *ret)
+{
+	char *fields[FIELDS], *word, *colon;
+	unsigned n = 0;
+
+	while (n < FIELDS && (word = strsep(&line, " \n")))
+		if (*word)
+			fields[n++] = word;
+	if (n < FIELDS || !(colon = strchr(fields[LOCAL], ':')))
+		return false;
+	*colon++ = '\0';
+	if (strtoul(fields[STATE], NULL, 16) != LISTENING || strtoul(colon, NULL, 16) != wanted->host ||
+	    !overlaps(fields[LOCAL], wanted))
+		return false;
+	ret->uid = (unsigned)strtoul(fields[UID], NULL, 10);
+	ret->inode = strtoull(fields[INODE], NULL, 10);
+	return true;
+}
+
 static bool find_socket(const char *proc, const char *file, const struct spec_publish *wanted, struct held *ret)
 {
-	char path[64], line[512], hex[64];
+	char path[64], line[512];
 	bool found = false;
 	FILE *f;
 
 	(void)snprintf(path, sizeof(path), "%s/self/net/%s", proc, file);
 	f = fopen(path, "re");
-	while (f && !found && fgets(line, sizeof(line), f)) {
-		unsigned port, state;
-
-		found = sscanf(line, " %*d: %63[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %u %*s %llu", hex, &port, &state,
-			       &ret->uid, &ret->inode) == 5 &&
-			state == LISTENING && port == wanted->host && overlaps(hex, wanted);
-	}
+	while (f && !found && fgets(line, sizeof(line), f))
+		found = is_it(line, wanted, ret);
 	if (f)
 		(void)fclose(f); /* only read from */
 	return found;
