@@ -118,7 +118,7 @@ static void on_net(struct agent *a, struct proto_in in)
 		agent_fail(a, f.text);
 }
 
-/* Before the workload, so that no port of them can be its own; and before EXEC's answer, after which the host connects. */
+/* Before the workload, which could take the port; and before EXEC's answer, behind which the host connects. */
 static void on_publish(struct agent *a, struct proto_in in)
 {
 	uint16_t port;

@@ -9,11 +9,11 @@
  *          proto_next() and the proto_get_*() readers (guest/proto.c, linked into both ends) are
  *          the only code that parses.
  * Layout:  little-endian, packed by construction, strings NUL-terminated inside the payload.
- * Published: for each PUBLISH the agent listens on guest port PROTO_PORT_PUBLISH + port, for the host alone. A connection there is
- *          one to that TCP port of the guest's loopback: raw bytes both ways, half-closed as it is; closed without a
- *          half-close before, where nobody listens behind it.
- * Order:   host: HELLO, a NET for each network device, a PUBLISH for each published port, SETUP EXEC(1), then SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has
- *          STARTED any number of EXEC/TOP/STAT.
+ * Published: for each PUBLISH the agent listens on guest port PROTO_PORT_PUBLISH + port, for the host alone. A
+ *          connection there is one to that TCP port of the guest's loopback: raw bytes both ways, half-closed as it is;
+ *          closed without a half-close before, where nobody listens behind it.
+ * Order:   host: HELLO, a NET for each network device, a PUBLISH for each published port, SETUP EXEC(1), then
+ *          SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has STARTED any number of EXEC/TOP/STAT.
  *          agent: HELLO, then for each EXEC either FAILED or STARTED and EXITED, for each TOP and STAT
  *          its answer; session 1's EXITED or FAILED after every other session's; at last BYE when every
  *          file system is synced and unmounted. Behind BYE or ERROR nothing is answered any more.

@@ -11,9 +11,9 @@ of() {
 	"$mvm" ps -a --format json | jq -r --arg vm "$1" ".[] | select(.name == \$vm) | .$2"
 }
 
-# port_of VM: the port of the host, of its first -p
+# port_of VM [GUEST]: the port of the host that leads to 80, or that one
 port_of() {
-	of "$1" ports | sed 's/^[^>]*:\([0-9]*\)->.*/\1/'
+	of "$1" ports | sed "s/.*:\([0-9]*\)->${2:-80}\/.*/\1/"
 }
 
 until_so() {
@@ -29,7 +29,19 @@ says() {
 	[ "$(client "$1" say "$2")" = "$2" ]
 }
 
-# What the tests do as clients; the guest's server is `cat`, one for each connection.
+# In the guest: port 80 echoes, port 81 takes clients and reads nothing, port 82 is nobody's.
+server='
+import socket, threading
+def echo(c):
+    while data := c.recv(65536):
+        c.sendall(data)
+    c.close()
+s, deaf = (socket.create_server(("127.0.0.1", port), backlog=512) for port in (80, 81))
+while True:
+    threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()
+'
+
+# What the tests do as clients.
 client_script='
 import hashlib, os, select, socket, sys, threading, time
 port, what, rest = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
@@ -115,9 +127,9 @@ client_stays() {
 	exec timeout 1000 python3 -c "$client_script" "$@"
 }
 
-# echo_vm NAME [OPTION…]: left running, with the echo server on its port 80
+# echo_vm NAME [OPTION…]: left running, with that server; the first -p is port 80's
 echo_vm() {
-	expect 0 detached --name "$1" "${@:2}" -- nc -lk -p 80 -e cat
+	expect 0 debian -d --name "$1" "${@:2}" -- python3 -c "$server"
 	port=$(port_of "$1")
 	until_so says "$port" hello
 }
@@ -126,7 +138,7 @@ test_http() {
 	publish_set_up || return 0
 	expect 0 detached --name web -p 127.0.0.1::80 -p '[::1]::80' -- sh -c \
 		'mkdir /tmp/www; echo hello from the VM >/tmp/www/index.html; exec busybox httpd -f -p 80 -h /tmp/www'
-	port=$(port_of web)
+	port=$(of web ports | sed 's/^[^>]*:\([0-9]*\)->.*/\1/')
 	until_so curl -sf "http://127.0.0.1:$port/"
 	expect 0 curl -sf "http://127.0.0.1:$port/"
 	equal "$out" "hello from the VM"
@@ -149,10 +161,8 @@ test_http() {
 # Nobody listens yet: closed, and counted. Then bytes, connections, half-closes.
 test_connections() {
 	publish_set_up || return 0
-	expect 0 detached --name box -m 256M -p 0:80 -p 0:81 --receipt r.json -- nc -lk -p 80 -e cat
-	port=$(port_of box)
-	until_so says "$port" hello
-	equal "$(client "$(of box ports | sed 's/.*:\([0-9]*\)->81.*/\1/')" closed)" 0
+	echo_vm box -p 0:80 -p 0:82 --receipt r.json
+	equal "$(client "$(port_of box 82)" closed)" 0
 	equal "$(client "$port" many 100)" 100
 	equal "$(patience=200 client "$port" bytes 104857600)" "104857600 True"
 	equal "$(client "$port" hold 256)" "waits late"
@@ -170,11 +180,9 @@ test_connections() {
 # A guest's process that does not read, and a client that does not, hold nobody up but themselves: not the VM's end either.
 test_slow_ends() {
 	publish_set_up || return 0
-	expect 0 detached --name slow -p 0:80 -p 0:81 -- sh -c 'nc -lk -p 81 -e sleep 1000 & exec nc -lk -p 80 -e cat'
-	port=$(port_of slow)
-	until_so says "$port" hello
+	echo_vm slow -p 0:80 -p 0:81
 	client_stays "$port" stuck >one &
-	client_stays "$(of slow ports | sed 's/.*:\([0-9]*\)->81.*/\1/')" stuck >two &
+	client_stays "$(port_of slow 81)" stuck >two &
 	until_so grep -q stuck one
 	until_so grep -q stuck two
 	says "$port" "all the same" || die "held up"
