@@ -590,6 +590,8 @@ static void test_json_round_trip(void **state)
 		{ "io-max", "wiops=7,rbps=64k" },
 		{ "io-max", "wbps=5m" },
 		{ "allow-port", "5=tcp:name:80" },
+		{ "publish", "[::1]:8080:80" },
+		{ "publish", "443" },
 		{ "allow-port", "6=unix:/x \"y\"" },
 	};
 	struct mvm_spec *spec = new_spec(), *back;
