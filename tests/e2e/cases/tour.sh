@@ -28,7 +28,7 @@ test_service_of_the_readme() {
 test_web_of_the_readme() {
 	command -v curl >/dev/null || { echo "SKIP no curl on this machine"; return; }
 	trap '"$mvm" rm -f web >/dev/null 2>&1' EXIT
-	commands web 9
+	commands web 8
 	PATH=$(dirname "$mvm"):$PATH expect 0 bash -ec "$(cat tour)"
 	for word in '<html' PORTS '127.0.0.1:8080->80/tcp' CLIENTS; do
 		[[ $out == *"$word"* ]] || die "'$word' is missing: $out; $err"
