@@ -22,6 +22,9 @@
 #define EVENTS_MAX 16
 #define INPUT_MAX  (sizeof(struct proto_hdr) + PROTO_PAYLOAD_MAX)
 
+/* The soft limit of open files (init.c): of a connection two, of a session three streams' ends and a pidfd. */
+_Static_assert(2 * PROTO_CONNS_MAX + PROTO_PUBLISH_MAX + 7 * (PROTO_SESSIONS_MAX + 1) + 24 <= 1024, "descriptors");
+
 static uint64_t now_ns(void)
 {
 	struct timespec t = { 0 };
@@ -113,6 +116,23 @@ static void on_net(struct agent *a, struct proto_in in)
 		agent_fail(a, "NET message is malformed or out of order");
 	else if (net_device_up(&req, &f) < 0)
 		agent_fail(a, f.text);
+}
+
+/* Before the workload, which could take the port; and before EXEC's answer, behind which the host connects. */
+static void on_publish(struct agent *a, struct proto_in in)
+{
+	uint16_t port;
+	int r = a->rooted ? -EPROTO : request_publish(in, &port);
+	struct failure f;
+
+	if (r == 0)
+		r = forward_listen(&a->forward, port);
+	if (r == -EPROTO || r == -EEXIST || r == -E2BIG) {
+		agent_fail(a, "PUBLISH message is malformed or out of order");
+	} else if (r < 0) {
+		(void)fail(&f, -r, "published port %u", port);
+		agent_fail(a, f.text);
+	}
 }
 
 static void on_setup(struct agent *a, struct proto_in in)
@@ -343,6 +363,9 @@ static void dispatch(struct agent *a, uint16_t type, struct proto_in in)
 	case PROTO_NET:
 		on_net(a, in);
 		break;
+	case PROTO_PUBLISH:
+		on_publish(a, in);
+		break;
 	case PROTO_SETUP:
 		on_setup(a, in);
 		break;
@@ -498,6 +521,7 @@ int agent_init(struct agent *a, uint64_t boot_ns, struct failure *f)
 	if (a->epoll < 0)
 		return fail(f, errno, "epoll");
 	session_init(&a->boot, a->epoll);
+	forward_init(&a->forward, a->epoll);
 	r = watch_add(a->epoll, a->control, EPOLLIN | EPOLLOUT, &a->control_watch);
 	return r < 0 ? fail(f, -r, "epoll") : 0;
 }
@@ -513,20 +537,26 @@ static void end_further(struct agent *a, struct session **slot)
 }
 
 /*
- * Further sessions whose command has ended and whose output is sent. When the container is gone theirs are the
- * last words that anybody waits for: who does not read them must not keep the VM from its end.
+ * When the container is gone, the words of further sessions and of published ports are the last that anybody waits
+ * for: who does not read them must not keep the VM from its end.
  */
+static bool is_cut(struct agent *a)
+{
+	if (!a->ending || !container_gone(&a->container))
+		return false;
+	if (!a->cut_ns)
+		a->cut_ns = now_ns() + CUT_NS;
+	return a->control < 0 || now_ns() >= a->cut_ns;
+}
+
+/* Further sessions whose command has ended and whose output is sent. */
 static void end_sessions(struct agent *a)
 {
-	bool cut = false;
+	bool cut;
 
 	if (!a->nmore)
 		return;
-	if (a->ending && container_gone(&a->container)) {
-		if (!a->cut_ns)
-			a->cut_ns = now_ns() + CUT_NS;
-		cut = a->control < 0 || now_ns() >= a->cut_ns;
-	}
+	cut = is_cut(a);
 	for (unsigned i = 0; i < PROTO_SESSIONS_MAX; i++)
 		if (a->more[i] && !session_running(a->more[i]) && (cut || session_drained(a->more[i])))
 			end_further(a, &a->more[i]);
@@ -536,7 +566,7 @@ static void end_sessions(struct agent *a)
 /* Milliseconds until step() has something to do that no event tells of; -1: none. */
 static int patience(const struct agent *a)
 {
-	uint64_t now = a->nmore && a->cut_ns ? now_ns() : 0;
+	uint64_t now = a->cut_ns && (a->nmore || !forward_drained(&a->forward)) ? now_ns() : 0;
 
 	if (!now)
 		return -1;
@@ -555,6 +585,8 @@ static void step(struct agent *a)
 		take_down(a);
 	end_sessions(a);
 	if (a->nmore || !a->ending || !container_gone(&a->container) || session_running(boot))
+		return;
+	if (!forward_drained(&a->forward) && !is_cut(a))
 		return;
 	if (boot->id && a->control >= 0) {
 		if (!session_drained(boot))
@@ -589,6 +621,7 @@ void agent_run(struct agent *a)
 		for (unsigned i = 0; a->nmore && i < PROTO_SESSIONS_MAX; i++)
 			if (a->more[i])
 				again |= session_pump(a->more[i]);
+		again |= forward_pump(&a->forward);
 		step(a);
 	}
 }

@@ -13,6 +13,7 @@
 #define MVM_GUEST_AGENT_H
 
 #include "container.h"
+#include "forward.h"
 #include "session.h"
 
 #define AGENT_INPUT_FIRST 16384U /* bytes of input that need no allocation */
@@ -31,10 +32,11 @@ struct agent {
 	char device[REQUEST_NAME_MAX + 1];
 	char hostname[REQUEST_HOSTNAME_MAX + 1];
 	struct container container;
+	struct forward forward;
 	struct session boot;
 	struct session *more[PROTO_SESSIONS_MAX]; /* NULL: free */
 	unsigned nmore;
-	uint64_t cut_ns; /* when output of `more` that nobody reads is given up; 0: the container is there */
+	uint64_t cut_ns; /* when what nobody reads of `more` and `forward` is given up; 0: the container is there */
 	int proc; /* procfs_open(), -1: nobody has asked */
 	struct proto_out out;
 	size_t out_sent;

@@ -48,6 +48,16 @@ int request_net(struct proto_in in, struct net_request *ret)
 	return 0;
 }
 
+int request_publish(struct proto_in in, uint16_t *ret_port)
+{
+	struct proto_publish wire;
+
+	if (proto_get(&in, &wire, sizeof(wire)) < 0 || !le16_get(wire.port) || le16_get(wire.zero))
+		return -EPROTO;
+	*ret_port = le16_get(wire.port);
+	return 0;
+}
+
 int request_exec(struct proto_in in, struct exec_request *ret)
 {
 	_cleanup_free_ char **argv = NULL, **envp = NULL;

@@ -54,6 +54,16 @@ static int receive(struct control *control, struct control_msg *ret_msg, int *re
 	return 1;
 }
 
+static int dial(void *arg, uint32_t dial_id, uint32_t port)
+{
+	return control_send(arg, CONTROL_DIAL, dial_id, port, 0, 0);
+}
+
+static void closed(void *arg, uint32_t id)
+{
+	(void)control_send(arg, CONTROL_CLOSED, id, 0, 0, 0); /* a supervisor that has gone shows at the socket */
+}
+
 /* All of it is right, or nothing is done. */
 static void set_limits(struct vm *vm, const struct control_msg *msg)
 {
@@ -100,12 +110,9 @@ static void handle(struct control *control, const struct control_msg *msg, int f
 			virtio_vsock_dialled(vm->vsock, msg->id, msg->type == CONTROL_DIALLED ? take_fd(&fd) : -1);
 		break;
 	case CONTROL_CONNECT:
-		if (vm->vsock && fd >= 0) {
-			int err = virtio_vsock_connect(vm->vsock, msg->port, take_fd(&fd));
-
-			if (err)
-				log_warn("vsock: connecting to guest port %u: %s", msg->port, strerror(-err));
-		}
+		/* Without a line: whoever reaches the published port could cause any number. Its client sees the end. */
+		if (!vm->vsock || fd < 0 || virtio_vsock_connect(vm->vsock, msg->id, msg->port, take_fd(&fd)) < 0)
+			closed(control, msg->id);
 		break;
 	case CONTROL_PING:
 		(void)control_send(control, CONTROL_PONG, msg->id, 0, 0, 0); /* a supervisor that has gone shows here */
@@ -163,14 +170,9 @@ int control_send(struct control *control, enum control_type type, uint32_t id, u
 	return n < 0 ? -errno : 0;
 }
 
-static int dial(void *arg, uint32_t dial_id, uint32_t port)
-{
-	return control_send(arg, CONTROL_DIAL, dial_id, port, 0, 0);
-}
-
 struct vsock_broker control_broker(struct control *control)
 {
-	return (struct vsock_broker){ .dial = dial, .arg = control };
+	return (struct vsock_broker){ .dial = dial, .arg = control, .closed = closed };
 }
 
 int control_new(int fd, struct vm *vm, struct control **ret_control)

@@ -90,9 +90,10 @@ static void on_timer(struct loop_source *source, uint32_t events)
 	if (vm->vsock)
 		lost = virtio_vsock_give_up(vm->vsock, PROTO_PORT_STREAM, PROTO_PORT_STREAM + 2);
 	if (lost)
-		log_warn("the VM is over, and %llu bytes for --allow-port's other ends and further commands' readers "
-			 "were not read: given up",
-			 (unsigned long long)lost);
+		log_warn(
+			"the VM is over, and %llu bytes for --allow-port's other ends, --publish's clients and further "
+			"commands' readers were not read: given up",
+			(unsigned long long)lost);
 }
 
 /* The guest stops first: from here on what is pending can only become less. */
@@ -228,7 +229,7 @@ static int add_vsock(struct vm *vm)
 	if (err)
 		return err;
 	if (vm->counters)
-		virtio_vsock_count(dev, &vm->counters->vsock);
+		virtio_vsock_count(dev, &vm->counters->vsock, &vm->counters->publish);
 	vm->vsock = dev;
 	return 0;
 }

@@ -14,8 +14,9 @@
 
 #include <stdint.h>
 
-#define CONTROL_VERSION   2U
+#define CONTROL_VERSION   3U
 #define CONTROL_DIALS_MAX 16U /* dials that may wait for the supervisor's answer at once */
+#define CONTROL_CONNS_MAX 256U /* CONTROL_CONNECTs that are not CONTROL_CLOSED yet */
 #define CONTROL_ALL_DISKS UINT32_MAX
 
 enum control_type {
@@ -24,11 +25,12 @@ enum control_type {
 	CONTROL_DIAL = 2, /* guest connects to host port `port`; `id` names the pending dial */
 	CONTROL_ENDED = 3, /* the VM is over; code = enum vm_end, arg = detail. Last message. */
 	CONTROL_PONG = 4, /* answer to CONTROL_PING with the same `id`: the I/O loop lives */
+	CONTROL_CLOSED = 5, /* the descriptor of CONTROL_CONNECT `id` is closed; once for each */
 
 	/* supervisor -> VMM */
 	CONTROL_DIALLED = 16, /* answer to `id`; one fd attached: a connected stream socket */
 	CONTROL_REFUSED = 17, /* answer to `id`; code = errno, the guest gets RST */
-	CONTROL_CONNECT = 18, /* connect the attached fd to guest port `port` */
+	CONTROL_CONNECT = 18, /* connect the attached fd to guest port `port`; `id` < CONTROL_CONNS_MAX names it */
 	CONTROL_STOP = 19, /* end the VM now: finish requests in flight, then CONTROL_ENDED */
 	/* Limits of disk `port`, by its place in the configuration, or of CONTROL_ALL_DISKS: those that `code` names. */
 	CONTROL_LIMITS = 20,

@@ -58,6 +58,13 @@ struct counters_vsock {
 	uint64_t reserved[2];
 };
 
+/* Connections that hosts opened to the guest (--publish); in the numbers of the vsock device, too. */
+struct counters_publish {
+	uint64_t opened; /* that the guest's kernel took */
+	uint64_t refused; /* by the guest: it ended them without a byte, or never took them */
+	uint64_t from_guest_bytes, to_guest_bytes; /* payload */
+};
+
 #define COUNTERS_NET_DROPS 8 /* vmm/virtio/net.h, enum net_drop less one */
 
 /* Bytes: of frames. Dropped packets are in nothing else. */
@@ -102,6 +109,7 @@ struct counters {
 	struct counters_vsock vsock;
 	struct counters_rng rng;
 	struct counters_console console;
+	struct counters_publish publish;
 };
 
 _Static_assert(sizeof(struct counters_disk) == 128 && sizeof(struct counters_vcpu) == 64, "whole cache lines");

@@ -188,6 +188,7 @@ struct mvm_vm_entry {
 	const char *verdict, *cause; /* "" until it has ended */
 	int status;
 	uint32_t restarts; /* by the option restart, since somebody started it */
+	const char *ports; /* published ones: "127.0.0.1:8080->80/tcp, …"; "" without any */
 };
 
 struct mvm_list;
@@ -275,7 +276,7 @@ int mvm_attach(const char *id, struct mvm_vm **ret_vm, struct mvm_error *err);
 int mvm_pause(const char *id, struct mvm_error *err);
 int mvm_resume(const char *id, struct mvm_error *err);
 
-/* What a VM uses: the host's numbers; from guest_memory_total on the guest's word. 0: not to be told (now). */
+/* What a VM uses: the host's numbers; from guest_memory_total to scratch_used the guest's word. 0: not to be told (now). */
 struct mvm_stats {
 	uint32_t size; /* of this struct: MVM_STATS sets it */
 	uint32_t reserved; /* 0 */
@@ -284,12 +285,15 @@ struct mvm_stats {
 	uint64_t guest_memory_total, guest_memory_available; /* bytes */
 	uint64_t guest_pids, guest_cpu_us; /* of the workload */
 	uint64_t scratch_size, scratch_used; /* bytes */
+	/* Of published ports: clients there are now and were taken, by the host; the VMM's word. */
+	uint64_t publish_open, publish_accepted, publish_refused;
+	uint64_t publish_from_guest, publish_to_guest; /* bytes */
 };
 
 /* struct mvm_stats stats = MVM_STATS; */
 #define MVM_STATS                                                                                                      \
 	{                                                                                                              \
-		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                                           \
+		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                            \
 	}
 
 int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err);
@@ -397,6 +401,7 @@ struct mvm_vm_info {
 	int supervisor, vmm; /* processes */
 	uint64_t began_ns; /* CLOCK_REALTIME */
 	uint32_t restarts; /* by the option restart, since somebody started it */
+	const char *ports; /* published ones: "127.0.0.1:8080->80/tcp, …"; "" without any */
 };
 
 enum mvm_layer_state {

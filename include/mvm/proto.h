@@ -9,8 +9,11 @@
  *          proto_next() and the proto_get_*() readers (guest/proto.c, linked into both ends) are
  *          the only code that parses.
  * Layout:  little-endian, packed by construction, strings NUL-terminated inside the payload.
- * Order:   host: HELLO, a NET for each network device, SETUP EXEC(1), then SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has
- *          STARTED any number of EXEC/TOP/STAT.
+ * Published: for each PUBLISH the agent listens on guest port PROTO_PORT_PUBLISH + port, for the host alone. A
+ *          connection there is one to that TCP port of the guest's loopback: raw bytes both ways, half-closed as it is;
+ *          closed without a half-close before, where nobody listens behind it.
+ * Order:   host: HELLO, a NET for each network device, a PUBLISH for each published port, SETUP EXEC(1), then
+ *          SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has STARTED any number of EXEC/TOP/STAT.
  *          agent: HELLO, then for each EXEC either FAILED or STARTED and EXITED, for each TOP and STAT
  *          its answer; session 1's EXITED or FAILED after every other session's; at last BYE when every
  *          file system is synced and unmounted. Behind BYE or ERROR nothing is answered any more.
@@ -38,9 +41,12 @@
 #include "mvm/endian.h"
 
 #define PROTO_MAGIC        0x414d564dU /* "MVMA" */
-#define PROTO_VERSION      4U
+#define PROTO_VERSION      5U
 #define PROTO_PORT         1U /* host port of the control session */
 #define PROTO_PORT_STREAM  0x40000000U /* first host port granted to a stream */
+#define PROTO_PORT_PUBLISH 0x50000000U /* guest port of published TCP port 0 */
+#define PROTO_PUBLISH_MAX  32U /* published ports */
+#define PROTO_CONNS_MAX    256U /* connections to them at once */
 #define PROTO_PAYLOAD_MAX  (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
 #define PROTO_REPLY_MAX    (64U << 10) /* bytes; bound on what an agent may send */
 #define PROTO_STRINGS_MAX  32768U /* argv or env entries */
@@ -61,6 +67,7 @@ enum proto_type {
 	PROTO_TOP = 7, /* struct proto_query */
 	PROTO_STAT = 8, /* struct proto_query */
 	PROTO_NET = 9,
+	PROTO_PUBLISH = 10,
 	/* agent -> host */
 	PROTO_STARTED = 32,
 	PROTO_FAILED = 33,
@@ -102,6 +109,11 @@ struct proto_net {
 	uint8_t ip4[4], gateway4[4];
 	uint8_t ip6[16], gateway6[16];
 	/* followed by a string: what /etc/resolv.conf is to hold, "": as the image has it, or an earlier NET said */
+};
+
+struct proto_publish {
+	struct le16 port; /* TCP, of the guest's loopback; not 0, each once */
+	struct le16 zero;
 };
 
 enum proto_exec_flags {
@@ -218,6 +230,7 @@ _Static_assert(sizeof(struct proto_hdr) == 8, "wire");
 _Static_assert(sizeof(struct proto_hello) == 8, "wire");
 _Static_assert(sizeof(struct proto_setup) == 16, "wire");
 _Static_assert(sizeof(struct proto_net) == 48, "wire");
+_Static_assert(sizeof(struct proto_publish) == 4, "wire");
 _Static_assert(sizeof(struct proto_exec) == 32, "wire");
 _Static_assert(sizeof(struct proto_signal) == 8, "wire");
 _Static_assert(sizeof(struct proto_resize) == 8, "wire");

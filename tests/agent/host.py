@@ -14,13 +14,14 @@ import struct
 import tempfile
 import time
 
-HELLO, SETUP, EXEC, SIGNAL, RESIZE, SHUTDOWN, TOP, STAT = range(1, 9)
+HELLO, SETUP, EXEC, SIGNAL, RESIZE, SHUTDOWN, TOP, STAT, NET, PUBLISH = range(1, 11)
 STARTED, FAILED, EXITED, BYE, ERROR, TOPPED, STATTED = range(32, 39)
 NAMES = {1: "HELLO", 32: "STARTED", 33: "FAILED", 34: "EXITED", 35: "BYE", 36: "ERROR", 37: "TOPPED", 38: "STATTED"}
 NOT_FOUND, NOT_EXECUTABLE, REFUSED = 1, 2, 3
 STATUS, SIGNALLED, OOM = 1, 2, 3
-MAGIC, VERSION = 0x414D564D, 4
+MAGIC, VERSION = 0x414D564D, 5
 STREAM = 0x40000000
+PUBLISHED = 0x50000000
 PATIENCE = 60  # seconds until a test that waits is called hung
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x20000, 0x02000000, 0x04000000
@@ -48,6 +49,10 @@ def hello(magic=MAGIC, version=VERSION):
 
 def setup(device, fstype, hostname="guest", rw=False, scratch=0, pids=0):
     return frame(SETUP, struct.pack("<IIQ", int(rw), pids, scratch) + text(device, fstype, hostname))
+
+
+def publish(port, zero=0):
+    return frame(PUBLISH, struct.pack("<HH", port, zero))
 
 
 def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=1, copy=False):
@@ -113,6 +118,13 @@ class Guest:
     def accept(self, port):
         s = self.listeners[port].accept()[0]
         s.settimeout(PATIENCE)
+        return s
+
+    def client(self, port):
+        """A connection to a published port, as the host makes one."""
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        s.settimeout(PATIENCE)
+        s.connect("\0mvm-agent-test/%s/%u" % (self.token, PUBLISHED + port))
         return s
 
     def send(self, *frames):

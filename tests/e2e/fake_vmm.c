@@ -156,7 +156,10 @@ static void greet(void)
 	agent_send(PROTO_HELLO, &hello, sizeof(hello), MVM_VERSION);
 	if (!agent_receive(true, &type, &in) || type != PROTO_HELLO || proto_check_hello(&in, NULL) < 0)
 		die("no HELLO first");
-	if (!agent_receive(true, &type, &in) || type != PROTO_SETUP || proto_get(&in, &setup, sizeof(setup)) < 0)
+	do
+		(void)agent_receive(true, &type, &in);
+	while (type == PROTO_PUBLISH);
+	if (type != PROTO_SETUP || proto_get(&in, &setup, sizeof(setup)) < 0)
 		die("no SETUP second");
 	if (proto_get_str(&in, &s) < 0 || strcmp(s, "vda") != 0)
 		die("another device than vda");
@@ -459,6 +462,12 @@ static void mode_long_message(void)
 static void mode_unasked_pong(void)
 {
 	control_send(CONTROL_PONG, 1, 0, 0, 0);
+	(void)pause();
+}
+
+static void mode_unasked_closed(void)
+{
+	control_send(CONTROL_CLOSED, 1, 0, 0, 0);
 	(void)pause();
 }
 
@@ -778,6 +787,7 @@ static const struct {
 	{ "long-message", mode_long_message },
 	{ "unknown-type", mode_unknown_type },
 	{ "unasked-pong", mode_unasked_pong },
+	{ "unasked-closed", mode_unasked_closed },
 	{ "wrong-version", mode_wrong_version },
 	{ "pass-descriptor", mode_pass_descriptor },
 	{ "close-control", mode_close_control },

@@ -77,6 +77,10 @@ static void read_frame(uint16_t type, struct proto_in in)
 		if (request_net(in, &net) == 0 && (net.net.prefix4 > 32 || touch(net.resolv) > REQUEST_RESOLV_MAX))
 			abort();
 		break;
+	case PROTO_PUBLISH:
+		if (request_publish(in, &rows) == 0 && !rows)
+			abort();
+		break;
 	case PROTO_SETUP:
 		if (request_setup(in, &setup) == 0 &&
 		    (strchr(setup.device, '/') || touch(setup.device) > REQUEST_NAME_MAX ||

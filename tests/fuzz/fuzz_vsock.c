@@ -25,6 +25,8 @@ struct world {
 	unsigned nends;
 	uint32_t dials[DIALS_MAX];
 	unsigned ndials;
+	bool open[STEPS_MAX]; /* what virtio_vsock_connect() made */
+	uint32_t nconnects;
 };
 
 static int on_dial(void *arg, uint32_t dial, uint32_t port)
@@ -37,11 +39,19 @@ static int on_dial(void *arg, uint32_t dial, uint32_t port)
 	return 0;
 }
 
+static void on_closed(void *arg, uint32_t id)
+{
+	struct world *w = arg;
+
+	CHECK(id < w->nconnects && w->open[id]); /* once for each */
+	w->open[id] = false;
+}
+
 static struct virtio_dev *new_device(struct world *w)
 {
 	struct virtio_dev *dev;
 
-	CHECK(virtio_vsock_new(3, (struct vsock_broker){ on_dial, w }, w->d.gm, w->d.loop, &dev) == 0);
+	CHECK(virtio_vsock_new(3, (struct vsock_broker){ on_dial, w, on_closed }, w->d.gm, w->d.loop, &dev) == 0);
 	return dev;
 }
 
@@ -170,8 +180,11 @@ static void host_connects(struct world *w)
 	unsigned what = take(&w->d, 1);
 	int fd = new_end(w, what);
 
-	if (fd >= 0)
-		(void)virtio_vsock_connect(w->d.dev, 100 + (what >> 2 & 3), fd);
+	if (fd < 0)
+		return;
+	w->open[w->nconnects++] = true; /* at most one a step */
+	if (virtio_vsock_connect(w->d.dev, w->nconnects - 1, 100 + (what >> 2 & 3), fd) < 0)
+		w->open[--w->nconnects] = false;
 }
 
 /* ---- life of the device ---- */

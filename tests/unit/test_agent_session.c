@@ -276,6 +276,9 @@ static void test_agent_greeting(void **state)
 	assert_int_equal(mvm_spec_set(spec, "env", "PATH=/mine", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "workdir", "/w", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "scratch", "1m", NULL), 0);
+	for (unsigned i = 0; i < 3; i++) /* the last leads where the first does */
+		assert_int_equal(
+			mvm_spec_set(spec, "publish", ((const char *const[]){ "80", "443", "81:80" })[i], NULL), 0);
 	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "ls", "-l", NULL }, NULL), 0);
 	request.spec = spec;
 	peer_open(&peer);
@@ -289,6 +292,16 @@ static void test_agent_greeting(void **state)
 	assert_int_equal(type, PROTO_HELLO);
 	assert_int_equal(proto_check_hello(&in, &s), 0);
 	assert_string_equal(s, MVM_VERSION);
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct proto_publish publish;
+
+		at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+		assert_int_equal(type, PROTO_PUBLISH);
+		assert_int_equal(proto_get(&in, &publish, sizeof(publish)), 0);
+		assert_int_equal(le16_get(publish.port), i ? 443 : 80);
+		assert_ptr_equal(in.pos, in.end);
+	}
 
 	at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
 	assert_int_equal(type, PROTO_SETUP);

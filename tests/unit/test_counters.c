@@ -155,7 +155,7 @@ static void test_vsock(void **state)
 
 	(void)state;
 	peer_init(&p);
-	virtio_vsock_count(p.drv.dev, &page.vsock);
+	virtio_vsock_count(p.drv.dev, &page.vsock, &page.publish);
 	c = peer_open(&p, 5000, 77);
 	peer_send(&p, &c, VIRTIO_VSOCK_OP_RW, 0, "hello", 5);
 	peer_host_read(c.fd, text, 5);
@@ -175,6 +175,49 @@ static void test_vsock(void **state)
 	assert_true(copy.vsock.queues.kicks >= 1);
 	assert_true(copy.vsock.queues.interrupts >= 1);
 	(void)close(c.fd);
+	peer_fini(&p);
+}
+
+/* Who opens is the host; refused is what the guest ends without a word of its own. */
+static void test_publish(void **state)
+{
+	struct peer p;
+	struct peer_conn c[4];
+	struct peer_packet got;
+	char text[16];
+
+	(void)state;
+	peer_init(&p);
+	virtio_vsock_count(p.drv.dev, &page.vsock, &page.publish);
+	for (unsigned i = 0; i < 4; i++) {
+		int end;
+
+		c[i] = (struct peer_conn){ .guest_port = 80, .alloc = 65536, .fd = peer_pair(&end) };
+		assert_int_equal(peer_connect(&p, 80, end), 0);
+		assert_true(peer_recv(&p, &got));
+		c[i].host_port = got.h.host_port;
+		c[i].dev_alloc = got.h.buf_alloc;
+	}
+	peer_send(&p, &c[0], VIRTIO_VSOCK_OP_RST, 0, NULL, 0); /* never taken */
+	for (unsigned i = 1; i < 4; i++)
+		peer_send(&p, &c[i], VIRTIO_VSOCK_OP_RESPONSE, 0, NULL, 0);
+	peer_host_write(c[1].fd, "question", 8);
+	peer_expect(&p, &c[1], VIRTIO_VSOCK_OP_RW, &got);
+	peer_send(&p, &c[1], VIRTIO_VSOCK_OP_RW, 0, "answer", 6);
+	peer_host_read(c[1].fd, text, 6);
+	for (unsigned i = 1; i < 3; i++) /* the second after an answer, the third without one */
+		peer_send(&p, &c[i], VIRTIO_VSOCK_OP_SHUTDOWN, 3, NULL, 0);
+	peer_send(&p, &c[3], VIRTIO_VSOCK_OP_SHUTDOWN, 2, NULL, 0); /* served, and nothing to say */
+	peer_send(&p, &c[3], VIRTIO_VSOCK_OP_SHUTDOWN, 1, NULL, 0);
+	peer_settle(&p);
+	(void)now();
+	assert_int_equal(copy.publish.opened, 3);
+	assert_int_equal(copy.publish.refused, 2);
+	assert_int_equal(copy.publish.to_guest_bytes, 8);
+	assert_int_equal(copy.publish.from_guest_bytes, 6);
+	assert_int_equal(copy.vsock.to_guest_bytes, 8);
+	for (unsigned i = 0; i < 4; i++)
+		(void)close(c[i].fd);
 	peer_fini(&p);
 }
 
@@ -286,7 +329,7 @@ static void test_which_memfd(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		B(test_disk), B(test_disk_errors), B(test_disk_throttled), T(test_vsock),
+		B(test_disk), B(test_disk_errors), B(test_disk_throttled), T(test_vsock),       T(test_publish),
 		T(test_rng),  T(test_buckets),     T(test_console),        T(test_which_memfd),
 	};
 

@@ -47,6 +47,7 @@ static void test_contents(void **state)
 	};
 	struct sockaddr_storage addr = { .ss_family = AF_UNIX };
 	struct broker broker = { 0 };
+	struct publish publish = { .nports = 1, .ports[0].host = 4711, .accepted = 9 };
 	struct jail jail;
 	struct mvm_spec *spec;
 	json_object *root;
@@ -63,6 +64,8 @@ static void test_contents(void **state)
 	digests[RECEIPT_KERNEL] = digests[RECEIPT_DISKS + 1] = (struct digest){ .done = true, .fd = 0, .hex = "abc" };
 	counters.vcpus[1].exits[COUNTERS_EXIT_PORT] = 3;
 	counters.vcpus[1].exits[COUNTERS_EXIT_MMIO_READ] = 4;
+	counters.publish.refused = 2;
+	assert_int_equal(spec_publish_parse("-p", "80", &publish.ports[0].spec, NULL), 0);
 	assert_int_equal(mvm_spec_new(&spec), 0);
 	assert_int_equal(mvm_spec_set(spec, "vcpus", "2", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "cpus", "1.5", NULL), 0);
@@ -83,6 +86,7 @@ static void test_contents(void **state)
 	broker.refused_ports[0].port = 99;
 	broker.refused_ports[0].times = 6;
 	receipt.broker = &broker;
+	receipt.publish = &publish;
 	receipt.spec = spec;
 	jail_init(&jail);
 	jail.missing = JAIL_LAYER_LANDLOCK_NET;
@@ -114,6 +118,9 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/channels/allowed/0/opened"), "3");
 	assert_string_equal(field(root, "/channels/allowed/0/failed"), "0");
 	assert_string_equal(field(root, "/channels/refused"), "7");
+	assert_string_equal(field(root, "/channels/published/0"), "127.0.0.1:4711->80/tcp");
+	assert_string_equal(field(root, "/channels/accepted"), "9");
+	assert_string_equal(field(root, "/devices/publish/refused"), "2");
 	assert_string_equal(field(root, "/channels/refused_ports/0/port"), "99");
 	assert_string_equal(field(root, "/channels/refused_ports/0/times"), "6");
 	assert_string_equal(field(root, "/receipt"), "1");

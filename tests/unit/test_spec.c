@@ -376,6 +376,80 @@ static void test_nets(void **state)
 			 -E2BIG);
 }
 
+/* docker's forms, and what is written of them. */
+static void test_publish(void **state)
+{
+	static const struct {
+		const char *text, *written;
+	} good[] = {
+		{ "80", "127.0.0.1:0:80" },
+		{ "8080:80", "127.0.0.1:8080:80" },
+		{ "0:80", "127.0.0.1:0:80" },
+		{ "8080:80/tcp", "127.0.0.1:8080:80" },
+		{ "1.2.3.4:8080:80", "1.2.3.4:8080:80" },
+		{ "1.2.3.4::80", "1.2.3.4:0:80" },
+		{ "0.0.0.0:1:65535", "0.0.0.0:1:65535" },
+		{ "[::1]:8080:80", "[::1]:8080:80" },
+		{ "[::]::80", "[::]:0:80" },
+		{ "[1111:2222:3333:4444:5555:6666:7777:8888]:65535:65535/tcp",
+		  "[1111:2222:3333:4444:5555:6666:7777:8888]:65535:65535" },
+	};
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "", "no port of the guest" },
+		{ "x", "no port of the guest" },
+		{ "0", "no port of the guest, 1 to" },
+		{ ":80", "no port of the host" },
+		{ "8080:", "no port of the guest" },
+		{ "65536:80", "no port of the host" },
+		{ "80:65536", "no port of the guest" },
+		{ "80:+1", "no port of the guest" },
+		{ "8000-8010:80", "ranges are not published" },
+		{ "80:8000-8010", "ranges are not published" },
+		{ "53:53/udp", "UDP is not published" },
+		{ "80:80/sctp", "'sctp' is no protocol" },
+		{ "80:80/", "'' is no protocol" },
+		{ "localhost:80:80", "names are not looked up" },
+		{ "1.2.3:80:80", "no address" },
+		{ "::80:80", "brackets" },
+		{ "::1:80:80", "brackets" },
+		{ "1.2.3.4:80:80:80", "brackets" },
+		{ "[::1]:80", "no port of the host" },
+		{ "[::1]", "no port of the guest" },
+		{ "[::1]80:80", "no port of the host" },
+		{ "[]:80:80", "no address" },
+		{ "[1.2.3.4]:80:80", "no address" },
+		{ "[::1%lo]:80:80", "no address" },
+		{ "1111111111111111111111111111111111111111111111111111111111111111111111111111111111:80", "too long" },
+	};
+	struct mvm_spec *spec = new_spec();
+	char buf[SPEC_PUBLISH_TEXT];
+	struct spec_publish publish;
+	struct mvm_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		assert_int_equal(spec_publish_parse("-p", good[i].text, &publish, &err), 0);
+		assert_string_equal(spec_publish_text(&publish, buf), good[i].written);
+		assert_int_equal(spec_publish_parse("-p", buf, &publish, &err), 0);
+		assert_string_equal(spec_publish_text(&publish, buf), good[i].written);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		if (spec_publish_parse("-p", bad[i].text, &publish, &err) >= 0 || !strstr(err.text, bad[i].says))
+			fail_msg("'%s': %s", bad[i].text, err.text);
+	assert_int_equal(spec_publish_parse("-p", "[::1]::80", &publish, &err), 0);
+	assert_string_equal(spec_publish_where(&publish, 4711, buf), "[::1]:4711->80/tcp");
+
+	assert_int_equal(mvm_spec_set(spec, "publish", "80:80", &err), 0);
+	assert_int_equal(mvm_spec_set(spec, "publish", "80:81", &err), -EEXIST);
+	assert_int_equal(mvm_spec_set(spec, "publish", "127.0.0.2:80:80", &err), 0);
+	while (spec->npublish < SPEC_PUBLISH_MAX)
+		assert_int_equal(mvm_spec_set(spec, "publish", "80", &err), 0);
+	assert_int_equal(mvm_spec_set(spec, "publish", "80", &err), -E2BIG);
+	mvm_spec_free(spec);
+}
+
 static void test_check(void **state)
 {
 	struct mvm_spec *spec = new_spec();
@@ -516,6 +590,8 @@ static void test_json_round_trip(void **state)
 		{ "io-max", "wiops=7,rbps=64k" },
 		{ "io-max", "wbps=5m" },
 		{ "allow-port", "5=tcp:name:80" },
+		{ "publish", "[::1]:8080:80" },
+		{ "publish", "443" },
 		{ "allow-port", "6=unix:/x \"y\"" },
 	};
 	struct mvm_spec *spec = new_spec(), *back;
@@ -700,6 +776,7 @@ int main(void)
 		cmocka_unit_test(test_too_many_disks),
 		cmocka_unit_test(test_ports),
 		cmocka_unit_test(test_nets),
+		cmocka_unit_test(test_publish),
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_check_restart),
 		cmocka_unit_test(test_arguments_too_large),

@@ -198,7 +198,15 @@ static void host_connects(void **state)
 	peer_send(&p, &d, RST, 0, NULL, 0); /* nobody listens */
 	assert_true(peer_host_eof(d.fd));
 	peer_expect_nothing(&p);
+	assert_int_equal(p.nconnects, 2);
+	assert_int_equal(p.nclosed, 1);
+	assert_true(p.closed[1]);
 	(void)close(c.fd);
+	peer_expect(&p, &c, SHUTDOWN, &packet);
+	assert_int_equal(p.nclosed, 1); /* the guest has not let go of it */
+	peer_send(&p, &c, RST, 0, NULL, 0);
+	peer_settle(&p);
+	assert_int_equal(p.nclosed, 2);
 	(void)close(d.fd);
 	peer_fini(&p);
 }

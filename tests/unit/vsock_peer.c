@@ -28,12 +28,22 @@ static int on_dial(void *arg, uint32_t dial, uint32_t port)
 	return 0;
 }
 
+static void on_closed(void *arg, uint32_t id)
+{
+	struct peer *p = arg;
+
+	assert_true(id < p->nconnects);
+	assert_false(p->closed[id]); /* once for each */
+	p->closed[id] = true;
+	p->nclosed++;
+}
+
 struct virtio_dev *peer_device(struct peer *p)
 {
+	struct vsock_broker broker = { .dial = on_dial, .arg = p, .closed = on_closed };
 	struct virtio_dev *dev;
 
-	assert_int_equal(virtio_vsock_new(PEER_CID, (struct vsock_broker){ on_dial, p }, p->drv.gm, p->drv.loop, &dev),
-			 0);
+	assert_int_equal(virtio_vsock_new(PEER_CID, broker, p->drv.gm, p->drv.loop, &dev), 0);
 	return dev;
 }
 
@@ -337,7 +347,9 @@ static void do_connect(void *arg)
 {
 	struct connect *connect = arg;
 
-	connect->ret = virtio_vsock_connect(connect->p->drv.dev, connect->port, connect->fd);
+	connect->ret = virtio_vsock_connect(connect->p->drv.dev, connect->p->nconnects, connect->port, connect->fd);
+	if (connect->ret == 0)
+		connect->p->nconnects++;
 }
 
 int peer_connect(struct peer *p, uint32_t guest_port, int fd)

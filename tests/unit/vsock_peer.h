@@ -37,6 +37,9 @@ struct peer {
 	struct {
 		uint32_t id, port;
 	} dials[PEER_DIALS];
+	/* what the host opened, numbered from 0, and what of it is over */
+	uint32_t nconnects, nclosed;
+	bool closed[PEER_DIALS];
 };
 
 /* A connection as the guest sees it. */

@@ -14,7 +14,6 @@ static const struct {
 } later[] = {
 	{ "volume", 'v',
 	  "there are no volumes yet: put the files into the image, or on a disk of their own with --disk" },
-	{ "publish", 'p', "there are no published ports yet: with --net tap=NAME the VM has an address of its own" },
 };
 
 static int refuse(struct mvm_error *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

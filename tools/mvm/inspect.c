@@ -69,6 +69,8 @@ static void print_table(const struct mvm_inspection *inspection, bool security)
 	printf("%-16s supervisor %d, VMM %d\n", "processes", info->supervisor, info->vmm);
 	if (info->restarts)
 		printf("%-16s %u\n", "restarts", info->restarts);
+	if (*info->ports)
+		printf("%-16s %s\n", "ports", info->ports);
 	printf("%-16s %s\n", "folder", info->folder);
 	printf("%-16s %s\n", "spec", info->spec);
 	if (!security)

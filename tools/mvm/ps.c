@@ -42,7 +42,7 @@ static void print_table(const struct mvm_list *list)
 	const struct mvm_vm_entry *vm;
 	struct timespec now;
 	uint64_t now_ns;
-	int name = 4, status = 6;
+	int name = 4, status = 6, ports = 0;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	now_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
@@ -52,13 +52,22 @@ static void print_table(const struct mvm_list *list)
 
 		name = len > name ? len : name;
 		status = words > status ? words : status;
+		len = (int)strlen(vm->ports);
+		ports = len > ports ? len : ports;
 	}
-	(void)printf("%-12s  %-*s  %-*s  %-5s  %s\n", "ID", name, "NAME", status, "STATUS", "AGE", "COMMAND");
+	ports = ports && ports < 5 ? 5 : ports;
+	(void)printf("%-12s  %-*s  %-*s  %-5s  ", "ID", name, "NAME", status, "STATUS", "AGE");
+	if (ports) /* a column for those who publish any */
+		(void)printf("%-*s  ", ports, "PORTS");
+	(void)puts("COMMAND");
 	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
 		char text[32], how[128];
 
-		(void)printf("%-12s  %-*s  %-*s  %-5s  %s\n", vm->id, name, vm->name, status, status_of(vm, how),
-			     age(vm->ended_ns ? vm->ended_ns : vm->began_ns, now_ns, text), vm->command);
+		(void)printf("%-12s  %-*s  %-*s  %-5s  ", vm->id, name, vm->name, status, status_of(vm, how),
+			     age(vm->ended_ns ? vm->ended_ns : vm->began_ns, now_ns, text));
+		if (ports)
+			(void)printf("%-*s  ", ports, vm->ports);
+		(void)puts(vm->command);
 	}
 }
 
@@ -89,7 +98,8 @@ static bool print_json(const struct mvm_list *list)
 		     add(o, "verdict", json_object_new_string(vm->verdict)) &&
 		     add(o, "cause", json_object_new_string(vm->cause)) &&
 		     add(o, "status", json_object_new_int(vm->status)) &&
-		     add(o, "restarts", json_object_new_int64(vm->restarts));
+		     add(o, "restarts", json_object_new_int64(vm->restarts)) &&
+		     add(o, "ports", json_object_new_string(vm->ports));
 	}
 	if (ok)
 		(void)puts(json_object_to_json_string_ext(array,

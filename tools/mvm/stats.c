@@ -24,15 +24,17 @@ static const char *share(uint64_t used, uint64_t all, char text[48])
 
 static void print_line(const char *id, const char *name, const struct mvm_stats *s)
 {
-	char host[48], guest[48], scratch[48];
+	char host[48], guest[48], scratch[48], clients[48];
 	uint64_t used = s->guest_memory_total > s->guest_memory_available
 				? s->guest_memory_total - s->guest_memory_available
 				: 0;
 
-	(void)printf("%-12s  %-16.16s  %6.1f  %10.2f  %-17s  %-17s  %5llu  %s\n", id, name,
+	(void)snprintf(clients, sizeof(clients), "%llu/%llu", (unsigned long long)s->publish_open,
+		       (unsigned long long)s->publish_accepted);
+	(void)printf("%-12s  %-16.16s  %6.1f  %10.2f  %-17s  %-17s  %5llu  %-17s  %s\n", id, name,
 		     s->wall_ns ? 100.0 * (double)s->cpu_ns / (double)s->wall_ns : 0, (double)s->cpu_ns / 1e9,
 		     share(s->memory, s->memory_max, host), share(used, s->guest_memory_total, guest),
-		     (unsigned long long)s->guest_pids, share(s->scratch_used, s->scratch_size, scratch));
+		     (unsigned long long)s->guest_pids, share(s->scratch_used, s->scratch_size, scratch), clients);
 }
 
 static struct json_object *to_json(const char *id, const char *name, const struct mvm_stats *s)
@@ -52,6 +54,11 @@ static struct json_object *to_json(const char *id, const char *name, const struc
 		{ "guest_cpu_us", s->guest_cpu_us },
 		{ "scratch_size", s->scratch_size },
 		{ "scratch_used", s->scratch_used },
+		{ "publish_open", s->publish_open },
+		{ "publish_accepted", s->publish_accepted },
+		{ "publish_refused", s->publish_refused },
+		{ "publish_from_guest", s->publish_from_guest },
+		{ "publish_to_guest", s->publish_to_guest },
 	};
 	struct json_object *o = json_object_new_object();
 
@@ -85,8 +92,8 @@ static int round_of(const struct words *words, bool json, int *ret_status)
 		return 0;
 	}
 	if (!json)
-		(void)printf("%-12s  %-16s  %6s  %10s  %-17s  %-17s  %5s  %s\n", "ID", "NAME", "CPU%", "CPU s",
-			     "HOST MEMORY", "GUEST MEMORY", "PIDS", "SCRATCH");
+		(void)printf("%-12s  %-16s  %6s  %10s  %-17s  %-17s  %5s  %-17s  %s\n", "ID", "NAME", "CPU%", "CPU s",
+			     "HOST MEMORY", "GUEST MEMORY", "PIDS", "SCRATCH", "CLIENTS");
 	for (size_t i = 0; (vm = mvm_list_at(list, i)); i++) {
 		struct mvm_stats stats = MVM_STATS;
 

@@ -64,6 +64,23 @@ static void put_nets(struct proto_out *out, const struct net_host *nets)
 	}
 }
 
+/* Of a guest's port that several of the host's lead to, once. */
+static void put_publish(struct proto_out *out, const struct mvm_spec *spec)
+{
+	for (size_t i = 0; i < spec->npublish; i++) {
+		struct proto_publish wire = { .port = le16_of(spec->publish[i].guest) };
+		bool again = false;
+
+		for (size_t j = 0; j < i; j++)
+			again |= spec->publish[j].guest == spec->publish[i].guest;
+		if (again)
+			continue;
+		proto_begin(out, PROTO_PUBLISH);
+		proto_put(out, &wire, sizeof(wire));
+		proto_end(out);
+	}
+}
+
 static void put_hello_and_setup(struct proto_out *out, const struct agent_request *request)
 {
 	struct proto_hello hello = { .magic = le32_of(PROTO_MAGIC), .version = le16_of(PROTO_VERSION) };
@@ -79,6 +96,7 @@ static void put_hello_and_setup(struct proto_out *out, const struct agent_reques
 	proto_end(out);
 	if (request->nets)
 		put_nets(out, request->nets);
+	put_publish(out, request->spec);
 	proto_begin(out, PROTO_SETUP);
 	proto_put(out, &setup, sizeof(setup));
 	proto_put_str(out, request->device);

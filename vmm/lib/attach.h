@@ -93,6 +93,9 @@ struct attach_stats {
 	uint64_t guest_memory_total, guest_memory_available; /* bytes */
 	uint64_t guest_pids, guest_cpu_us; /* of the workload */
 	uint64_t scratch_size, scratch_used; /* bytes */
+	uint64_t publish_open, publish_accepted,
+		publish_refused; /* clients of published ports; refused: VMM's word … */
+	uint64_t publish_from_guest, publish_to_guest; /* … as these bytes */
 };
 
 enum attach_view_flags {
@@ -135,6 +138,7 @@ struct attach_metrics {
 	uint64_t ports_refused, ports_opened, ports_failed;
 	uint64_t clients, clients_refused;
 	uint64_t events_lost;
+	uint64_t publish_open, publish_accepted; /* clients of published ports: now, and ever */
 	uint64_t phase; /* enum attach_phase */
 	struct counters counters;
 };

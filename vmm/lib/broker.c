@@ -263,7 +263,7 @@ int control_from_vmm(const void *datagram, size_t len, struct control_msg *ret_m
 		return -EPROTO;
 	memcpy(&msg, datagram, sizeof(msg));
 	if (msg.type != CONTROL_RUNNING && msg.type != CONTROL_DIAL && msg.type != CONTROL_ENDED &&
-	    msg.type != CONTROL_PONG)
+	    msg.type != CONTROL_PONG && msg.type != CONTROL_CLOSED)
 		return -EPROTO;
 	if (msg.type == CONTROL_RUNNING && msg.arg != CONTROL_VERSION)
 		return -EPROTO;

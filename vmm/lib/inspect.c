@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "lib/attach.h"
+#include "lib/record.h"
 #include "lib/spec.h"
 #include "lib/state_dir.h"
 #include "lib/text.h"
@@ -26,7 +27,7 @@
 struct mvm_inspection {
 	struct mvm_vm_info info;
 	char id[MVM_ID_LEN + 1], folder[PATH_MAX + MVM_ID_LEN + 2];
-	char *spec;
+	char *spec, *ports;
 	bool security, holds;
 	struct inspect in;
 	size_t nrows;
@@ -47,6 +48,7 @@ static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_
 	struct attach_status status;
 	struct mvm_error why;
 	struct attach_peer peer;
+	struct record record;
 	int r = attach_ask(folder, ATTACH_STATUS, &status, sizeof(status), &peer, &why);
 
 	if (r < 0)
@@ -67,7 +69,17 @@ static int basics(struct mvm_inspection *i, int folder, uid_t owner, struct mvm_
 		.vmm = status.vmm,
 		.restarts = status.restarts,
 		.began_ns = to_realtime(status.began_ns),
+		.ports = "",
 	};
+	/* A record that cannot be read tells of none: the VM is there all the same. */
+	if (record_read(folder, &record) == 0) {
+		i->ports = take_ptr(&record.ports);
+		record_free(&record);
+	}
+	if (i->ports) {
+		text_harmless(i->ports);
+		i->info.ports = i->ports;
+	}
 	i->in.vmm_start = status.vmm_start;
 	return 0;
 }
@@ -158,6 +170,7 @@ void mvm_inspect_free(struct mvm_inspection *inspection)
 		return;
 	(void)json_object_put(inspection->in.read);
 	free(inspection->spec);
+	free(inspection->ports);
 	free(inspection);
 }
 
@@ -215,6 +228,7 @@ int mvm_inspect_to_json(const struct mvm_inspection *i, char **ret_json, struct 
 	inspect_add(root, "restarts", json_object_new_int64(i->info.restarts));
 	inspect_add(root, "supervisor", json_object_new_int(i->info.supervisor));
 	inspect_add(root, "vmm", json_object_new_int(i->info.vmm));
+	inspect_add(root, "ports", json_object_new_string(i->info.ports));
 	inspect_add(root, "folder", json_object_new_string(i->info.folder));
 	inspect_add(root, "spec", json_tokener_parse(i->info.spec));
 	if (i->security) {

@@ -65,7 +65,13 @@ static const struct family of_vm[] = {
 	{ "mvm_vm_clients", "gauge", "Connections to the control socket.", NULL, NULL, M(clients), false },
 	{ "mvm_vm_clients_refused_total", "counter", "Connections of other users that were refused.", NULL, NULL, M(clients_refused), false },
 	{ "mvm_vm_events_lost_total", "counter", "Events that could not be written.", NULL, NULL, M(events_lost), false },
+	{ "mvm_vm_publish_clients", "gauge", "Clients of published ports.", NULL, NULL, M(publish_open), false },
+	{ "mvm_vm_publish_clients_total", "counter", "Clients of published ports that were taken.", NULL, NULL, M(publish_accepted), false },
 	/* from here on the VMM's word */
+	{ "mvm_vm_publish_connections_total", "counter", "Connections to published ports.", "result", "opened", M(counters.publish.opened), false },
+	{ "mvm_vm_publish_connections_total", NULL, NULL, "result", "refused", M(counters.publish.refused), false },
+	{ "mvm_vm_publish_bytes_total", "counter", "Payload of published ports.", "direction", "from_guest", M(counters.publish.from_guest_bytes), false },
+	{ "mvm_vm_publish_bytes_total", NULL, NULL, "direction", "to_guest", M(counters.publish.to_guest_bytes), false },
 	{ "mvm_vm_vsock_connections_total", "counter", "Connections of the guest, streams of commands among them.", "result", "opened", M(counters.vsock.opened), false },
 	{ "mvm_vm_vsock_connections_total", NULL, NULL, "result", "refused", M(counters.vsock.refused), false },
 	{ "mvm_vm_vsock_bytes_total", "counter", "Payload of connections.", "direction", "from_guest", M(counters.vsock.from_guest_bytes), false },

@@ -265,6 +265,19 @@ static json_object *channels_object(const struct broker *broker, const struct mv
 	return o;
 }
 
+/* Ports of the host that led to the guest, and who came. */
+static void add_published(json_object *o, const struct publish *publish)
+{
+	json_object *published = json_object_new_array();
+	char text[SPEC_PUBLISH_TEXT];
+
+	for (unsigned i = 0; publish && i < publish->nports; i++)
+		(void)json_object_array_add(published, json_object_new_string(spec_publish_where(
+							       &publish->ports[i].spec, publish->ports[i].host, text)));
+	receipt_add(o, "published", published);
+	receipt_add_number(o, "accepted", publish ? publish->accepted : 0);
+}
+
 static void add_what(const struct receipt *receipt, json_object *root)
 {
 	const struct vm_files *files = receipt->files;
@@ -286,7 +299,7 @@ static void add_what(const struct receipt *receipt, json_object *root)
 char *receipt_text(const struct receipt *receipt)
 {
 	const struct verdict *verdict = receipt->verdict;
-	json_object *root = json_object_new_object();
+	json_object *root = json_object_new_object(), *channels;
 	const char *text;
 	char *copy = NULL;
 
@@ -307,7 +320,9 @@ char *receipt_text(const struct receipt *receipt)
 	receipt_add(root, "used", receipt->used ? used_object(receipt->used) : NULL);
 	receipt_add(root, "devices", receipt->counters && receipt->spec ? receipt_devices(receipt) : NULL);
 	receipt_add(root, "isolation", receipt->jail ? inspect_isolation(receipt->jail) : NULL);
-	receipt_add(root, "channels", channels_object(receipt->broker, receipt->spec));
+	channels = channels_object(receipt->broker, receipt->spec);
+	add_published(channels, receipt->publish);
+	receipt_add(root, "channels", channels);
 	receipt_add(root, "times_ns", stages_object(receipt));
 	receipt_add(root, "guest", guest_object(receipt));
 	text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);

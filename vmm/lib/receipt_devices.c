@@ -64,6 +64,17 @@ static json_object *net_object(const struct counters_net *c)
 	return o;
 }
 
+static json_object *publish_object(const struct counters_publish *c)
+{
+	json_object *o = json_object_new_object();
+
+	receipt_add_number(o, "opened", c->opened);
+	receipt_add_number(o, "refused", c->refused);
+	receipt_add_number(o, "from_guest_bytes", c->from_guest_bytes);
+	receipt_add_number(o, "to_guest_bytes", c->to_guest_bytes);
+	return o;
+}
+
 static json_object *rng_object(const struct counters_rng *c)
 {
 	json_object *o = json_object_new_object();
@@ -117,6 +128,7 @@ json_object *receipt_devices(const struct receipt *receipt)
 	receipt_add(o, "disks", disks);
 	receipt_add(o, "nets", nets);
 	receipt_add(o, "vsock", vsock_object(&c->vsock));
+	receipt_add(o, "publish", publish_object(&c->publish));
 	receipt_add(o, "rng", rng_object(&c->rng));
 	receipt_add(o, "console", console_object(&c->console));
 	receipt_add(o, "vcpus", vcpus);

@@ -39,6 +39,7 @@ char *record_text(const struct record *record)
 	bool ok = object && put(object, "version", json_object_new_int(RECORD_VERSION)) &&
 		  put_text(object, "id", record->id) && put_text(object, "name", record->name) &&
 		  put_text(object, "rootfs", record->rootfs) && put_text(object, "command", record->command) &&
+		  put_text(object, "ports", record->ports) &&
 		  put_text(object, "state", record_state_name(record->state)) &&
 		  put(object, "detached", json_object_new_boolean(record->detached)) &&
 		  put(object, "remove", json_object_new_boolean(record->remove)) &&
@@ -118,6 +119,7 @@ static int get_all(const struct json_object *object, struct record *record)
 	r = r < 0 ? r : get_text(object, "name", &record->name);
 	r = r < 0 ? r : get_text(object, "rootfs", &record->rootfs);
 	r = r < 0 ? r : get_text(object, "command", &record->command);
+	r = r < 0 ? r : get_text(object, "ports", &record->ports);
 	r = r < 0 ? r : get_text(object, "verdict", &record->verdict);
 	r = r < 0 ? r : get_text(object, "cause", &record->cause);
 	r = r < 0 ? r : get_state(object, &record->state);
@@ -181,6 +183,7 @@ void record_free(struct record *record)
 	free(record->name);
 	free(record->rootfs);
 	free(record->command);
+	free(record->ports);
 	free(record->verdict);
 	free(record->cause);
 	*record = (struct record){ 0 };

@@ -25,6 +25,7 @@ enum record_state { RECORD_BOOTING, RECORD_RUNNING, RECORD_PAUSED, RECORD_RESTAR
 
 struct record {
 	char *id, *name, *rootfs, *command; /* name: NULL without one */
+	char *ports; /* that are published, as publish_where() tells; NULL: none, or no more */
 	enum record_state state;
 	bool detached, remove; /* remove: with its end */
 	uint32_t restarts; /* since somebody started it */

@@ -14,6 +14,7 @@
 
 #include "jail/io_max.h"
 #include "lib/spec_net.h"
+#include "lib/spec_publish.h"
 #include "mvm/mvm.h"
 #include "mvm/vmm_config.h"
 
@@ -59,6 +60,8 @@ struct mvm_spec {
 	size_t nports;
 	struct spec_net nets[VMM_NETS_MAX];
 	size_t nnets;
+	struct spec_publish publish[SPEC_PUBLISH_MAX];
+	size_t npublish;
 	uint64_t net_pps, net_bps; /* of each network device, each direction; 0: no limit */
 	uint64_t memory; /* bytes */
 	uint64_t scratch; /* bytes; 0: half of memory */
@@ -91,6 +94,7 @@ enum spec_type {
 	SPEC_PORT,
 	SPEC_IO_MAX, /* struct io_max */
 	SPEC_NET,
+	SPEC_PUBLISH,
 };
 
 struct spec_key {

@@ -67,6 +67,16 @@ static json_object *nets_to_json(const struct mvm_spec *spec)
 	return array;
 }
 
+static json_object *publish_to_json(const struct mvm_spec *spec)
+{
+	json_object *array = json_object_new_array();
+	char text[SPEC_PUBLISH_TEXT];
+
+	for (size_t i = 0; array && i < spec->npublish; i++)
+		(void)json_object_array_add(array, json_object_new_string(spec_publish_text(&spec->publish[i], text)));
+	return array;
+}
+
 /* NULL when the field is at "not set" and can be left out. */
 static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_key *key)
 {
@@ -101,6 +111,8 @@ static json_object *key_to_json(const struct mvm_spec *spec, const struct spec_k
 		return ports_to_json(spec);
 	case SPEC_NET:
 		return nets_to_json(spec);
+	case SPEC_PUBLISH:
+		return publish_to_json(spec);
 	case SPEC_IO_MAX:
 		return json_object_new_string(io_max_text(field, ',', text));
 	case SPEC_STRING:

@@ -236,6 +236,7 @@ static const struct spec_key keys[] = {
 	{ { "io-max", 0, false, "KEY=N[,KEY=N]", "most a second on each block device below the disks: rbps, wbps, riops, wiops" }, SPEC_IO_MAX, FIELD(io_max), NULL },
 	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
 	{ { "net", 0, true, "MODE[,KEY=VALUE]", "a network device: tap=NAME or socket=PATH, with ip=, gw=, dns=, mac=, mtu= (none)" }, SPEC_NET, 0, NULL },
+	{ { "publish", 'p', true, "[IP:]HOST:GUEST", "a TCP port of the host that leads to one of the guest's loopback (IP: 127.0.0.1)" }, SPEC_PUBLISH, 0, NULL },
 	{ { "net-pps", 0, false, "N", "most packets a second of each network device and direction (0: no limit)" }, SPEC_NUMBER, FIELD(net_pps), check_pps },
 	{ { "net-bps", 0, false, "SIZE", "most bytes a second of each network device and direction (0: no limit)" }, SPEC_SIZE, FIELD(net_bps), check_bps },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
@@ -517,6 +518,28 @@ static int add_net(const struct spec_key *key, struct mvm_spec *spec, const char
 	return r;
 }
 
+static int add_publish(const struct spec_key *key, struct mvm_spec *spec, const char *value, struct mvm_error *err)
+{
+	struct spec_publish publish;
+	int r = spec_publish_parse(LABEL(key), value, &publish, err);
+
+	if (r < 0)
+		return r;
+	if (spec->npublish == SPEC_PUBLISH_MAX)
+		return error_set(err, E2BIG, "%s: %.60s: a VM has at most %u published ports: leave one out",
+				 LABEL(key), value, SPEC_PUBLISH_MAX);
+	for (size_t i = 0; i < spec->npublish; i++) {
+		const struct spec_publish *other = &spec->publish[i];
+
+		if (publish.host && other->host == publish.host && other->family == publish.family &&
+		    !memcmp(other->address, publish.address, sizeof(publish.address)))
+			return error_set(err, EEXIST, "%s: %.60s: that port is given twice: leave one out", LABEL(key),
+					 value);
+	}
+	spec->publish[spec->npublish++] = publish;
+	return 0;
+}
+
 int mvm_parse_time(const char *text, uint64_t *ret_ns)
 {
 	return text_parse_duration(text, ret_ns);
@@ -557,6 +580,8 @@ int mvm_spec_set(struct mvm_spec *spec, const char *name, const char *value, str
 		return spec_port_add(spec, value, NULL, err);
 	case SPEC_NET:
 		return add_net(key, spec, value, err);
+	case SPEC_PUBLISH:
+		return add_publish(key, spec, value, err);
 	case SPEC_IO_MAX:
 		return io_max_parse(LABEL(key), value, field, err);
 	case SPEC_STRING:
@@ -594,6 +619,8 @@ bool mvm_spec_has(const struct mvm_spec *spec, const char *name)
 		return spec->nports != 0;
 	case SPEC_NET:
 		return spec->nnets != 0;
+	case SPEC_PUBLISH:
+		return spec->npublish != 0;
 	case SPEC_IO_MAX:
 		return io_max_any(field);
 	case SPEC_STRING:

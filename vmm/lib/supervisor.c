@@ -201,6 +201,8 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 		r = supervisor_attach_open(s, &err);
 	if (r == 0)
 		r = allow_ports(s, &err);
+	if (r == 0)
+		r = supervisor_publish_open(s, &err);
 	s->stages[STAGE_OPENED] = text_now_ns();
 	hooks_stage("opened");
 	if (r == 0)
@@ -273,11 +275,14 @@ uint64_t supervisor_realtime(uint64_t monotonic_ns)
 char *supervisor_record(const struct supervisor *s, const struct verdict *verdict)
 {
 	char command[RECORD_COMMAND], cause[sizeof(verdict->cause)] = "";
+	_cleanup_free_ char *ports =
+		s->publish.nports && s->publish.ports[0].fd >= 0 ? publish_where(&s->publish) : NULL;
 	struct record record = {
 		.id = (char *)(uintptr_t)s->state.id,
 		.name = s->spec->name,
 		.rootfs = s->spec->rootfs,
 		.command = command,
+		.ports = ports,
 		.state = s->restarting              ? RECORD_RESTARTING
 			 : verdict                  ? RECORD_ENDED
 			 : s->paused                ? RECORD_PAUSED

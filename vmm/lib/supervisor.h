@@ -24,6 +24,7 @@
 #include "lib/idle.h"
 #include "lib/log_reader.h"
 #include "lib/output_log.h"
+#include "lib/publish.h"
 #include "lib/receipt.h"
 #include "lib/record.h"
 #include "lib/restart.h"
@@ -73,6 +74,9 @@ struct supervisor {
 	struct vm_files files;
 	struct jail jail;
 	struct broker broker;
+	struct publish publish; /* its listening sockets are the VM's, its connections a run's */
+	uint64_t publish_retry_ns; /* no client is taken before then: out of descriptors */
+	bool publish_full; /* the VMM has to read its control socket first */
 	struct agent_session agent;
 	struct log_reader log_reader;
 
@@ -173,6 +177,16 @@ void supervisor_on_agent(struct supervisor *s);
 void supervisor_on_log(struct supervisor *s);
 
 void supervisor_on_dials(struct supervisor *s); /* connects under way */
+
+/* A message to the VMM, with a descriptor when fd >= 0. 0 or -errno. */
+int supervisor_tell_vmm(struct supervisor *s, const struct control_msg *msg, int fd);
+
+/* supervisor_publish.c: clients of published ports, from the listening sockets to the VMM. */
+int supervisor_publish_open(struct supervisor *s, struct mvm_error *err);
+void supervisor_publish_prepare(const struct supervisor *s, uint64_t now, struct pollfd fds[SPEC_PUBLISH_MAX]);
+void supervisor_publish_run(struct supervisor *s, const struct pollfd fds[SPEC_PUBLISH_MAX]);
+uint64_t supervisor_publish_deadline(const struct supervisor *s);
+uint64_t supervisor_publish_bytes(const struct supervisor *s); /* both ways, the VMM's word */
 
 /* supervisor_output.c: a detached VM's output. */
 void supervisor_output_init(struct supervisor *s);

@@ -167,6 +167,7 @@ static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 		.started = s->agent.seen & AGENT_SEEN_STARTED ? &s->started : NULL,
 		.exited = s->facts.exited ? &s->exited : NULL,
 		.broker = &s->broker,
+		.publish = &s->publish,
 		.jail = s->vmm_pid > 0 ? &s->jail : NULL,
 		.used = s->vmm_pid > 0 ? &s->used : NULL,
 		.counters = s->vmm_pid > 0 ? &counters : NULL,
@@ -239,6 +240,10 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 void supervisor_finish(struct supervisor *s)
 {
 	tell_refused(s);
+	publish_forget(&s->publish);
+	if (s->restart.when == RESTART_NO ||
+	    s->restart.off) /* else who comes meanwhile may be served by the next run */
+		publish_close(&s->publish);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	hooks_stage("ended");
 	verdict_decide(&s->facts, &s->verdict);
@@ -272,6 +277,7 @@ void supervisor_finish(struct supervisor *s)
 /* In this order: when anybody hears of the end, nothing of the VM is left. */
 void supervisor_report(struct supervisor *s)
 {
+	publish_close(&s->publish);
 	supervisor_log_close(s);
 	leave_folder(s, &s->verdict);
 	hooks_stage("folder-left");

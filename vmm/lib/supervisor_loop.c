@@ -36,7 +36,8 @@ enum slot {
 	SLOT_OUTPUTS = SLOT_DIALS + BROKER_PENDING_MAX,
 	SLOT_VIEWERS = SLOT_OUTPUTS + SUPERVISOR_OUTPUTS,
 	SLOT_ATTACH = SLOT_VIEWERS + VIEWER_SLOTS, /* the listening socket, then its clients */
-	SLOTS = SLOT_ATTACH + 1 + ATTACH_CLIENTS_MAX
+	SLOT_PUBLISH = SLOT_ATTACH + 1 + ATTACH_CLIENTS_MAX,
+	SLOTS = SLOT_PUBLISH + SPEC_PUBLISH_MAX
 };
 
 /* Refills the control socket's tokens. 0 left: the VMM waits, and its own socket buffer bounds it. */
@@ -70,7 +71,7 @@ static void look_whether_idle(struct supervisor *s, uint64_t now)
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		busy |= s->clients[i].fd >= 0 && s->clients[i].kind == CLIENT_RUNS;
-	if (!idle_look(&s->idle, now, supervisor_cpu_time(s), s->stream_bytes, busy))
+	if (!idle_look(&s->idle, now, supervisor_cpu_time(s), s->stream_bytes + supervisor_publish_bytes(s), busy))
 		return;
 	s->facts.idle_timed_out = !s->facts.operator_why && !s->facts.timed_out;
 	supervisor_hurry(s, END_GRACE_NS);
@@ -199,6 +200,8 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 		next = supervisor_attach_deadline(s);
 	if (supervisor_viewers_deadline(s) < next)
 		next = supervisor_viewers_deadline(s);
+	if (supervisor_publish_deadline(s) < next)
+		next = supervisor_publish_deadline(s);
 	if (s->idle.next_ns < next && s->phase == PHASE_RUN)
 		next = s->idle.next_ns;
 	if (throttled && next > now + NS_PER_S / 100)
@@ -211,10 +214,13 @@ static int wait_time(const struct supervisor *s, uint64_t now, bool throttled)
 	return next > 3600000 ? 3600000 : (int)next;
 }
 
-static void prepare(const struct supervisor *s, bool throttled, bool log, bool output, struct pollfd fds[SLOTS])
+static void prepare(const struct supervisor *s, uint64_t now, bool throttled, bool log, bool output,
+		    struct pollfd fds[SLOTS])
 {
 	fds[SLOT_SESSION] = (struct pollfd){ .fd = s->session, .events = POLLIN };
 	fds[SLOT_CONTROL] = (struct pollfd){ .fd = throttled ? -1 : s->vmm_control, .events = POLLIN };
+	if (s->publish_full)
+		fds[SLOT_CONTROL].events |= POLLOUT;
 	fds[SLOT_AGENT] = (struct pollfd){ .fd = s->agent.fd, .events = POLLIN };
 	if (s->agent.out_pos < s->agent.out.len)
 		fds[SLOT_AGENT].events |= POLLOUT;
@@ -225,12 +231,15 @@ static void prepare(const struct supervisor *s, bool throttled, bool log, bool o
 	supervisor_output_prepare(s, output, fds + SLOT_OUTPUTS);
 	supervisor_viewers_prepare(s, fds + SLOT_VIEWERS);
 	supervisor_attach_prepare(s, fds + SLOT_ATTACH);
+	supervisor_publish_prepare(s, now, fds + SLOT_PUBLISH);
 }
 
 static void dispatch(struct supervisor *s, const struct pollfd fds[SLOTS], unsigned tokens)
 {
 	if (fds[SLOT_SESSION].revents)
 		supervisor_on_session(s);
+	if (fds[SLOT_CONTROL].revents & POLLOUT)
+		s->publish_full = false;
 	if (fds[SLOT_CONTROL].revents)
 		supervisor_on_control(s, tokens < CONTROL_BATCH ? tokens : CONTROL_BATCH);
 	if (fds[SLOT_AGENT].revents & POLLOUT && s->agent.fd >= 0)
@@ -256,7 +265,7 @@ void supervisor_loop(struct supervisor *s)
 		bool log = log_allowed(s, now), output = supervisor_output_allowed(s, now);
 		int n;
 
-		prepare(s, !tokens, log, output, fds);
+		prepare(s, now, !tokens, log, output, fds);
 		n = poll(fds, SLOTS, wait_time(s, now, !tokens || !log || !output));
 		if (n < 0 && errno != EINTR) {
 			supervisor_vmm_broke(s,
@@ -272,6 +281,8 @@ void supervisor_loop(struct supervisor *s)
 			supervisor_attach_run(s, fds + SLOT_ATTACH, text_now_ns());
 		if (n > 0)
 			dispatch(s, fds, tokens);
+		if (n >= 0)
+			supervisor_publish_run(s, fds + SLOT_PUBLISH);
 		if (s->phase != PHASE_OVER)
 			on_deadlines(s, text_now_ns());
 		if (n == 0)

@@ -64,6 +64,8 @@ void supervisor_metrics(const struct supervisor *s, int fd)
 		.ports_refused = s->broker.refused,
 		.clients_refused = s->clients_refused,
 		.events_lost = s->events_lost_ever,
+		.publish_open = s->publish.nconns,
+		.publish_accepted = s->publish.accepted,
 		.phase = supervisor_attach_phase(s),
 	};
 	struct rusage own;

@@ -166,14 +166,13 @@ void supervisor_on_session(struct supervisor *s)
 
 /* ---- the VMM ---- */
 
-/* Sends an answer, with a descriptor when fd >= 0. */
-static int send_answer(struct supervisor *s, const struct control_msg *answer, int fd)
+int supervisor_tell_vmm(struct supervisor *s, const struct control_msg *what, int fd)
 {
 	union {
 		char bytes[CMSG_SPACE(sizeof(int))];
 		struct cmsghdr align;
 	} control = { 0 };
-	struct control_msg copy = *answer;
+	struct control_msg copy = *what;
 	struct iovec iov = { .iov_base = &copy, .iov_len = sizeof(copy) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
@@ -208,7 +207,7 @@ static void answer_dial(struct supervisor *s, const struct broker_answer *answer
 	if (answer->tell)
 		supervisor_event_port(s, answer);
 	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
-	if (send_answer(s, &msg, fd) == -EAGAIN)
+	if (supervisor_tell_vmm(s, &msg, fd) == -EAGAIN)
 		supervisor_vmm_broke(s, "the VMM does not read its control socket");
 }
 
@@ -226,6 +225,15 @@ static void on_dial(struct supervisor *s, const struct control_msg *msg)
 
 	if (broker_dial(&s->broker, msg->id, msg->port, text_now_ns(), &answer))
 		answer_dial(s, &answer);
+}
+
+/* It costs the VMM nothing of what it may say: there are no more of these than it was given connections. */
+static void on_closed(struct supervisor *s, const struct control_msg *msg)
+{
+	if (publish_closed(&s->publish, msg->id) < 0)
+		supervisor_vmm_broke(s, "the VMM closed a connection that it was not given");
+	else
+		s->control_used--;
 }
 
 static void on_ended(struct supervisor *s, const struct control_msg *msg)
@@ -275,6 +283,8 @@ void supervisor_on_control(struct supervisor *s, unsigned at_most)
 			on_dial(s, &msg);
 		else if (msg.type == CONTROL_PONG)
 			on_pong(s, &msg);
+		else if (msg.type == CONTROL_CLOSED)
+			on_closed(s, &msg);
 		else
 			on_ended(s, &msg);
 	}

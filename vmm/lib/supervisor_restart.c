@@ -65,6 +65,7 @@ static void begin_again(struct supervisor *s)
 	memcpy(s->clients, kept.clients, sizeof(s->clients));
 	s->last_session = kept.last_session;
 	s->log = kept.log;
+	s->publish = kept.publish; /* who comes meanwhile waits */
 	s->output_seen = kept.output_seen;
 	s->output_refilled_ns = kept.output_refilled_ns;
 	s->started_told = kept.started_told;

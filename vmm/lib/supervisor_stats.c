@@ -30,8 +30,18 @@ static void send_stats(struct supervisor *s, unsigned client, const struct proto
 	struct attach_stats stats = {
 		.wall_ns = text_now_ns() - s->stages[STAGE_VMM_SPAWNED],
 		.cpu_ns = supervisor_cpu_time(s),
+		.publish_open = s->publish.nconns,
+		.publish_accepted = s->publish.accepted,
 	};
 
+	if (s->counters) {
+		struct counters counters;
+
+		counters_copy(s->counters, &counters);
+		stats.publish_refused = counters.publish.refused;
+		stats.publish_from_guest = counters.publish.from_guest_bytes;
+		stats.publish_to_guest = counters.publish.to_guest_bytes;
+	}
 	cgroup_memory(&s->jail.cgroup, &stats.memory, &stats.memory_peak, &stats.memory_max);
 	if (guest) {
 		stats.guest_memory_total = le64_get(guest->memory_total);

@@ -58,6 +58,7 @@ static void show(struct entry *entry)
 		.cause = harmless(record->cause),
 		.status = record->status,
 		.restarts = record->restarts,
+		.ports = harmless(record->ports),
 	};
 }
 

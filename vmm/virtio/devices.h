@@ -26,7 +26,7 @@ void virtio_blk_limit(struct virtio_dev *dev, uint64_t iops, uint64_t bps);
  * thread, unlocked.
  */
 void virtio_blk_count(struct virtio_dev *dev, struct counters_disk *counters, struct counters_latency *latency);
-void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters);
+void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters, struct counters_publish *publish);
 void virtio_net_count(struct virtio_dev *dev, struct counters_net *counters);
 void virtio_rng_count(struct virtio_dev *dev, struct counters_rng *counters);
 
@@ -49,6 +49,8 @@ struct vsock_broker {
 	/* 0, or -errno: refuse at once (the guest gets RST). I/O thread, device locked. */
 	int (*dial)(void *arg, uint32_t dial, uint32_t port);
 	void *arg;
+	/* A connection that virtio_vsock_connect() made is over, its socket closed. The same. */
+	void (*closed)(void *arg, uint32_t id);
 };
 
 int virtio_vsock_new(uint64_t guest_cid, struct vsock_broker broker, const struct guestmem *gm, struct loop *loop,
@@ -62,10 +64,10 @@ void virtio_vsock_dialled(struct virtio_dev *dev, uint32_t dial, int fd);
 
 /*
  * Connects fd, a non-blocking stream socket (taken over, always), to the guest's port. Should nobody
- * listen there the socket is closed later. 0, -EMFILE, -ENOTCONN (no driver yet), -EINVAL (blocking fd).
- * I/O thread, unlocked.
+ * listen there the socket is closed later. 0: the broker's closed() will tell of its end, with `id`; -EMFILE,
+ * -ENOTCONN (no driver yet), -EINVAL (blocking fd). I/O thread, unlocked.
  */
-int virtio_vsock_connect(struct virtio_dev *dev, uint32_t port, int fd);
+int virtio_vsock_connect(struct virtio_dev *dev, uint32_t id, uint32_t port, int fd);
 
 /*
  * Bytes that the guest has sent and its host sockets have not taken yet; 0 when all is delivered.

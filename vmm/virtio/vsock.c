@@ -236,6 +236,7 @@ int virtio_vsock_new(uint64_t guest_cid, struct vsock_broker broker, const struc
 	vs->dev.features |= 1ULL << F_STREAM;
 	vs->guest_cid = guest_cid;
 	vs->counted = &vs->uncounted;
+	vs->published = &vs->unpublished;
 	vs->broker = broker;
 	vs->next_port = VSOCK_PORT_HOST;
 	vs->extra_free = VSOCK_EXTRA;
@@ -292,10 +293,11 @@ void virtio_vsock_dialled(struct virtio_dev *dev, uint32_t dial, int fd)
 	(void)pthread_mutex_unlock(&dev->lock);
 }
 
-void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters)
+void virtio_vsock_count(struct virtio_dev *dev, struct counters_vsock *counters, struct counters_publish *publish)
 {
 	(void)pthread_mutex_lock(&dev->lock);
 	vsock_of(dev)->counted = counters;
+	vsock_of(dev)->published = publish;
 	dev->counted = &counters->queues;
 	(void)pthread_mutex_unlock(&dev->lock);
 }
@@ -312,7 +314,7 @@ static uint32_t free_port(struct vsock *vs, uint32_t port)
 	return ours;
 }
 
-int virtio_vsock_connect(struct virtio_dev *dev, uint32_t port, int fd)
+int virtio_vsock_connect(struct virtio_dev *dev, uint32_t id, uint32_t port, int fd)
 {
 	struct vsock *vs = vsock_of(dev);
 	struct vsock_conn *conn;
@@ -329,12 +331,15 @@ int virtio_vsock_connect(struct virtio_dev *dev, uint32_t port, int fd)
 	if (err) {
 		vsock_conn_close(conn, false);
 	} else {
+		conn->published = true;
+		conn->id = id;
 		vsock_conn_want(conn, VSOCK_WANT_REQUEST);
 		vsock_rx_run(vs);
 	}
 	(void)pthread_mutex_unlock(&dev->lock);
 	return err;
 refuse:
+	counters_add(&vs->published->refused, 1);
 	(void)pthread_mutex_unlock(&dev->lock);
 	(void)close(fd);
 	return err;

@@ -126,6 +126,7 @@ struct vsock_conn {
 	struct vsock_conn *hash_next; /* also links free slots */
 	TAILQ_ENTRY(vsock_conn) ready_link;
 	uint32_t guest_port, host_port;
+	uint32_t id; /* the opener's, of one that is published */
 	uint8_t state; /* enum vsock_state */
 	uint8_t want; /* enum vsock_want bits */
 	bool hashed, ready;
@@ -138,6 +139,7 @@ struct vsock_conn {
 	bool up_failed;
 	bool up_used; /* the guest has sent data: it earns a larger credit */
 	bool credit_asked;
+	bool published; /* opened by virtio_vsock_connect() */
 	uint16_t extra; /* chunks reserved beyond VSOCK_CHUNKS_BASE */
 	/* down */
 	uint32_t to_guest, peer_alloc, peer_fwd;
@@ -172,6 +174,7 @@ struct vsock {
 	struct virtio_dev dev;
 	uint64_t guest_cid;
 	struct counters_vsock *counted, uncounted; /* as dev.counted */
+	struct counters_publish *published, unpublished; /* the same */
 	struct vsock_broker broker;
 	struct loop_source work; /* an eventfd: what must wait for its turn, or for the I/O thread */
 	bool no_io; /* on a vCPU thread: no call that its seccomp filter lacks */
@@ -241,6 +244,7 @@ struct vsock_conn *vsock_conn_new(struct vsock *vs, uint32_t guest_port, uint32_
 int vsock_conn_attach(struct vsock_conn *conn, int fd); /* takes fd over always; -EINVAL: a blocking fd */
 void vsock_conn_open(struct vsock_conn *conn); /* both sides agreed */
 void vsock_conn_want(struct vsock_conn *conn, unsigned want);
+void vsock_conn_ended(struct vsock_conn *conn); /* by the guest, both halves at once: counted if it gave no byte */
 void vsock_conn_close(struct vsock_conn *conn, bool rst); /* over for the guest; bytes accepted are still written */
 void vsock_conn_rst_sent(struct vsock_conn *conn);
 void vsock_conn_data(struct vsock_conn *conn, struct iovec *iov, unsigned niov, uint32_t len); /* iov is used up */

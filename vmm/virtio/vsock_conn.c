@@ -76,6 +76,8 @@ static void release(struct vsock_conn *conn)
 	conn->hash_next = vs->free_conns;
 	vs->free_conns = conn;
 	vs->nconns--;
+	if (conn->published)
+		vs->broker.closed(vs->broker.arg, conn->id);
 }
 
 static void close_socket(struct vsock_conn *conn)
@@ -255,6 +257,8 @@ void vsock_conn_open(struct vsock_conn *conn)
 {
 	conn->state = VSOCK_OPEN;
 	counters_add(&conn->vs->counted->opened, 1);
+	if (conn->published)
+		counters_add(&conn->vs->published->opened, 1);
 	conn->readable = true; /* the edge may have passed while the guest had not answered */
 	make_ready(conn);
 }
@@ -310,6 +314,8 @@ void vsock_conn_data(struct vsock_conn *conn, struct iovec *iov, unsigned niov, 
 	conn->up_used = true;
 	conn->from_guest += len;
 	counters_add(&vs->counted->from_guest_bytes, len);
+	if (conn->published)
+		counters_add(&vs->published->from_guest_bytes, len);
 	if (conn->up_over) { /* sent before it heard; nobody is there to read it */
 		conn->forwarded += len;
 		vsock_credit_reserve(conn);
@@ -345,8 +351,17 @@ void vsock_conn_data(struct vsock_conn *conn, struct iovec *iov, unsigned niov, 
 	settle(conn);
 }
 
+/* Who is served and left without an answer sees its own half closed first: that is no refusal. */
+void vsock_conn_ended(struct vsock_conn *conn)
+{
+	if (conn->published && conn->state != VSOCK_CLOSED && !conn->up_used && !conn->up_last)
+		counters_add(&conn->vs->published->refused, 1);
+}
+
 void vsock_conn_shutdown(struct vsock_conn *conn, uint32_t flags)
 {
+	if ((flags & VIRTIO_VSOCK_SHUTDOWN_SEND) && (flags & VIRTIO_VSOCK_SHUTDOWN_RCV))
+		vsock_conn_ended(conn);
 	/* The bits stay set: virtio 1.2 §5.10.6.5. */
 	if (flags & VIRTIO_VSOCK_SHUTDOWN_SEND)
 		conn->up_last = true;

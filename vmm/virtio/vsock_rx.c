@@ -205,6 +205,8 @@ static uint32_t send_data(struct vsock_conn *conn, uint32_t credit)
 	}
 	stash_shift(vs, used);
 	counters_add(&vs->counted->to_guest_bytes, (uint64_t)n);
+	if (conn->published)
+		counters_add(&vs->published->to_guest_bytes, (uint64_t)n);
 	return (uint32_t)n;
 }
 

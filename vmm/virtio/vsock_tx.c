@@ -131,8 +131,10 @@ static void packet_in(struct vsock *vs, struct vq_chain *chain)
 	}
 	conn = vsock_conn_find(vs, p.guest_port, p.host_port);
 	if (p.op == VIRTIO_VSOCK_OP_RST) { /* never answered */
-		if (conn)
+		if (conn) {
+			vsock_conn_ended(conn);
 			vsock_conn_close(conn, false);
+		}
 		return;
 	}
 	/* CVE-2019-18960: the length names bytes beyond what the chain holds. */

@@ -116,6 +116,7 @@ test_hostile_vmm() {
 	bad long-message 125 vmm-fault "control protocol"
 	bad unknown-type 125 vmm-fault "control protocol"
 	bad unasked-pong 125 vmm-fault "not asked"
+	bad unasked-closed 125 vmm-fault "not given"
 	bad wrong-version 125 vmm-fault "control protocol"
 	bad deaf-flood 125 vmm-fault "does not read"
 	bad close-control 125 vmm-fault "did not end"

@@ -1,0 +1,335 @@
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "dial.h"
+#include "forward.h"
+#include "mvm/cleanup.h"
+
+#define ROUNDS 4 /* buffers moved per call and direction: one busy connection does not starve the others */
+
+/* One direction. */
+struct half {
+	uint8_t *rest; /* read, and not taken by the reader yet; NULL: nothing */
+	size_t begin, end;
+	bool eof; /* the writer has said its last */
+	bool over; /* and the reader was told, or is gone */
+};
+
+struct forward_conn {
+	struct watch host_watch, local_watch;
+	struct forward *forward;
+	struct forward_conn *next, **link; /* of all */
+	struct forward_conn *todo;
+	int host, local; /* -1: closed; both: over */
+	uint16_t port;
+	bool listed; /* in todo */
+	bool connected; /* the local end is */
+	bool six; /* it is ::1 */
+	bool host_gone; /* nothing sent to the host arrives any more */
+	struct half up, down; /* to the host, from it */
+};
+
+static void list(struct forward_conn *c)
+{
+	if (c->listed)
+		return;
+	c->listed = true;
+	c->todo = c->forward->todo;
+	c->forward->todo = c;
+}
+
+static void drop_rest(struct half *half)
+{
+	free(half->rest);
+	half->rest = NULL;
+}
+
+/* Freed by forward_pump(). */
+static void end(struct forward_conn *c)
+{
+	watch_close(c->forward->epoll, &c->local);
+	watch_close(c->forward->epoll, &c->host);
+	drop_rest(&c->up);
+	drop_rest(&c->down);
+	list(c);
+}
+
+/* ---- moving bytes ---- */
+
+enum move {
+	MOVE_AGAIN, /* there may be more */
+	MOVE_WAIT, /* nothing to read, or no room to write: an event will tell */
+	MOVE_NO_WRITER, /* reading failed */
+	MOVE_NO_READER, /* writing failed */
+};
+
+static ssize_t put(int to, const uint8_t *bytes, size_t len)
+{
+	ssize_t n = send(to, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	return n < 0 && errno == EAGAIN ? 0 : n;
+}
+
+static enum move put_rest(struct half *half, int to)
+{
+	ssize_t n = put(to, half->rest + half->begin, half->end - half->begin);
+
+	if (n < 0)
+		return MOVE_NO_READER;
+	half->begin += (size_t)n;
+	if (half->begin < half->end)
+		return MOVE_WAIT;
+	drop_rest(half);
+	return MOVE_AGAIN;
+}
+
+/* What the reader did not take is kept. */
+static bool keep(struct half *half, const uint8_t *bytes, size_t len)
+{
+	half->rest = malloc(len);
+	if (!half->rest)
+		return false;
+	memcpy(half->rest, bytes, len);
+	half->begin = 0;
+	half->end = len;
+	return true;
+}
+
+static enum move move_once(struct half *half, int from, int to, uint8_t *buffer)
+{
+	ssize_t n, done;
+
+	if (half->rest)
+		return put_rest(half, to);
+	if (half->eof) {
+		(void)shutdown(to, SHUT_WR); /* one that is gone shows at its own descriptor */
+		half->over = true;
+		return MOVE_WAIT;
+	}
+	n = recv(from, buffer, FORWARD_BUFFER, MSG_DONTWAIT);
+	if (n < 0)
+		return errno == EAGAIN ? MOVE_WAIT : MOVE_NO_WRITER;
+	if (n == 0) {
+		half->eof = true;
+		return MOVE_AGAIN;
+	}
+	done = put(to, buffer, (size_t)n);
+	if (done < 0)
+		return MOVE_NO_READER;
+	/* Without memory for the rest the stream would have a hole. */
+	return done == n || keep(half, buffer + done, (size_t)(n - done)) ? MOVE_AGAIN : MOVE_NO_WRITER;
+}
+
+static enum move move(struct half *half, int from, int to, uint8_t *buffer)
+{
+	enum move r = MOVE_AGAIN;
+
+	for (int i = 0; i < ROUNDS && r == MOVE_AGAIN && !half->over; i++)
+		r = move_once(half, from, to, buffer);
+	return half->over ? MOVE_WAIT : r;
+}
+
+static void pump(struct forward_conn *c)
+{
+	enum move up, down;
+
+	if (c->host < 0 || !c->connected)
+		return;
+	down = move(&c->down, c->host, c->local, c->forward->buffer);
+	if (down == MOVE_NO_READER) {
+		/* The server takes no more; what it has answered is still on its way. */
+		drop_rest(&c->down);
+		c->down.over = true;
+		(void)shutdown(c->host, SHUT_RD);
+	}
+	up = move(&c->up, c->local, c->host, c->forward->buffer);
+	if (down == MOVE_NO_WRITER || up == MOVE_NO_WRITER || up == MOVE_NO_READER ||
+	    (c->down.over && (c->up.over || c->host_gone)))
+		end(c);
+	else if (down == MOVE_AGAIN || up == MOVE_AGAIN)
+		list(c);
+}
+
+/* ---- the local end ---- */
+
+static void local_ready(struct watch *w, uint32_t events);
+
+/* 0: connected, or on the way; else nobody is there. */
+static int connect_to(struct forward_conn *c, const struct sockaddr *address, socklen_t len)
+{
+	_cleanup_fd_ int fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int one = 1, r;
+
+	if (fd < 0)
+		return -errno;
+	/* The client cut its bytes into packets already: a hint that may fail. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect(fd, address, len) < 0 && errno != EINPROGRESS)
+		return -errno;
+	c->local_watch.ready = local_ready;
+	r = watch_add(c->forward->epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &c->local_watch);
+	if (r == 0)
+		c->local = take_fd(&fd);
+	return r;
+}
+
+/* The next of the loopback's two addresses; a connection that has none left is refused. */
+static void connect_next(struct forward_conn *c)
+{
+	struct sockaddr_in four = { .sin_family = AF_INET,
+				    .sin_port = htons(c->port),
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in6 six = { .sin6_family = AF_INET6,
+				    .sin6_port = htons(c->port),
+				    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+
+	if (c->local < 0 && !c->six && connect_to(c, (struct sockaddr *)&four, sizeof(four)) == 0)
+		return;
+	watch_close(c->forward->epoll, &c->local);
+	if (!c->six) {
+		c->six = true;
+		if (connect_to(c, (struct sockaddr *)&six, sizeof(six)) == 0)
+			return;
+	}
+	end(c);
+}
+
+static void local_ready(struct watch *w, uint32_t events)
+{
+	struct forward_conn *c = watch_owner(w, struct forward_conn, local_watch);
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (c->local < 0)
+		return;
+	if (!c->connected) {
+		if (getsockopt(c->local, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error || !(events & EPOLLOUT)) {
+			if (error || events & (EPOLLERR | EPOLLHUP))
+				connect_next(c);
+			return;
+		}
+		c->connected = true;
+	}
+	pump(c);
+}
+
+/* ---- the host's end ---- */
+
+static void host_ready(struct watch *w, uint32_t events)
+{
+	struct forward_conn *c = watch_owner(w, struct forward_conn, host_watch);
+
+	if (c->host < 0)
+		return;
+	if (events & (EPOLLERR | EPOLLHUP))
+		c->host_gone = true; /* what it sent before is still to be read: the pump finds the end */
+	if (c->host_gone && !c->connected)
+		end(c);
+	else
+		pump(c);
+}
+
+static void take(struct forward_port *p, int fd_arg)
+{
+	struct forward *f = p->forward;
+	_cleanup_fd_ int fd = fd_arg;
+	struct forward_conn *c = f->nconns < PROTO_CONNS_MAX ? calloc(1, sizeof(*c)) : NULL;
+
+	if (!c)
+		return; /* refused by the end of it */
+	c->host_watch.ready = host_ready;
+	c->forward = f;
+	c->host = c->local = -1;
+	c->port = p->port;
+	if (watch_add(f->epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &c->host_watch) < 0) {
+		free(c);
+		return;
+	}
+	c->host = take_fd(&fd);
+	c->next = f->conns;
+	c->link = &f->conns;
+	if (c->next)
+		c->next->link = &c->next;
+	f->conns = c;
+	f->nconns++;
+	connect_next(c);
+}
+
+static void port_ready(struct watch *w, uint32_t events)
+{
+	struct forward_port *p = watch_owner(w, struct forward_port, watch);
+	int fd;
+
+	(void)events;
+	/* Bounded by the host, which has PROTO_CONNS_MAX at once. Out of descriptors is out of luck for one. */
+	while ((fd = dial_accept(p->fd)) != -EAGAIN && (fd >= 0 || fd == -EPERM || fd == -ECONNABORTED))
+		if (fd >= 0)
+			take(p, fd);
+}
+
+/* ---- for the agent ---- */
+
+void forward_init(struct forward *f, int epoll)
+{
+	f->epoll = epoll;
+	f->nports = f->nconns = 0;
+	f->conns = f->todo = NULL;
+	f->buffer = NULL;
+}
+
+int forward_listen(struct forward *f, uint16_t port)
+{
+	struct forward_port *p = &f->ports[f->nports];
+	int r;
+
+	if (f->nports == PROTO_PUBLISH_MAX)
+		return -E2BIG;
+	for (unsigned i = 0; i < f->nports; i++)
+		if (f->ports[i].port == port)
+			return -EEXIST;
+	if (!f->buffer && !(f->buffer = malloc(FORWARD_BUFFER)))
+		return -ENOMEM;
+	r = dial_listen(PROTO_PORT_PUBLISH + port);
+	if (r < 0)
+		return r;
+	*p = (struct forward_port){ .watch.ready = port_ready, .forward = f, .fd = r, .port = port };
+	r = watch_add(f->epoll, p->fd, EPOLLIN, &p->watch);
+	if (r < 0)
+		(void)close(p->fd);
+	else
+		f->nports++;
+	return r;
+}
+
+bool forward_pump(struct forward *f)
+{
+	struct forward_conn *c = f->todo, *next;
+
+	for (f->todo = NULL; c; c = next) {
+		next = c->todo;
+		c->listed = false;
+		if (c->host >= 0) {
+			pump(c); /* lists it again where that is not the end of it */
+			continue;
+		}
+		*c->link = c->next;
+		if (c->next)
+			c->next->link = c->link;
+		f->nconns--;
+		free(c);
+	}
+	return f->todo;
+}
+
+bool forward_drained(const struct forward *f)
+{
+	for (const struct forward_conn *c = f->conns; c; c = c->next)
+		if (c->host >= 0 && !c->up.over)
+			return false;
+	return true;
+}

@@ -1,0 +1,50 @@
+/*
+ * Connections to published ports (proto.h, PUBLISH).
+ *
+ * Purpose: takes the host's vsock connections, connects each to a TCP port of the loopback (127.0.0.1, then ::1) and
+ *          moves bytes both ways. An end of stream travels as a half-close; an end that fails closes the other.
+ * Trust:   both ends are hostile; neither's bytes are looked at.
+ * Bounds:  PROTO_CONNS_MAX connections, of each two descriptors and, in a direction whose reader is slow, one buffer of
+ *          FORWARD_BUFFER bytes, for as long as it is. A connection that stands still costs no other anything.
+ * Ownership: struct forward owns the listening sockets and the connections. One that is over is freed by
+ *          forward_pump(), behind the events of its turn (watch.h).
+ * Thread:  the agent's only one; edge-triggered, bounded work per call.
+ */
+#ifndef MVM_GUEST_FORWARD_H
+#define MVM_GUEST_FORWARD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "mvm/proto.h"
+#include "watch.h"
+
+#define FORWARD_BUFFER (64U << 10) /* bytes; a vsock packet's most */
+
+struct forward_conn;
+
+struct forward {
+	int epoll;
+	unsigned nports, nconns;
+	struct forward_port {
+		struct watch watch;
+		struct forward *forward;
+		int fd;
+		uint16_t port;
+	} ports[PROTO_PUBLISH_MAX];
+	struct forward_conn *conns, *todo; /* all; those that forward_pump() has to see */
+	uint8_t *buffer; /* what is being moved; from the first port on */
+};
+
+void forward_init(struct forward *f, int epoll);
+
+/* Listens for a port. 0; -EEXIST, -E2BIG: the host's mistake; -errno. */
+int forward_listen(struct forward *f, uint16_t port);
+
+/* Behind the events of a turn: goes on with what had more to do than one call may. True: there is more. */
+bool forward_pump(struct forward *f);
+
+/* Nothing that the guest wrote is left to send, once nobody in it writes any more. */
+bool forward_drained(const struct forward *f);
+
+#endif

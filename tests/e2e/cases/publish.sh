@@ -1,0 +1,321 @@
+# --publish: TCP ports of the host that lead to the guest's loopback, without a network device.
+
+# Every test here has its VMs end with it.
+publish_set_up() {
+	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; return 1; }
+	trap 'jobs -p | xargs -r kill 2>/dev/null; "$mvm" ps -aq | xargs -r "$mvm" rm -f' EXIT
+}
+
+# of VM KEY: what its record says
+of() {
+	"$mvm" ps -a --format json | jq -r --arg vm "$1" ".[] | select(.name == \$vm) | .$2"
+}
+
+# port_of VM [GUEST]: the port of the host that leads to 80, or that one
+port_of() {
+	of "$1" ports | sed "s/.*:\([0-9]*\)->${2:-80}\/.*/\1/"
+}
+
+until_so() {
+	for _ in $(seq 800); do
+		! "$@" >/dev/null 2>&1 || return 0
+		sleep 0.05
+	done
+	die "never so: $*; $("$mvm" ps -a --format json)"
+}
+
+# says PORT TEXT: the echo server behind the port answers with it
+says() {
+	[ "$(client "$1" say "$2")" = "$2" ]
+}
+
+# In the guest: port 80 echoes, port 81 takes clients and reads nothing, port 82 is nobody's.
+server='
+import socket, threading
+def echo(c):
+    while data := c.recv(65536):
+        c.sendall(data)
+    c.close()
+s, deaf = (socket.create_server(("127.0.0.1", port), backlog=512) for port in (80, 81))
+while True:
+    threading.Thread(target=echo, args=(s.accept()[0],), daemon=True).start()
+'
+
+# What the tests do as clients.
+client_script='
+import hashlib, os, select, socket, sys, threading, time
+port, what, rest = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+def connect():
+    return socket.create_connection(("127.0.0.1", port))
+def all_of(s):
+    got = b""
+    try:
+        while data := s.recv(65536):
+            got += data
+    except ConnectionResetError:
+        pass
+    return got
+if what == "say":  # and close that half first: the answer comes by the other
+    s = connect()
+    s.sendall(rest[0].encode())
+    s.shutdown(socket.SHUT_WR)
+    print(all_of(s).decode())
+elif what == "ask":
+    s = connect()
+    s.sendall(rest[0].encode())
+    print("asked", flush=True)
+    s.shutdown(socket.SHUT_WR)
+    print(all_of(s).decode())
+elif what == "bytes":  # so many both ways at once
+    n, sent, got = int(rest[0]), hashlib.sha256(), hashlib.sha256()
+    s, block = connect(), os.urandom(1 << 20)
+    def send():
+        for i in range(n >> 20):
+            piece = i.to_bytes(8, "big") + block[8:]
+            sent.update(piece)
+            s.sendall(piece)
+        s.shutdown(socket.SHUT_WR)
+    t = threading.Thread(target=send)
+    t.start()
+    size = 0
+    while data := s.recv(1 << 18):
+        got.update(data)
+        size += len(data)
+    t.join()
+    print(size, sent.digest() == got.digest())
+elif what == "many":  # so many at once, each with words of its own
+    all = [connect() for _ in range(int(rest[0]))]
+    for i, s in enumerate(all):
+        s.sendall(b"number %d" % i)
+        s.shutdown(socket.SHUT_WR)
+    print(sum(all_of(s) == b"number %d" % i for i, s in enumerate(all)))
+elif what == "hold":  # so many that stay; one more is served when one of them goes
+    all = [connect() for _ in range(int(rest[0]))]
+    for s in all:
+        s.sendall(b"x")
+        assert s.recv(1) == b"x"
+    late = connect()
+    late.sendall(b"late")
+    waits = not select.select([late], [], [], 1)[0]
+    all.pop().close()
+    print("waits" if waits else "served", late.recv(4).decode())
+elif what == "stuck":  # sends until nothing more is taken, and never reads
+    s = connect()
+    s.settimeout(2)
+    try:
+        while True:
+            s.send(b"x" * 65536)
+    except TimeoutError:
+        print("stuck", flush=True)
+    time.sleep(1000)
+elif what == "stay":  # until the other end goes
+    s = connect()
+    s.sendall(b"x")
+    s.recv(1)
+    print("there", flush=True)
+    all_of(s)
+elif what == "crowd":  # so many that nobody answers
+    all = [connect() for _ in range(int(rest[0]))]
+    print("there", flush=True)
+    time.sleep(1000)
+elif what == "closed":  # what comes, until the end
+    print(len(all_of(connect())))
+elif what == "listening":
+    try:
+        connect()
+        print("yes")
+    except ConnectionRefusedError:
+        print("no")
+'
+
+client() {
+	timeout "${patience:-60}" python3 -c "$client_script" "$@"
+}
+
+# The same as a job that `kill` ends.
+client_stays() {
+	exec timeout 1000 python3 -c "$client_script" "$@"
+}
+
+# echo_vm NAME [OPTION…]: left running, with that server; the first -p is port 80's
+echo_vm() {
+	expect 0 debian -d --name "$1" "${@:2}" -- python3 -c "$server"
+	port=$(port_of "$1")
+	until_so says "$port" hello
+}
+
+test_http() {
+	publish_set_up || return 0
+	expect 0 detached --name web -p 127.0.0.1::80 -p '[::1]::80' -- sh -c \
+		'mkdir /tmp/www; echo hello from the VM >/tmp/www/index.html; exec busybox httpd -f -p 80 -h /tmp/www'
+	port=$(of web ports | sed 's/^[^>]*:\([0-9]*\)->.*/\1/')
+	until_so curl -sf "http://127.0.0.1:$port/"
+	expect 0 curl -sf "http://127.0.0.1:$port/"
+	equal "$out" "hello from the VM"
+	port6=$(of web ports | sed 's/.*\[::1\]:\([0-9]*\)->80.*/\1/')
+	if [ -e /proc/net/if_inet6 ]; then
+		expect 0 curl -sf "http://[::1]:$port6/"
+		equal "$out" "hello from the VM"
+	fi
+	expect 0 "$mvm" ps
+	case $out in *PORTS*"127.0.0.1:$port->80/tcp, [::1]:$port6->80/tcp"*) ;; *) die "ps does not show the ports: $out" ;; esac
+	expect 0 "$mvm" inspect web
+	case $out in *"127.0.0.1:$port->80/tcp"*) ;; *) die "inspect does not show the ports: $out" ;; esac
+	expect 0 "$mvm" inspect web --format config
+	equal "$(jq -c .publish stdout)" '["127.0.0.1:0:80","[::1]:0:80"]'
+	expect 0 "$mvm" stop web
+	equal "$(client "$port" listening)" no
+	equal "$(of web ports)" ""
+}
+
+# Nobody listens yet: closed, and counted. Then bytes, connections, half-closes.
+test_connections() {
+	publish_set_up || return 0
+	echo_vm box -p 0:80 -p 0:82 --receipt r.json
+	equal "$(client "$(port_of box 82)" closed)" 0
+	equal "$(client "$port" many 100)" 100
+	equal "$(patience=200 client "$port" bytes 104857600)" "104857600 True"
+	equal "$(client "$port" hold 256)" "waits late"
+	until_so says "$port" again
+	expect 0 "$mvm" stats box --format json
+	equal "$(jq '.[0] | .publish_refused >= 1 and .publish_to_guest >= 104857600 and .publish_from_guest >= 104857600' stdout)" true
+	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].publish_open')\" = 0 ]"
+	expect 0 "$mvm" metrics
+	grep -q '^mvm_vm_publish_connections_total{.*result="refused"} [1-9]' stdout || die "no refused ones in the metrics"
+	expect 0 "$mvm" stop box
+	equal "$(jq -r '.channels.published[0]' r.json)" "127.0.0.1:$port->80/tcp"
+	equal "$(jq '.devices.publish.opened == .channels.accepted and .channels.accepted > 358' r.json)" true
+}
+
+# A guest's process that does not read, and a client that does not, hold nobody up but themselves: not the VM's end either.
+test_slow_ends() {
+	publish_set_up || return 0
+	echo_vm slow -p 0:80 -p 0:81
+	client_stays "$port" stuck >one &
+	client_stays "$(port_of slow 81)" stuck >two &
+	until_so grep -q stuck one
+	until_so grep -q stuck two
+	says "$port" "all the same" || die "held up"
+	limit=30 expect 0 "$mvm" stop slow
+	equal "$(of slow state)" ended
+}
+
+# What the command has written when it ends arrives, and the run is over then.
+test_last_words() {
+	publish_set_up || return 0
+	port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
+	run -p "$port:80" --receipt r.json -- sh -c 'yes | head -c 3000000 | nc -l -p 80' &
+	for _ in $(seq 800); do
+		got=$(client "$port" closed 2>/dev/null)
+		[ "${got:-0}" -eq 0 ] || break
+		sleep 0.05
+	done
+	equal "$got" 3000000
+	wait $!
+	equal $? 0
+	equal "$(client "$port" listening)" no
+}
+
+test_pause() {
+	publish_set_up || return 0
+	echo_vm box -p 0:80
+	expect 0 "$mvm" pause box
+	for i in $(seq 10); do client "$port" ask "said meanwhile" >"answer$i" & done
+	for i in $(seq 10); do until_so grep -q asked "answer$i"; done
+	[ "$(cat answer* | wc -l)" -eq 10 ] || die "a paused VM answered"
+	expect 0 "$mvm" resume box
+	wait
+	equal "$(grep -c 'said meanwhile' answer* | grep -c ':1$')" 10
+}
+
+# Of all its runs the port is the same; with the VM it goes, and comes again by start.
+test_restart() {
+	publish_set_up || return 0
+	expect 0 detached --name box --restart always -p 0:80 -- sh -c 'echo one | nc -l -p 80; exit 1'
+	port=$(port_of box)
+	until_so sh -c "curl -s --http0.9 --max-time 1 127.0.0.1:$port >>got; [ \"\$('$mvm' ps -a --format json | jq '.[0].restarts')\" -ge 2 ]"
+	grep -q one got || die "no run answered"
+	equal "$(port_of box)" "$port"
+	equal "$(client "$port" listening)" yes
+	expect 0 "$mvm" stop box
+	equal "$(client "$port" listening)" no
+	expect 0 "$mvm" rm box
+	echo_vm box -p "$port:80"
+	expect 0 "$mvm" stop box
+	expect 0 "$mvm" start box
+	until_so says "$port" "there again"
+	expect 0 "$mvm" stop box
+	hold_port "$port"
+	refused "127.0.0.1:$port:80" "taken by" "(process $holder)" -- "$mvm" start box
+}
+
+# hold_port PORT: somebody else has it; $holder
+hold_port() {
+	python3 -c 'import socket, sys, time; s = socket.create_server(("127.0.0.1", int(sys.argv[1]))); open("held", "w"); time.sleep(1000)' "$1" &
+	holder=$!
+	until_so test -e held
+}
+
+test_refused() {
+	publish_set_up || return 0
+	echo_vm box -p 0:80
+	refused "taken by mvm-supervisor (process $(of box supervisor))" "or 0 for any" -- run -p "$port:1" -- true
+	refused twice -- run -p 80:80 -p 80:81 -- true
+	refused "another -p of this VM" -- run -p 0.0.0.0:43210:80 -p 43210:81 -- true
+	refused -p UDP -- run -p 53:53/udp -- true
+	refused ranges -- run -p 8000-8010:80 -- true
+	refused "names are not looked up" -- run -p localhost:80:80 -- true
+	refused "no address of this host" -- run -p 192.0.2.1::80 -- true
+	if [ "$(id -u)" -ne 0 ] && [ "$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start)" -gt 80 ]; then
+		refused ip_unprivileged_port_start 127.0.0.1:80:80 -- run -p 80:80 -- true
+	fi
+	printf '{"rootfs": "%s", "publish": ["127.0.0.1:%s:80"], "args": ["true"]}' "$small/small.ext4" "$port" >config.json
+	refused "127.0.0.1:$port:80" taken -- "$mvm" run --config config.json
+	# The refused ones left nothing behind that listens.
+	[ "$(ss -tlnH 'sport = :43210' | wc -l)" -eq 0 ] || die "still listening"
+}
+
+# Whoever is killed: nothing listens, and nothing runs.
+test_killed() {
+	publish_set_up || return 0
+	echo_vm box -p 0:80
+	supervisor=$(of box supervisor) vmm=$(of box vmm)
+	client "$port" stay >one &
+	until_so grep -q there one
+	kill -KILL "$supervisor"
+	until_so sh -c "! kill -0 $vmm"
+	equal "$(client "$port" listening)" no
+	wait $!
+}
+
+fakes=$(dirname "$PWD")/fake-publish
+export fakes
+
+# The stand-in for the VMM (tests/e2e/fake_vmm.c).
+fake() {
+	if [ ! -x "$fakes/mvm-vmm" ]; then
+		mkdir -p "$fakes"
+		cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$fakes/vmm" "$top/tests/e2e/fake_vmm.c" \
+			"$top/guest/proto.c" || die "the stand-in does not build"
+		cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$fakes/"
+		printf '070701' >"$fakes/agent.cpio"
+		cp "$top/build/kernel/vmlinux" "$fakes/"
+		truncate -s 1M "$fakes/app.img"
+		mke2fs -q -t ext2 "$fakes/app.img"
+		mv "$fakes/vmm" "$fakes/mvm-vmm"
+	fi
+	"$fakes/mvm" run --rootfs "$fakes/app.img" "$@"
+}
+export -f fake
+
+# A VMM that takes all connections and gives none back (one that lies of them: supervisor.sh).
+test_hostile() {
+	publish_set_up || return 0
+	expect 0 bash -c 'fake "$@"' bash -d --name deaf -p 0:80 -- sleep
+	port=$(port_of deaf)
+	client_stays "$port" crowd 300 >many &
+	until_so grep -q there many
+	expect 0 "$fakes/mvm" stats deaf --format json
+	equal "$(jq -c '.[0] | [.publish_open, .publish_accepted]' stdout)" '[256,256]'
+	limit=30 expect 0 "$fakes/mvm" stop deaf
+}

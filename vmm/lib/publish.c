@@ -1,0 +1,177 @@
+#include "lib/publish.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define FLAG "-p/--publish"
+
+/* A client whose machine is gone is found out: seconds until it is asked, between that, and how often. */
+#define ALIVE_IDLE_S     60
+#define ALIVE_INTERVAL_S 15
+#define ALIVE_PROBES     4
+
+static socklen_t address_of(const struct spec_publish *spec, struct sockaddr_storage *ret)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)ret;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ret;
+
+	memset(ret, 0, sizeof(*ret));
+	if (spec->family == 4) {
+		in->sin_family = AF_INET;
+		in->sin_port = htons(spec->host);
+		memcpy(&in->sin_addr, spec->address, sizeof(in->sin_addr));
+		return sizeof(*in);
+	}
+	in6->sin6_family = AF_INET6;
+	in6->sin6_port = htons(spec->host);
+	memcpy(&in6->sin6_addr, spec->address, sizeof(in6->sin6_addr));
+	return sizeof(*in6);
+}
+
+/* What accept(2)ed sockets inherit from it (tcp(7)): no call for each of them. */
+static int set_options(int fd, const struct spec_publish *spec)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{ SOL_SOCKET, SO_REUSEADDR, 1 }, /* connections of an earlier run in TIME_WAIT are no hindrance */
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, ALIVE_IDLE_S },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, ALIVE_INTERVAL_S },
+		{ IPPROTO_TCP, TCP_KEEPCNT, ALIVE_PROBES },
+		{ IPPROTO_TCP, TCP_NODELAY, 1 }, /* the guest cut its bytes into packets already */
+		{ IPPROTO_IPV6, IPV6_V6ONLY, 1 }, /* [::] is not 0.0.0.0: that is another -p */
+	};
+	size_t n = sizeof(options) / sizeof(options[0]) - (spec->family == 4);
+
+	for (size_t i = 0; i < n; i++)
+		if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)) < 0)
+			return -errno;
+	return 0;
+}
+
+static int listen_on(const struct spec_publish *spec, int *ret_fd, uint16_t *ret_port)
+{
+	_cleanup_fd_ int fd =
+		socket(spec->family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	struct sockaddr_storage address;
+	socklen_t len = address_of(spec, &address);
+	int r = fd < 0 ? -errno : set_options(fd, spec);
+
+	if (r < 0)
+		return r;
+	if (bind(fd, (struct sockaddr *)&address, len) < 0 || listen(fd, PUBLISH_BACKLOG) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+		return -errno;
+	*ret_port = ntohs(spec->family == 4 ? ((struct sockaddr_in *)&address)->sin_port
+					    : ((struct sockaddr_in6 *)&address)->sin6_port);
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+static int explain(const struct spec_publish *spec, int r, struct mvm_error *err)
+{
+	char text[SPEC_PUBLISH_TEXT], holder[PUBLISH_HOLDER], self[32];
+
+	(void)spec_publish_text(spec, text);
+	if (r == -EADDRINUSE) {
+		publish_holder("/proc", spec, holder);
+		(void)snprintf(self, sizeof(self), "(process %d)", getpid());
+		if (strstr(holder, self))
+			return error_set(err, EADDRINUSE,
+					 FLAG ": %s: another -p of this VM has that port: leave one out", text);
+		return error_set(err, EADDRINUSE,
+				 FLAG ": %s: the port is taken%s%s: give another, or 0 for any that is free", text,
+				 *holder ? " by " : "", holder);
+	}
+	if (r == -EACCES)
+		return error_set(err, EACCES,
+				 FLAG ": %s: this user may not listen there: give a higher port, or change sysctl "
+				      "net.ipv4.ip_unprivileged_port_start",
+				 text);
+	if (r == -EADDRNOTAVAIL)
+		return error_set(err, EADDRNOTAVAIL, FLAG ": %s: no address of this host: ip address shows them", text);
+	return error_set(err, -r, FLAG ": %s: cannot be listened on: %s", text, strerror(-r));
+}
+
+int publish_open(struct publish *publish, const struct spec_publish *specs, unsigned n, struct mvm_error *err)
+{
+	for (unsigned i = 0; i < n && i < SPEC_PUBLISH_MAX; i++) {
+		struct publish_port *port = &publish->ports[publish->nports];
+		int r = listen_on(&specs[i], &port->fd, &port->host);
+
+		if (r < 0) {
+			r = explain(&specs[i], r, err);
+			publish_close(publish);
+			publish->nports = 0;
+			return r;
+		}
+		port->spec = specs[i];
+		publish->nports++;
+	}
+	return 0;
+}
+
+int publish_accept(struct publish *publish, unsigned index, int *ret_fd, uint32_t *ret_id)
+{
+	int fd;
+
+	if (publish->nconns == CONTROL_CONNS_MAX)
+		return 0;
+	fd = accept4(publish->ports[index].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd < 0) /* accept(2): what happened to that client is no error of ours */
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS ? -errno : 0;
+	while (publish->open[publish->next % CONTROL_CONNS_MAX])
+		publish->next++;
+	*ret_id = publish->next++ % CONTROL_CONNS_MAX;
+	*ret_fd = fd;
+	publish->open[*ret_id] = true;
+	publish->nconns++;
+	publish->accepted++;
+	return 1;
+}
+
+int publish_closed(struct publish *publish, uint32_t id)
+{
+	if (id >= CONTROL_CONNS_MAX || !publish->open[id])
+		return -EPROTO;
+	publish->open[id] = false;
+	publish->nconns--;
+	return 0;
+}
+
+void publish_forget(struct publish *publish)
+{
+	memset(publish->open, 0, sizeof(publish->open));
+	publish->nconns = 0;
+}
+
+void publish_close(struct publish *publish)
+{
+	for (unsigned i = 0; i < publish->nports; i++) {
+		cleanup_fd(&publish->ports[i].fd);
+		publish->ports[i].fd = -1;
+	}
+}
+
+char *publish_where(const struct publish *publish)
+{
+	char *text = calloc(publish->nports + 1, SPEC_PUBLISH_TEXT + 2), *at = text;
+
+	for (unsigned i = 0; text && i < publish->nports; i++) {
+		char one[SPEC_PUBLISH_TEXT];
+
+		at += snprintf(at, SPEC_PUBLISH_TEXT + 2, "%s%s", i ? ", " : "",
+			       spec_publish_where(&publish->ports[i].spec, publish->ports[i].host, one));
+	}
+	return text;
+}

@@ -1,0 +1,58 @@
+/*
+ * The published ports of a VM: listening sockets of the host, and which connections are with the VMM.
+ *
+ * Purpose: binds before there is a VM, accepts, numbers connections. A connection's bytes never pass here: its socket is
+ *          the VMM's (control.h, CONTROL_CONNECT), which says when it has closed it.
+ * Trust:   clients are anybody who reaches the port; of them no byte is read here. What the VMM says of an end is checked.
+ * Bounds:  SPEC_PUBLISH_MAX ports, CONTROL_CONNS_MAX connections at once; more wait in the kernel's queue, PUBLISH_BACKLOG
+ *          of each port.
+ * Ownership: owns the listening sockets; an accepted one belongs to who asked.
+ * Thread:  the supervisor's.
+ * Returns: 0 or -errno with err.
+ */
+#ifndef LIB_PUBLISH_H
+#define LIB_PUBLISH_H
+
+#include <stdbool.h>
+
+#include "lib/spec_publish.h"
+#include "mvm/control.h"
+
+#define PUBLISH_BACKLOG 128
+
+_Static_assert(PROTO_CONNS_MAX == CONTROL_CONNS_MAX, "the agent takes what the supervisor gives");
+
+struct publish {
+	unsigned nports, nconns;
+	struct publish_port {
+		int fd; /* listening, non-blocking, CLOEXEC */
+		struct spec_publish spec;
+		uint16_t host; /* what was asked for, or what the kernel chose */
+	} ports[SPEC_PUBLISH_MAX];
+	bool open[CONTROL_CONNS_MAX]; /* index: the connection's number */
+	unsigned next; /* where to look for a free number */
+	uint64_t accepted; /* in this run of the VM */
+};
+
+/* Listens on all of them, or on none. */
+int publish_open(struct publish *publish, const struct spec_publish *specs, unsigned n, struct mvm_error *err);
+
+/* A client of the port at `index`. 1 and its socket and number; 0: none is there, or none may be; -errno. */
+int publish_accept(struct publish *publish, unsigned index, int *ret_fd, uint32_t *ret_id);
+
+int publish_closed(struct publish *publish, uint32_t id); /* by the VMM; -EPROTO: it was not open */
+void publish_forget(struct publish *publish); /* the VMM is gone, and with it all connections */
+void publish_close(struct publish *publish); /* nobody comes any more; publish_where() still tells of it */
+
+/* "127.0.0.1:8080->80/tcp, …"; "" without any. free() it. NULL: out of memory. */
+char *publish_where(const struct publish *publish);
+
+#define PUBLISH_HOLDER 96U /* bytes */
+
+/*
+ * Who has that port in this network namespace, as far as this process may see: "nginx (process 123)", "a process of user
+ * 33", ""; `proc` is "/proc". Reads what other processes call themselves: harmless on a terminal.
+ */
+void publish_holder(const char *proc, const struct spec_publish *wanted, char ret_text[PUBLISH_HOLDER]);
+
+#endif
