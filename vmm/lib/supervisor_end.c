@@ -142,6 +142,7 @@ static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 		.started = s->agent.seen & AGENT_SEEN_STARTED ? &s->started : NULL,
 		.exited = s->facts.exited ? &s->exited : NULL,
 		.broker = &s->broker,
+		.net = &s->net,
 		.jail = s->vmm_pid > 0 ? &s->jail : NULL,
 		.used = s->vmm_pid > 0 ? &s->used : NULL,
 		.counters = s->vmm_pid > 0 ? &counters : NULL,
@@ -214,6 +215,7 @@ static void leave_folder(struct supervisor *s, const struct verdict *verdict)
 void supervisor_finish(struct supervisor *s)
 {
 	tell_refused(s);
+	supervisor_net_ended(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	hooks_stage("ended");
 	verdict_decide(&s->facts, &s->verdict);
@@ -228,6 +230,7 @@ void supervisor_finish(struct supervisor *s)
 		s->streams[i] = -1;
 	}
 	vm_files_close(&s->files);
+	net_user_close(&s->net);
 	hooks_stage("jail-left");
 	jail_free(&s->jail);
 	hooks_stage("jail-gone");
