@@ -54,6 +54,8 @@ void holder_send(const struct uplink_message *message, int fd)
 	(void)sendmsg(UPLINK_FD, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+static void say(uint32_t type, int code, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
+
 static void say(uint32_t type, int code, const char *fmt, va_list ap)
 {
 	struct uplink_message message = { .type = type, .code = code };

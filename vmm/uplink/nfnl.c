@@ -127,7 +127,7 @@ static const uint8_t *attributes(const struct nlmsghdr *hdr, unsigned subsystem,
 }
 
 /* Reads answers until the last one, or until the acknowledgement comes: its error. */
-static int answers(int fd, void (*each)(const struct nlmsghdr *hdr, void *arg), void *arg)
+static int answers(int fd, void (*each)(struct nlmsghdr *hdr, void *arg), void *arg)
 {
 	union {
 		struct nlmsghdr hdr;
@@ -142,7 +142,7 @@ static int answers(int fd, void (*each)(const struct nlmsghdr *hdr, void *arg), 
 			continue;
 		if (n < 0)
 			return -errno;
-		for (const struct nlmsghdr *hdr = &in.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
+		for (struct nlmsghdr *hdr = &in.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
 			if (hdr->nlmsg_type == NLMSG_DONE)
 				return 0;
 			if (hdr->nlmsg_type == NLMSG_ERROR)
@@ -154,7 +154,7 @@ static int answers(int fd, void (*each)(const struct nlmsghdr *hdr, void *arg), 
 	}
 }
 
-static void ignore(const struct nlmsghdr *hdr, void *arg)
+static void ignore(struct nlmsghdr *hdr, void *arg)
 {
 	(void)hdr;
 	(void)arg;
@@ -162,7 +162,7 @@ static void ignore(const struct nlmsghdr *hdr, void *arg)
 
 /* ---- counters ---- */
 
-static void take_counter(const struct nlmsghdr *hdr, void *arg)
+static void take_counter(struct nlmsghdr *hdr, void *arg)
 {
 	const struct nlattr *name, *data, *packets;
 	uint64_t *counters = arg, count;

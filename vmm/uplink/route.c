@@ -173,10 +173,10 @@ int route_ask_addresses(int fd, unsigned family)
 }
 
 /* IFA_LOCAL where there is one: of a link from point to point IFA_ADDRESS is the other's. */
-static bool read_address(const struct nlmsghdr *hdr, struct route_change *ret)
+static bool read_address(struct nlmsghdr *hdr, struct route_change *ret)
 {
-	const struct ifaddrmsg *of = NLMSG_DATA(hdr);
-	const struct rtattr *attr = IFA_RTA(of);
+	struct ifaddrmsg *of = NLMSG_DATA(hdr);
+	struct rtattr *attr = IFA_RTA(of);
 	size_t left = hdr->nlmsg_len - NLMSG_LENGTH(sizeof(*of)), len = of->ifa_family == AF_INET ? 4 : 16;
 	const void *local = NULL, *address = NULL;
 
@@ -215,7 +215,7 @@ int route_read_addresses(int fd, void (*tell)(const struct route_change *change,
 			continue;
 		if (n < 0)
 			return errno == EAGAIN ? done : -errno;
-		for (const struct nlmsghdr *hdr = &news.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
+		for (struct nlmsghdr *hdr = &news.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
 			done |= hdr->nlmsg_type == NLMSG_DONE || hdr->nlmsg_type == NLMSG_ERROR;
 			if ((hdr->nlmsg_type == RTM_NEWADDR || hdr->nlmsg_type == RTM_DELADDR) &&
 			    read_address(hdr, &change))

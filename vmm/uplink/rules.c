@@ -217,7 +217,7 @@ static void put_hooks(FILE *out)
 		    "\t}\n"
 		    "\tchain postrouting {\n"
 		    "\t\ttype nat hook postrouting priority srcnat\n"
-		    "\t\toifname \"" UPLINK_OUT "\" meta l4proto { tcp, udp } masquerade to :32768-60999 random\n"
+		    "\t\toifname \"" UPLINK_OUT "\" meta l4proto { tcp, udp } masquerade to :32768-60999\n"
 		    "\t\toifname \"" UPLINK_OUT "\" masquerade\n"
 		    "\t}\n",
 		    out);
