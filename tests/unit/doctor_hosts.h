@@ -92,6 +92,13 @@ static const struct row {
 	  "echo tsc | sudo tee" },
 	{ "clock of KVM", { { CLOCKS "current_clocksource", "kvm-clock\n" } }, NULL, "clock", OK, "kvm-clock", "" },
 
+	/* --net user */
+	{ "net-user", {}, NULL, "net-user", OK, "/usr/bin/pasta, /usr/sbin/nft", "" },
+	{ "no pasta", {}, no_pasta, "net-user", WARNING, "not installed: pasta", "install passt" },
+	{ "no pasta, no nft", {}, no_pasta_nor_nft, "net-user", WARNING, "pasta, nft", "passt, nftables" },
+	{ "no tun", {}, no_tun, "net-user", WARNING, "no /dev/net/tun", "modprobe tun" },
+	{ "tun is root's", {}, tun_denied, "net-user", WARNING, "Permission denied", "chmod 666" },
+
 	/* kernel */
 	{ "old kernel", {}, kernel_5_10, "kernel", PROBLEM, "5.10.0-30-amd64", "5.15" },
 	{ "old kernel, root", {}, kernel_5_10_root, "kernel", WARNING, "ordinary users", "5.15" },

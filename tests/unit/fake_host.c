@@ -39,6 +39,7 @@ const struct fake_file fake_host_files[] = {
 	{ "/sys/module/apparmor/parameters/enabled", "Y\n" },
 	{ "/run/user/mvm/.keep", "" },
 	{ "/lib/mvm/mvm-supervisor", "..." MVM_VERSION_MARK MVM_VERSION },
+	{ "/lib/mvm/mvm-net", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/mvm-vmm", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/agent.cpio", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/vmlinux", NULL }, /* written below: it is longer */
@@ -106,7 +107,7 @@ static void put_kernel(void)
 
 void fake_host_answers(struct doctor_host *host)
 {
-	static const char *const parts[] = { "mvm-supervisor", "mvm-vmm", "agent.cpio", "vmlinux" };
+	static const char *const parts[] = { "mvm-supervisor", "mvm-net", "mvm-vmm", "agent.cpio", "vmlinux" };
 	static const struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
 
 	memset(host, 0, sizeof(*host));
@@ -123,6 +124,8 @@ void fake_host_answers(struct doctor_host *host)
 	host->files = host->processes = host->locked = host->space = none;
 	(void)snprintf(host->state_parent, sizeof(host->state_parent), "/run/user/mvm");
 	host->has_runtime_dir = true;
+	(void)snprintf(host->pasta, sizeof(host->pasta), "/usr/bin/pasta");
+	(void)snprintf(host->nft, sizeof(host->nft), "/usr/sbin/nft");
 	for (size_t i = 0; i < DOCTOR_PARTS; i++)
 		(void)snprintf(host->part[i], sizeof(host->part[i]), "/lib/mvm/%s", parts[i]);
 }

@@ -42,7 +42,7 @@ static void test_good_host(void **state)
 		for (size_t i = 0; i < n; i++) /* each name once */
 			assert_string_not_equal(mvm_doctor_check(doctor, i)->name, check->name);
 	}
-	assert_int_equal(n, 25);
+	assert_int_equal(n, 27);
 	mvm_doctor_free(doctor);
 	fake_host_remove();
 }
@@ -123,6 +123,26 @@ static void kvm_lacks(struct doctor_host *host)
 static void amd(struct doctor_host *host)
 {
 	host->virtualization = "SVM";
+}
+
+static void no_pasta(struct doctor_host *host)
+{
+	host->pasta[0] = '\0';
+}
+
+static void no_pasta_nor_nft(struct doctor_host *host)
+{
+	host->pasta[0] = host->nft[0] = '\0';
+}
+
+static void no_tun(struct doctor_host *host)
+{
+	host->tun_error = ENOENT;
+}
+
+static void tun_denied(struct doctor_host *host)
+{
+	host->tun_error = EACCES;
 }
 
 static void kernel_5_10(struct doctor_host *host)
@@ -413,7 +433,7 @@ static void test_this_host(void **state)
 	assert_int_equal(mvm_doctor_new(&doctor, &err), 0);
 	for (n = 0; (check = mvm_doctor_check(doctor, n)); n++)
 		assert_true(check->found[0] != '\0');
-	assert_int_equal(n, 25);
+	assert_int_equal(n, 27);
 	mvm_doctor_free(doctor);
 	mvm_doctor_free(NULL);
 }

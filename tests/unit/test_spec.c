@@ -354,6 +354,8 @@ static void test_nets(void **state)
 {
 	static const char *const texts[] = {
 		"none",
+		"user",
+		"user,dns=1.1.1.1,mac=02:00:00:00:00:0a,mtu=1500",
 		"tap=t0",
 		"socket=/run/net.sock",
 		"tap=t0,ip=10.0.0.2/24,gw=10.0.0.1,ip6=fd00::2/"

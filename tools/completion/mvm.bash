@@ -80,6 +80,7 @@ _mvm() {
 		mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")
 		;;
 	--allow-missing) mapfile -t COMPREPLY < <(compgen -W "cgroup landlock landlock-net lsm" -- "$cur") ;;
+	--egress) mapfile -t COMPREPLY < <(compgen -W "allow deny" -- "$cur") ;;
 	--restart) mapfile -t COMPREPLY < <(compgen -W "no on-failure always" -- "$cur") ;;
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warning info debug" -- "$cur") ;;
 	*) mapfile -t COMPREPLY < <(compgen -W "$(mvm run --help 2>/dev/null | grep -o -- '--[a-z-]*' | sort -u) --" -- "$cur") ;;

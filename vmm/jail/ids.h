@@ -6,6 +6,7 @@
 #ifndef JAIL_IDS_H
 #define JAIL_IDS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -22,6 +23,9 @@ struct jail_ids {
 	gid_t gid;
 	int folder, lock; /* -1: none */
 };
+
+/* Whether we are real root, of the host's own user namespace: only then are all uids there, and capabilities over the host. */
+bool ids_are_ours(void);
 
 /* Takes a free uid of [first, first + count); `start` spreads the search. -EAGAIN: none is free. */
 int ids_take(const char *folder, uint32_t first, uint32_t count, uint32_t start, struct jail_ids *ret_ids,

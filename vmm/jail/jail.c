@@ -36,20 +36,6 @@ void jail_init(struct jail *jail)
 	cgroup_init(&jail->cgroup);
 }
 
-/* Real root, of the host's own user namespace: only then are all uids there, and capabilities over the host. */
-static bool is_host_root(void)
-{
-	_cleanup_fd_ int fd = open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
-	char text[64], *at = text;
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-
-	if (geteuid() != 0 || n <= 0)
-		return false;
-	text[n] = '\0';
-	/* Inside, outside, count: every uid as itself. */
-	return strtoul(at, &at, 10) == 0 && strtoul(at, &at, 10) == 0 && strtoul(at, &at, 10) == UINT32_MAX;
-}
-
 static unsigned needs_of(const struct jail_options *options)
 {
 	const struct vmm_config *config = options->config;
@@ -164,7 +150,7 @@ int jail_prepare(const struct jail_options *options, struct jail *ret_jail, stru
 
 	jail_init(&jail);
 	jail.options = *options;
-	jail.by_root = is_host_root();
+	jail.by_root = ids_are_ours();
 	jail.ids.uid = geteuid(); /* unless it gets one of its own */
 	jail.ids.gid = getegid();
 	jail.threads = 1 + config->vcpus + DISK_THREADS * config->ndisks;

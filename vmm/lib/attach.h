@@ -19,6 +19,7 @@
 
 #include "jail/io_max.h"
 #include "mvm/counters.h"
+#include "uplink/uplink.h"
 #include "mvm/mvm.h"
 #include "mvm/proto.h"
 
@@ -140,6 +141,7 @@ struct attach_metrics {
 	uint64_t events_lost;
 	uint64_t publish_open, publish_accepted; /* clients of published ports: now, and ever */
 	uint64_t phase; /* enum attach_phase */
+	uint64_t egress_refused[UPLINK_REASONS]; /* packets of --net user, by why */
 	struct counters counters;
 };
 

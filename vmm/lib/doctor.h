@@ -24,7 +24,7 @@
 #define DOCTOR_TEXT_MAX   512
 #define DOCTOR_GROUPS_MAX 64
 
-enum doctor_part { DOCTOR_SUPERVISOR, DOCTOR_VMM, DOCTOR_AGENT, DOCTOR_KERNEL, DOCTOR_PARTS };
+enum doctor_part { DOCTOR_SUPERVISOR, DOCTOR_NET, DOCTOR_VMM, DOCTOR_AGENT, DOCTOR_KERNEL, DOCTOR_PARTS };
 
 struct doctor_host {
 	const char *root; /* before every path; "" for this host */
@@ -50,6 +50,8 @@ struct doctor_host {
 	int core_sched; /* 0 or -errno of PR_SCHED_CORE_GET */
 	int random; /* 0 or -errno of getrandom(2) without waiting */
 	struct rlimit files, processes, locked, space;
+	char pasta[256], nft[256]; /* the programs; "": not installed */
+	int tun_error; /* 0 or the errno of open(2): /dev/net/tun, as whom --net user opens it */
 
 	char state_parent[PATH_MAX]; /* "" with state_error */
 	bool has_runtime_dir; /* XDG_RUNTIME_DIR is set */
@@ -128,6 +130,8 @@ void doctor_check_memory(const struct doctor_host *host, struct doctor_result *r
 void doctor_check_limits(const struct doctor_host *host, struct doctor_result *r);
 void doctor_check_random(const struct doctor_host *host, struct doctor_result *r);
 void doctor_check_state_folder(const struct doctor_host *host, struct doctor_result *r);
+
+void doctor_check_net_user(const struct doctor_host *host, struct doctor_result *r);
 
 /* By the name in r->check. */
 void doctor_check_part(const struct doctor_host *host, struct doctor_result *r);

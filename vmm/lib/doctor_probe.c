@@ -20,6 +20,7 @@
 #include "host_arch.h"
 #include "jail/lsm.h"
 #include "lib/doctor.h"
+#include "lib/net_user.h"
 #include "lib/state_dir.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -164,6 +165,21 @@ static void probe_process(struct doctor_host *host)
 		host->state_parent[0] = '\0';
 }
 
+/* Root's mvm-net is not root: what others may not open is not opened. */
+static void probe_net_user(struct doctor_host *host)
+{
+	_cleanup_fd_ int tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+	struct stat st;
+
+	host->tun_error = tun < 0 ? errno : 0;
+	if (tun >= 0 && host->uid == 0 && ids_are_ours() && fstat(tun, &st) == 0 && (st.st_mode & 06) != 06)
+		host->tun_error = EACCES;
+	if (net_user_find("pasta", host->pasta) < 0)
+		host->pasta[0] = '\0';
+	if (net_user_find("nft", host->nft) < 0)
+		host->nft[0] = '\0';
+}
+
 void doctor_probe(struct doctor_host *host)
 {
 	memset(host, 0, sizeof(*host));
@@ -175,6 +191,7 @@ void doctor_probe(struct doctor_host *host)
 	probe_namespaces(host);
 	probe_kernel(host);
 	probe_process(host);
+	probe_net_user(host);
 	for (enum doctor_part part = 0; part < DOCTOR_PARTS; part++) {
 		_cleanup_free_ char *path = NULL;
 

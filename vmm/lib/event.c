@@ -32,6 +32,7 @@ static const struct {
 	[EVENT_UPDATE] = { "update", LOG_NOTICE, "b77235ecdb7143ab88be53f200eb06bf" },
 	[EVENT_PORT_REFUSED] = { "port-refused", LOG_WARNING, "c47a94967b30406faae0f47e489fbe97" },
 	[EVENT_PORT_FAILED] = { "port-failed", LOG_WARNING, "72cd5ee40f784b1abda9309c07c1a81e" },
+	[EVENT_EGRESS_REFUSED] = { "egress-refused", LOG_WARNING, "e154c9a6f25448a7bebfe3262b34da0b" },
 	[EVENT_CLIENT_REFUSED] = { "client-refused", LOG_WARNING, "f62139cc1cd0403089ae64a44afee33e" },
 	[EVENT_VIOLATION] = { "violation", LOG_ERR, "0e6c2c90b49744cb8cdac2b6d5b59767" },
 	[EVENT_LOG_DROPPED] = { "log-dropped", LOG_WARNING, "2240c53a1c564fb1893cc115ee103b14" },

@@ -13,6 +13,7 @@
 
 #include "lib/text.h"
 #include "mvm/cleanup.h"
+#include "uplink/uplink.h"
 
 #define TUN_DEVICE  "/dev/net/tun"
 #define HEADER_SIZE 12 /* struct virtio_net_hdr_v1, virtio 1.2 §5.1.6 */
@@ -123,6 +124,10 @@ int net_host_open(struct net_host *host, const struct spec_net *nets, size_t n, 
 		end->fd = -1;
 		if (make_mac(end->net.mac) < 0)
 			return error_set(err, EIO, "--net: no random bytes for a MAC address");
+		if (end->net.mode == SPEC_NET_USER) { /* net_user_open() makes its end */
+			end->net.mtu = end->net.mtu ? end->net.mtu : UPLINK_MTU;
+			continue;
+		}
 		r = end->net.mode == SPEC_NET_TAP ? open_tap(end, err) : open_socket(end, err);
 		if (!end->net.mtu)
 			end->net.mtu = MTU;

@@ -278,6 +278,37 @@ static void add_published(json_object *o, const struct publish *publish)
 	receipt_add_number(o, "accepted", publish ? publish->accepted : 0);
 }
 
+/* Where --net user was allowed to lead, and what it refused; null: there was no such device. */
+static json_object *egress_object(const struct net_user *net, const struct mvm_spec *spec)
+{
+	json_object *o, *allowed, *refused, *places;
+
+	if (!net || !net->asked || !spec)
+		return NULL;
+	o = json_object_new_object();
+	allowed = json_object_new_array();
+	refused = json_object_new_object();
+	places = json_object_new_array();
+	for (size_t i = 0; i < spec->allow_egress.n; i++)
+		(void)json_object_array_add(allowed, string_object(spec->allow_egress.v[i]));
+	for (unsigned i = 0; i < UPLINK_REASONS; i++)
+		receipt_add_number(refused, uplink_reason_name(i), net->counters[i]);
+	for (unsigned i = 0; i < net->nplaces; i++) {
+		json_object *entry = json_object_new_object();
+		char text[80];
+
+		receipt_add_string(entry, "to", net_user_place_text(&net->places[i].refused, text));
+		receipt_add_string(entry, "why", uplink_reason_name(net->places[i].refused.reason));
+		receipt_add_number(entry, "told", net->places[i].told);
+		(void)json_object_array_add(places, entry);
+	}
+	receipt_add_string(o, "policy", spec->egress ? spec->egress : "allow");
+	receipt_add(o, "allowed", allowed);
+	receipt_add(o, "refused", refused);
+	receipt_add(o, "refused_to", places);
+	return o;
+}
+
 static void add_what(const struct receipt *receipt, json_object *root)
 {
 	const struct vm_files *files = receipt->files;
@@ -323,6 +354,7 @@ char *receipt_text(const struct receipt *receipt)
 	channels = channels_object(receipt->broker, receipt->spec);
 	add_published(channels, receipt->publish);
 	receipt_add(root, "channels", channels);
+	receipt_add(root, "egress", egress_object(receipt->net, receipt->spec));
 	receipt_add(root, "times_ns", stages_object(receipt));
 	receipt_add(root, "guest", guest_object(receipt));
 	text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);

@@ -72,6 +72,7 @@ void mvm_spec_free(struct mvm_spec *spec)
 	spec_list_free(&spec->env_file);
 	spec_list_free(&spec->env);
 	spec_list_free(&spec->args);
+	spec_list_free(&spec->allow_egress);
 	free(spec->rootfs);
 	free(spec->kernel);
 	free(spec->cmdline);
@@ -84,6 +85,7 @@ void mvm_spec_free(struct mvm_spec *spec)
 	free(spec->sign);
 	free(spec->name);
 	free(spec->restart);
+	free(spec->egress);
 	free(spec);
 }
 
@@ -133,6 +135,30 @@ static int check_restart(const struct mvm_spec *spec, struct mvm_error *err)
 	return 0;
 }
 
+static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
+{
+	unsigned users = 0;
+
+	for (size_t i = 0; i < spec->nnets; i++) {
+		users += spec->nets[i].mode == SPEC_NET_USER;
+		if (spec->nets[i].mode == SPEC_NET_NONE && spec->nnets > 1)
+			return error_set(err, EINVAL, "--net: none excludes every other: leave it out");
+	}
+	if (users > 1)
+		return error_set(err, EINVAL, "--net: user: one way out is enough: leave the other out");
+	if ((spec->net_pps || spec->net_bps) && (!spec->nnets || spec->nets[0].mode == SPEC_NET_NONE))
+		return error_set(err, EINVAL, "--net-%s: without --net there is nothing to limit: add it",
+				 spec->net_pps ? "pps" : "bps");
+	if ((spec->egress || spec->allow_egress.n) && !users)
+		return error_set(err, EINVAL,
+				 "--%s: rules are for --net user: add it; who made a tap or a socket filters there",
+				 spec->egress ? "egress" : "allow-egress");
+	if (spec->allow_egress.n > SPEC_EGRESS_MAX)
+		return error_set(err, E2BIG, "--allow-egress: at most %u are possible: name larger networks",
+				 SPEC_EGRESS_MAX);
+	return 0;
+}
+
 int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 {
 	size_t bytes = list_bytes(&spec->args) + list_bytes(&spec->env) + list_bytes(&spec->env_file);
@@ -149,12 +175,9 @@ int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)
 				 "--scratch: excludes --rw, where the image itself is written: leave one out");
 	if (spec->console_rate && !spec->console)
 		return error_set(err, EINVAL, "--console-rate: without --console there is nothing to limit: add it");
-	for (size_t i = 0; i < spec->nnets; i++)
-		if (spec->nets[i].mode == SPEC_NET_NONE && spec->nnets > 1)
-			return error_set(err, EINVAL, "--net: none excludes every other: leave it out");
-	if ((spec->net_pps || spec->net_bps) && (!spec->nnets || spec->nets[0].mode == SPEC_NET_NONE))
-		return error_set(err, EINVAL, "--net-%s: without --net there is nothing to limit: add it",
-				 spec->net_pps ? "pps" : "bps");
+	r = check_nets(spec, err);
+	if (r < 0)
+		return r;
 	if (spec->log_max && !spec->detach)
 		return error_set(err, EINVAL, "--log-max: without --detach there is no log to bound: add it");
 	if (spec->sign && (!spec->receipt || !strncmp(spec->receipt, SPEC_RECEIPT_FD, strlen(SPEC_RECEIPT_FD))))

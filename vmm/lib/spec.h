@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 
 #include "jail/io_max.h"
+#include "lib/spec_egress.h"
 #include "lib/spec_net.h"
 #include "lib/spec_publish.h"
 #include "mvm/mvm.h"
@@ -53,7 +54,7 @@ struct spec_port {
 
 struct mvm_spec {
 	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *sign, *name, *events,
-		*restart;
+		*restart, *egress; /* egress: "allow" or "deny", NULL: allow */
 	struct spec_disk disks[SPEC_USER_DISKS];
 	size_t ndisks;
 	struct spec_port ports[SPEC_PORTS_MAX];
@@ -77,6 +78,7 @@ struct mvm_spec {
 	uint64_t log_max; /* bytes; 0: OUTPUT_LOG_DEFAULT */
 	bool rw, interactive, tty, detach, remove;
 	struct spec_list env_file, env, args; /* entries of --env-file come before those of --env */
+	struct spec_list allow_egress; /* each as spec_egress_parse() reads it */
 };
 
 enum spec_type {

@@ -145,8 +145,8 @@ int mvm_spec_to_json(const struct mvm_spec *spec, char **ret_json, struct mvm_er
 	for (size_t i = 0; r == 0 && (key = spec_key_at(i)); i++) {
 		json_object *value;
 
-		if (key->type == SPEC_LIST)
-			continue;
+		if (!strcmp(key->option.name, "env") || !strcmp(key->option.name, "env-file"))
+			continue; /* env_to_json() */
 		value = key_to_json(spec, key);
 		if (value)
 			r = json_object_object_add(root, key->option.name, value);

@@ -11,10 +11,10 @@
 #include "lib/text.h"
 
 #define FORM                                                                                                           \
-	"write none, tap=NAME or socket=PATH, and behind it ,ip=ADDRESS/BITS ,gw=ADDRESS ,ip6= ,gw6= ,dns= ,mac= or "  \
-	",mtu="
+	"write none, user, tap=NAME or socket=PATH, and behind it ,ip=ADDRESS/BITS ,gw=ADDRESS ,ip6= ,gw6= ,dns= "     \
+	",mac= or ,mtu="
 
-static const char *const mode_names[] = { "none", "tap=", "socket=" };
+static const char *const mode_names[] = { "none", "tap=", "socket=", "user" };
 
 /* An address of either family; `prefix`: "/BITS" must follow. */
 static int parse_address(const char *label, const char *key, const char *value, bool prefix,
@@ -127,6 +127,8 @@ static int set_mode(const char *label, const char *item, const char *value, stru
 {
 	if (!strcmp(item, "none") && !value) {
 		net->mode = SPEC_NET_NONE;
+	} else if (!strcmp(item, "user") && !value) {
+		net->mode = SPEC_NET_USER;
 	} else if (!strcmp(item, "socket") && value) {
 		if (*value != '/' || strlen(value) >= sizeof(net->host))
 			return error_set(err, EINVAL, "%s: socket=%.60s: give an absolute path of at most %u bytes",
@@ -168,6 +170,9 @@ static int set_key(const char *label, const char *key, const char *value, struct
 
 static int check_whole(const char *label, const struct spec_net *net, struct mvm_error *err)
 {
+	if (net->mode == SPEC_NET_USER && (net->ip.family || net->ip6.family))
+		return error_set(err, EINVAL, "%s: user: its addresses are given by mvm: leave ip= and ip6= out",
+				 label);
 	if (net->gateway.family && !net->ip.family)
 		return error_set(err, EINVAL, "%s: gw= without ip=: give the VM's own address too", label);
 	if (net->gateway6.family && !net->ip6.family)

@@ -22,6 +22,7 @@ enum spec_net_mode {
 	SPEC_NET_NONE,
 	SPEC_NET_TAP, /* a tap of the host's */
 	SPEC_NET_SOCKET, /* a unix stream socket of frames behind their lengths: passt's, QEMU's -netdev stream */
+	SPEC_NET_USER, /* a network namespace of the VM's own, with a way out that needs no rights (uplink/uplink.h) */
 };
 
 struct spec_net_address {

@@ -89,6 +89,7 @@ void supervisor_init(struct supervisor *s)
 	supervisor_viewers_init(s);
 	s->idle = IDLE_NEVER;
 	vm_files_init(&s->files);
+	net_user_init(&s->net);
 	jail_init(&s->jail);
 	agent_session_init(&s->agent);
 	receipt_digests_init(s->digests);
@@ -190,11 +191,14 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 		r = receipt_can_sign(&s->receipt, &err);
 	if (r == 0)
 		r = vm_files_open(s->spec, &s->files, &err);
-	if (r == 0)
-		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
 	if (r == 0 && s->state.fd < 0)
 		r = open_folder(s, &err);
 	hooks_stage("folder-made");
+	if (r == 0)
+		r = supervisor_net_open(s, &err);
+	hooks_stage("net-made");
+	if (r == 0)
+		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
 	if (r == 0)
 		r = supervisor_output_open(s, &err);
 	if (r == 0 && s->attach_listener < 0)

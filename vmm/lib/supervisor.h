@@ -23,6 +23,7 @@
 #include "lib/host_conf.h"
 #include "lib/idle.h"
 #include "lib/log_reader.h"
+#include "lib/net_user.h"
 #include "lib/output_log.h"
 #include "lib/publish.h"
 #include "lib/receipt.h"
@@ -72,6 +73,7 @@ struct supervisor {
 	struct mvm_spec *spec;
 	struct state_dir state;
 	struct vm_files files;
+	struct net_user net; /* of --net user */
 	struct jail jail;
 	struct broker broker;
 	struct publish publish; /* its listening sockets are the VM's, its connections a run's */
@@ -243,6 +245,11 @@ void supervisor_exec_event(struct supervisor *s, const struct agent_event *event
 void supervisor_exec_client(struct supervisor *s, unsigned client);
 void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
 
+/* supervisor_net.c: --net user. */
+int supervisor_net_open(struct supervisor *s, struct mvm_error *err);
+void supervisor_on_net(struct supervisor *s);
+void supervisor_net_ended(struct supervisor *s); /* the VMM is gone: the last count, and the process's end */
+
 /* supervisor_metrics.c: answers with struct attach_metrics. */
 void supervisor_metrics(const struct supervisor *s, int fd);
 
@@ -258,6 +265,7 @@ void supervisor_event_client_refused(struct supervisor *s, const struct attach_p
 void supervisor_event_exec(struct supervisor *s, unsigned client, uint32_t session, const struct mvm_spec *spec);
 void supervisor_event_exec_ended(struct supervisor *s, uint32_t session, const struct verdict *verdict);
 void supervisor_event_port(struct supervisor *s, const struct broker_answer *answer);
+void supervisor_event_egress(struct supervisor *s, const struct net_user_place *place);
 void supervisor_event_violation(struct supervisor *s, const char *of, const char *how);
 void supervisor_event_log_dropped(struct supervisor *s);
 void supervisor_event_ended(struct supervisor *s, const struct verdict *verdict);

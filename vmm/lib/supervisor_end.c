@@ -168,6 +168,7 @@ static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 		.exited = s->facts.exited ? &s->exited : NULL,
 		.broker = &s->broker,
 		.publish = &s->publish,
+		.net = &s->net,
 		.jail = s->vmm_pid > 0 ? &s->jail : NULL,
 		.used = s->vmm_pid > 0 ? &s->used : NULL,
 		.counters = s->vmm_pid > 0 ? &counters : NULL,
@@ -244,6 +245,7 @@ void supervisor_finish(struct supervisor *s)
 	if (s->restart.when == RESTART_NO ||
 	    s->restart.off) /* else who comes meanwhile may be served by the next run */
 		publish_close(&s->publish);
+	supervisor_net_ended(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	hooks_stage("ended");
 	verdict_decide(&s->facts, &s->verdict);
@@ -258,6 +260,7 @@ void supervisor_finish(struct supervisor *s)
 		s->streams[i] = -1;
 	}
 	vm_files_close(&s->files);
+	net_user_close(&s->net);
 	hooks_stage("jail-left");
 	jail_free(&s->jail);
 	hooks_stage("jail-gone");

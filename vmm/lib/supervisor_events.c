@@ -282,6 +282,17 @@ void supervisor_event_port(struct supervisor *s, const struct broker_answer *ans
 	tell(s, event);
 }
 
+void supervisor_event_egress(struct supervisor *s, const struct net_user_place *place)
+{
+	json_object *event = begin(s, EVENT_EGRESS_REFUSED);
+	char text[80];
+
+	event_text(event, "to", net_user_place_text(&place->refused, text));
+	event_text(event, "why", uplink_reason_name(place->refused.reason));
+	event_number(event, "times", place->told);
+	tell(s, event);
+}
+
 void supervisor_event_violation(struct supervisor *s, const char *of, const char *how)
 {
 	json_object *event = begin(s, EVENT_VIOLATION);

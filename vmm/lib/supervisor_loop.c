@@ -32,6 +32,7 @@ enum slot {
 	SLOT_LOG,
 	SLOT_PROCESS,
 	SLOT_SIGNALS,
+	SLOT_NET,
 	SLOT_DIALS, /* BROKER_PENDING_MAX of them */
 	SLOT_OUTPUTS = SLOT_DIALS + BROKER_PENDING_MAX,
 	SLOT_VIEWERS = SLOT_OUTPUTS + SUPERVISOR_OUTPUTS,
@@ -227,6 +228,7 @@ static void prepare(const struct supervisor *s, uint64_t now, bool throttled, bo
 	fds[SLOT_LOG] = (struct pollfd){ .fd = log ? s->vmm_log : -1, .events = POLLIN };
 	fds[SLOT_PROCESS] = (struct pollfd){ .fd = s->vmm_pidfd, .events = POLLIN };
 	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
+	fds[SLOT_NET] = (struct pollfd){ .fd = s->net.fd, .events = POLLIN };
 	broker_prepare(&s->broker, fds + SLOT_DIALS);
 	supervisor_output_prepare(s, output, fds + SLOT_OUTPUTS);
 	supervisor_viewers_prepare(s, fds + SLOT_VIEWERS);
@@ -249,6 +251,8 @@ static void dispatch(struct supervisor *s, const struct pollfd fds[SLOTS], unsig
 	if (fds[SLOT_LOG].revents && s->vmm_log >= 0)
 		supervisor_on_log(s);
 	supervisor_output_run(s, fds + SLOT_OUTPUTS);
+	if (fds[SLOT_NET].revents)
+		supervisor_on_net(s);
 	if (fds[SLOT_SIGNALS].revents)
 		on_signal(s);
 	if (fds[SLOT_PROCESS].revents)

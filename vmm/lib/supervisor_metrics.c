@@ -85,6 +85,7 @@ void supervisor_metrics(const struct supervisor *s, int fd)
 		m.ports_opened += s->broker.channels[i].opened;
 		m.ports_failed += s->broker.channels[i].failed;
 	}
+	memcpy(m.egress_refused, s->net.counters, sizeof(m.egress_refused));
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		m.clients += s->clients[i].fd >= 0;
 	if (s->counters)

@@ -205,7 +205,7 @@ static void describe_net(struct vmm_config *config, struct handover *handover, c
 	struct vmm_net *net = &config->nets[config->nnets++];
 
 	net->fd = hand_over(handover, end->fd);
-	net->flags = end->net.mode == SPEC_NET_TAP ? VMM_NET_TAP : 0;
+	net->flags = end->net.mode == SPEC_NET_SOCKET ? 0 : VMM_NET_TAP;
 	net->mtu = end->net.mtu;
 	net->pps = (uint32_t)spec->net_pps;
 	net->bps = spec->net_bps;

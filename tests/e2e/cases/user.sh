@@ -1,0 +1,366 @@
+# --net user: what a guest reaches and what it does not, by which of whose addresses it tries, and that nothing stays.
+#
+# A world of the test's own: the namespace `h$$` is the host that mvm runs in, `o$$` all that is outside of it.
+
+world() {
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to make a network of its own"; return 1; }
+	command -v pasta nft >/dev/null || { echo "SKIP needs pasta and nft"; return 1; }
+	modprobe -a tun nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
+	[ -w /dev/net/tun ] || { echo "SKIP no /dev/net/tun"; return 1; }
+	[ "$(stat -c %a /dev/net/tun)" = 666 ] || chmod 666 /dev/net/tun # as udev has it
+	here=h$$ there=o$$
+	ip netns add "$here"
+	ip netns add "$there"
+	trap end_world EXIT
+	ip link add v0 netns "$here" type veth peer name v1 netns "$there"
+	for of in "$here" "$there"; do ip -n "$of" link set lo up; done
+	ip -n "$here" address add 203.0.113.2/24 dev v0
+	ip -n "$here" address add 2001:db8:55::2/64 dev v0 nodad
+	ip -n "$here" link set v0 up
+	ip -n "$there" address add 203.0.113.1/24 dev v1
+	ip -n "$there" address add 2001:db8:55::1/64 dev v1 nodad
+	ip -n "$there" link set v1 up
+	ip -n "$here" route add default via 203.0.113.1
+	ip -n "$here" -6 route add default via 2001:db8:55::1
+	for a in 198.51.100.1 198.51.100.2 10.9.8.7 172.16.3.3 192.168.3.3 100.64.3.3 169.254.169.254 168.63.129.16 8.8.8.8; do
+		ip -n "$there" address add "$a/32" dev lo
+	done
+	for a in 2001:db8:99::1 fd99::1 fd00:ec2::254 64:ff9b::a09:807 2002:a09:807::1; do
+		ip -n "$there" address add "$a/128" dev lo nodad
+	done
+	ip netns exec "$here" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
+	: >heard
+	serve "$there" outside
+	serve "$here" host
+	by
+}
+
+end_world() {
+	local pid
+	for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
+	wait
+	ip netns del "$here" 2>/dev/null
+	ip netns del "$there" 2>/dev/null
+}
+
+# TCP and UDP echo on port 7 and 8 of every address there, and the names: who was spoken to is in `heard`.
+serve() {
+	nsenter --net="/run/netns/$1" python3 -c '
+import selectors, socket, subprocess, sys, re
+who, sel = sys.argv[1], selectors.DefaultSelector()
+heard = open("heard", "a", buffering=1)
+for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"], capture_output=True, text=True).stdout)):
+    if a.startswith("fe80"):
+        continue
+    family = socket.AF_INET6 if ":" in a else socket.AF_INET
+    for port in 7, 8, 53:
+        t = socket.socket(family, socket.SOCK_STREAM)
+        t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        t.bind((a, port))
+        t.listen(50)
+        sel.register(t, 1, (a, port, "tcp"))
+        u = socket.socket(family, socket.SOCK_DGRAM)
+        u.bind((a, port))
+        sel.register(u, 1, (a, port, "udp"))
+print("serving", flush=True)
+while True:
+    for key, _ in sel.select():
+        a, port, kind = key.data
+        if kind == "tcp":
+            c, peer = key.fileobj.accept()
+            c.sendall(b"tcp")
+            c.close()
+        else:
+            data, peer = key.fileobj.recvfrom(2000)
+            key.fileobj.sendto(b"answer" if port == 53 else data, peer)
+        heard.write(f"{who} {kind} {a} {port}\n")
+' "$2" >"serving.$2" 2>&1 &
+	until grep -q . "serving.$2"; do sleep 0.05; done
+	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
+}
+
+# What runs mvm on that host, behind a command that may be given: ${on_host[@]}.
+by() {
+	on_host=(nsenter --net="/run/netns/$here" "$@" "$mvm")
+}
+
+# A probe of the guest's: each argument is KIND ADDRESS PORT; says "KIND ADDRESS PORT yes" or "… no".
+probe='
+import socket, struct, sys
+def ping(family, to):
+    s = socket.socket(family, socket.SOCK_RAW, 1 if family == socket.AF_INET else 58)
+    s.settimeout(2)
+    h = struct.pack(">BBHHH", 8 if family == socket.AF_INET else 128, 0, 0, 77, 1) + b"abcdefgh"
+    if family == socket.AF_INET:
+        n = sum(struct.unpack(">8H", h))
+        n = (n >> 16) + (n & 0xffff)
+        h = h[:2] + struct.pack(">H", 0xffff & ~(n + (n >> 16))) + h[4:]
+    s.sendto(h, (to, 0))
+    while True:
+        r, a = s.recvfrom(2000)
+        if a[0] == to and b"abcdefgh" in r and r[20 if family == socket.AF_INET else 0] in (0, 129):
+            return True
+def one(kind, to, port):
+    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    if kind == "ping":
+        return ping(family, to)
+    s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    s.settimeout(2 if kind == "udp" else 5)
+    s.connect((to, port))
+    if kind == "udp":
+        s.send(b"x")
+    return len(s.recv(100)) > 0
+for row in sys.argv[1].split(","):
+    kind, to, port = row.split()
+    try:
+        ok = one(kind, to, int(port))
+    except OSError:
+        ok = False
+    print(kind, to, port, "yes" if ok else "no", flush=True)
+'
+
+# policy "FLAGS" ROW…: a row is "KIND ADDRESS PORT yes|no"; what the guest says and what was heard outside are both that.
+policy() {
+	local flags=$1 rows="" want="" kind to port may
+	shift
+	for row in "$@"; do
+		read -r kind to port may <<<"$row"
+		rows+="${rows:+,}$kind $to $port"
+		want+="$kind $to $port $may"$'\n'
+	done
+	: >heard
+	# shellcheck disable=SC2086 # flags are words
+	expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net user $flags --receipt receipt.json -- python3 -c "$probe" "$rows"
+	[ "$out"$'\n' = "$want" ] || die "$flags: $(diff <(echo "$out") <(echo "$want"))"
+	for row in "$@"; do
+		read -r kind to port may <<<"$row"
+		[ "$may" = no ] || continue
+		! grep -q " $to $port$" heard || die "$flags: $row: heard: $(grep " $to $port$" heard)"
+	done
+}
+
+# The public internet and nothing else.
+test_allow() {
+	world || return 0
+	policy "" "tcp 198.51.100.1 7 yes" "udp 198.51.100.1 7 yes" "ping 198.51.100.1 0 yes" \
+		"tcp 2001:db8:99::1 7 yes" "udp 2001:db8:99::1 7 yes" "ping 2001:db8:99::1 0 yes" \
+		"udp 192.0.0.9 53 yes" \
+		"tcp 169.254.169.254 7 no" "udp 169.254.169.254 7 no" "ping 169.254.169.254 0 no" "tcp 168.63.129.16 7 no" \
+		"tcp fd00:ec2::254 7 no" \
+		"tcp 203.0.113.2 7 no" "udp 203.0.113.2 7 no" "ping 203.0.113.2 0 no" "tcp 2001:db8:55::2 7 no" "udp 2001:db8:55::2 7 no" \
+		"tcp 10.9.8.7 7 no" "udp 10.9.8.7 7 no" "ping 10.9.8.7 0 no" "tcp 172.16.3.3 7 no" "tcp 192.168.3.3 7 no" \
+		"tcp 100.64.3.3 7 no" "tcp fd99::1 7 no" "udp fd99::1 7 no" "ping fd99::1 0 no" \
+		"tcp 64:ff9b::a09:807 7 no" "tcp 2002:a09:807::1 7 no" \
+		"tcp 192.0.0.1 7 no" "udp 192.0.0.1 53 no" "tcp 192.0.0.9 7 no" "tcp 192.0.0.10 7 no" "tcp fd6e:82a4:17c9::1 7 no" \
+		"tcp fd6e:82a4:17c9::9 7 no" "udp 224.0.0.251 8 no"
+	! grep -q '^host' heard || die "the host was reached: $(grep ^host heard)"
+	equal "$(jq -c '.egress.refused | [.metadata, .host >= 5, .private >= 12, .egress, .gateway >= 4, .flows, .spoofed]' receipt.json)" \
+		'[5,true,true,0,true,0,0]'
+	jq -e '.egress.refused_to[] | select(.to == "tcp 169.254.169.254:7" and .why == "metadata")' receipt.json >/dev/null ||
+		die "$(jq -c .egress receipt.json)"
+	grep -q 'net: the guest may not reach tcp 169.254.169.254:7 (metadata): see --allow-egress' stderr || die "$err"
+	"$mvm" events --format json --filter event=egress-refused | grep -q '"to":"tcp 169.254.169.254:7"' || die "no event"
+}
+
+# Nothing but what is named; nor is a name asked for.
+test_deny() {
+	world || return 0
+	policy "--egress deny" "tcp 198.51.100.1 7 no" "udp 198.51.100.1 7 no" "ping 198.51.100.1 0 no" "udp 192.0.0.9 53 no" \
+		"tcp 2001:db8:99::1 7 no" "udp 2001:db8:99::1 7 no" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" "tcp 169.254.169.254 7 no"
+	[ ! -s heard ] || die "heard: $(cat heard)"
+	policy "--egress deny --allow-egress 198.51.100.1:7/tcp --allow-egress [2001:db8:99::/48]:7/udp --allow-egress 198.51.100.2" \
+		"tcp 198.51.100.1 7 yes" "udp 198.51.100.1 7 no" "tcp 198.51.100.1 8 no" "ping 198.51.100.1 0 no" \
+		"tcp 2001:db8:99::1 7 no" "udp 2001:db8:99::1 7 yes" "udp 2001:db8:99::1 8 no" \
+		"tcp 198.51.100.2 8 yes" "udp 198.51.100.2 8 yes" "ping 198.51.100.2 0 yes" "tcp 8.8.8.8 7 no"
+	# all of it is what is public, and neither the host nor what is private
+	policy "--egress deny --allow-egress 0.0.0.0/0 --allow-egress ::/0" "tcp 8.8.8.8 7 yes" "tcp 2001:db8:99::1 7 yes" \
+		"tcp 10.9.8.7 7 no" "tcp fd99::1 7 no" "tcp 203.0.113.2 7 no" "tcp 2001:db8:55::2 7 no" "tcp 169.254.169.254 7 no"
+	equal "$(jq -c '.egress | [.policy, .allowed]' receipt.json)" '["deny",["0.0.0.0/0","::/0"]]'
+}
+
+# What is named by itself, or inside of its range.
+test_named() {
+	world || return 0
+	policy "--allow-egress 10.9.8.0/24:7 --allow-egress fd99::/16 --allow-egress 169.254.0.0/16 --allow-egress 203.0.113.0/24" \
+		"tcp 10.9.8.7 7 yes" "udp 10.9.8.7 7 yes" "tcp 10.9.8.7 8 no" "ping 10.9.8.7 0 no" "tcp fd99::1 8 yes" "ping fd99::1 0 yes" \
+		"tcp 192.168.3.3 7 no" "tcp 169.254.169.254 7 no" "tcp 203.0.113.2 7 no" "tcp 198.51.100.1 7 yes"
+	policy "--allow-egress 169.254.169.254:7/tcp --allow-egress 203.0.113.2:8" \
+		"tcp 169.254.169.254 7 yes" "udp 169.254.169.254 7 no" "tcp 203.0.113.2 8 yes" "tcp 203.0.113.2 7 no" "tcp 2001:db8:55::2 8 no"
+}
+
+# As a user with no rights at all; and what the processes are, then.
+test_rootless() {
+	world || return 0
+	command -v setpriv >/dev/null || { echo "SKIP no setpriv"; return; }
+	mkdir -m 700 theirs && chown 12345 theirs && chmod 777 .
+	by setpriv --reuid 12345 --regid 12345 --groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
+	policy "--allow-missing cgroup,landlock-net" "tcp 198.51.100.1 7 yes" "udp 198.51.100.1 7 yes" "ping 198.51.100.1 0 yes" "tcp 2001:db8:99::1 7 yes" \
+		"udp 192.0.0.9 53 yes" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" "tcp 169.254.169.254 7 no"
+}
+
+# A detached VM with a name.
+started() {
+	expect 0 "${on_host[@]}" run -d --name "$1" --rootfs "$img" -m 256M --net user "${@:2}"
+}
+
+# Whoever is killed, nothing stays; and who they were: nobody's uid, no capability but one.
+test_ends() {
+	local who outer inner pasta pid
+	world || return 0
+	for who in vm supervisor outer inner pasta; do
+		started "net$$" -- sh -c 'while :; do sleep 1; done'
+		outer=$(pgrep -x -o mvm-net)
+		inner=$(pgrep -P "$outer")
+		pasta=$(pgrep -P "$inner")
+		[ "${outer:+a}${inner:+b}${pasta:+c}" = abc ] || die "no processes: '$outer' '$inner' '$pasta'"
+		for pid in "$outer" "$inner" "$pasta"; do
+			[ "$(awk '/^Uid:/ { print $2 }' "/proc/$pid/status")" -ge 1900000000 ] || die "root's: $(cat "/proc/$pid/status")"
+			equal "$(awk '/^NoNewPrivs:/ { print $2 }' "/proc/$pid/status")" 1
+		done
+		equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$inner/status")" 0000000000001000
+		equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$inner/status")" 2
+		equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$outer/status")" 0000000000000000
+		case $who in
+		vm) expect 0 "$mvm" kill "net$$" ;;
+		supervisor) kill -KILL "$(awk '/^PPid:/ { print $2 }' "/proc/$outer/status")" ;;
+		*) kill -KILL "${!who}" ;;
+		esac
+		for pid in "$outer" "$inner" "$pasta"; do
+			until ! kill -0 "$pid" 2>/dev/null || grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; do sleep 0.05; done
+		done
+		case $who in outer | inner | pasta)
+			until "$mvm" logs "net$$" 2>&1 | grep -q 'no way out any more'; do sleep 0.05; done
+			;;
+		esac
+		expect 0 "$mvm" rm -f "net$$"
+		! pgrep -x mvm-net >/dev/null || die "$who: left: $(pgrep -a mvm-net)"
+	done
+}
+
+# An address that the host gets later is the host's; a connection that the guest did not begin is nobody's.
+test_later() {
+	local i
+	world || return 0
+	started "net$$" -- python3 -c '
+import socket, time
+def reach(to):
+    try:
+        socket.create_connection((to, 7), 5).close()
+        return True
+    except OSError:
+        return False
+print("first", reach("8.8.8.8"), flush=True)
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.bind(("", 5353))
+u.sendto(b"x", ("198.51.100.1", 7))
+print("answer", u.recv(10), flush=True)
+u.settimeout(0.2)
+end = time.monotonic() + 30
+while reach("8.8.8.8") and time.monotonic() < end:
+    try:
+        print("uninvited", u.recv(10), flush=True)
+    except OSError:
+        pass
+print("then", reach("8.8.8.8"), flush=True)
+time.sleep(1000)
+'
+	until "$mvm" logs "net$$" | grep -q answer; do sleep 0.05; done
+	# pasta's socket is open for all who know its port; the answer to nobody's question ends in the namespace
+	for i in $(nsenter --net="/run/netns/$here" ss -Hlnu | awk '$4 ~ /^0.0.0.0:/ { sub(/.*:/, "", $4); print $4 }'); do
+		((i >= 32768 && i <= 60999)) || die "the guest took the host's port $i"
+		nsenter --net="/run/netns/$there" python3 -c '
+import socket, sys
+for source in "198.51.100.2", "203.0.113.1":
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind((source, 9999))
+    s.sendto(b"hello", ("203.0.113.2", int(sys.argv[1])))
+' "$i"
+	done
+	ip -n "$here" address add 8.8.8.8/32 dev lo
+	until "$mvm" logs "net$$" | grep -q then; do sleep 0.05; done
+	equal "$("$mvm" logs "net$$")" "$(printf '%s\n' "first True" "answer b'x'" "then False")"
+	# told a second later at most
+	until "$mvm" metrics | grep -qE 'mvm_vm_egress_refused_total\{.*why="host"\} [1-9]'; do sleep 0.05; done
+	expect 0 "$mvm" rm -f "net$$"
+}
+
+# A guest that opens without end: what it may have is bounded, and so is the host's table.
+test_flows() {
+	local n
+	world || return 0
+	started "net$$" -- python3 -c '
+import socket, time
+for i in range(40000):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        s.sendto(b"x", ("198.51.100.1", 10000 + i))
+    except OSError:
+        pass
+    s.close()
+print("done", flush=True)
+time.sleep(1000)
+'
+	until "$mvm" logs "net$$" | grep -q done; do sleep 0.05; done
+	n=$(nsenter -t "$(pgrep -P "$(pgrep -x -o mvm-net)")" -n cat /proc/sys/net/netfilter/nf_conntrack_count)
+	((n >= 1000 && n <= 4200)) || die "$n connections"
+	until "$mvm" metrics | grep -qE 'mvm_vm_egress_refused_total\{.*why="flows"\} [1-9][0-9]{3}'; do sleep 0.05; done
+	expect 0 "$mvm" rm -f "net$$"
+}
+
+# Two VMs have the same addresses and do not see each other; a restart has a network again.
+test_two() {
+	world || return 0
+	started "a$$" -- python3 -c '
+import socket
+s = socket.create_server(("", 7))
+print("up", flush=True)
+while True:
+    c, _ = s.accept()
+    print("visited", flush=True)
+'
+	until "$mvm" logs "a$$" | grep -q up; do sleep 0.05; done
+	policy "" "tcp 192.0.0.1 7 no" "tcp 192.0.0.2 9 no" "tcp 203.0.113.2 7 no" "tcp 198.51.100.1 7 yes"
+	equal "$("$mvm" logs "a$$")" up
+	expect 0 "$mvm" rm -f "a$$"
+	started "b$$" --restart on-failure:1 -- python3 -c '
+import socket, sys
+socket.create_connection(("198.51.100.1", 7), 10).close()
+print("reached", flush=True)
+sys.exit(1)
+'
+	expect 1 "$mvm" wait "b$$"
+	equal "$("$mvm" logs "b$$" 2>/dev/null | grep -c reached)" 2
+	expect 0 "$mvm" rm "b$$"
+	! pgrep -x mvm-net >/dev/null || die "left: $(pgrep -a mvm-net)"
+}
+
+test_refused() {
+	local bad
+	for bad in user,ip=10.0.0.2/24 user,ip6=fd00::2/64 user,gw=10.0.0.1 user=x; do
+		refused --net: -- run --net "$bad" -- true
+	done
+	for bad in example.org example.org:443 10.0.0.1/8 10.0.0.1:0 10.0.0.1:1/icmp; do
+		refused --allow-egress: "$bad" -- run --net user --allow-egress "$bad" -- true
+	done
+	refused "names are not supported" -- run --net user --allow-egress example.org -- true
+	refused --egress: "allow or deny" -- run --net user --egress no -- true
+	refused --egress: "--net user" -- run --egress deny -- true
+	refused --allow-egress: "--net user" -- run --net tap=t --allow-egress 10.0.0.1 -- true
+	refused "one way out" -- run --net user --net user -- true
+	world || return 0
+	ip -n "$here" route del default
+	ip -n "$here" -6 route del default
+	refused "no default route" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
+	ip -n "$here" route add default via 203.0.113.1
+	by unshare -m --propagation private sh -c 'mount --bind /dev/null "$(command -v pasta)"; exec "$@"' -
+	refused "apt install passt" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
+	by unshare -m --propagation private sh -c 'mount --bind /dev/null "$(command -v nft)"; exec "$@"' -
+	refused "apt install nftables" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
+	by unshare -m --propagation private sh -c 'mount --bind /dev/null /dev/net/tun; exec "$@"' -
+	refused "/dev/net/tun" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
+	by unshare -m --propagation private sh -c 'mount --bind "$(command -v false)" "$(command -v pasta)"; exec "$@"' -
+	refused pasta -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
+	# with IPv4 alone
+	by
+	policy "" "tcp 198.51.100.1 7 yes" "tcp 2001:db8:99::1 7 no" "udp 192.0.0.9 53 yes"
+}

@@ -1,0 +1,70 @@
+/* --net user: what the VM's network namespace has to tell, and its end. See net_user.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/supervisor.h"
+
+#define BATCH 16U /* messages at once */
+
+int supervisor_net_open(struct supervisor *s, struct mvm_error *err)
+{
+	return net_user_open(&s->net, &s->files.nets, s->spec, s->conf.uid_first, s->conf.uid_count, err);
+}
+
+static void tell_place(struct supervisor *s, const struct net_user_place *place)
+{
+	const char *why = uplink_reason_name(place->refused.reason);
+	char text[80];
+
+	(void)net_user_place_text(&place->refused, text);
+	if (place->told == 1 && place->refused.reason == UPLINK_SPOOFED)
+		supervisor_event_violation(s, "vmm", "a frame with an address that is not the guest's");
+	if (place->told == 1)
+		supervisor_log(s, MVM_LOG_WARNING, "net: the guest may not reach %s (%s)%s", text, why,
+			       place->refused.reason == UPLINK_FLOWS ? ": too many connections"
+								     : ": see --allow-egress");
+	supervisor_event_egress(s, place);
+}
+
+void supervisor_on_net(struct supervisor *s)
+{
+	const struct net_user_place *place = NULL;
+	char text[UPLINK_TEXT];
+
+	for (unsigned i = 0; i < BATCH; i++) {
+		switch (net_user_read(&s->net, &place, text)) {
+		case NET_USER_NOTHING:
+			return;
+		case NET_USER_PLACE:
+			tell_place(s, place);
+			break;
+		case NET_USER_COUNTED:
+			break;
+		case NET_USER_TEXT:
+			supervisor_log(s, MVM_LOG_INFO, "net: %s",
+				       text); /* pasta's: it tells much, and fails by ending */
+			break;
+		case NET_USER_OVER:
+			supervisor_log(s, MVM_LOG_ERROR, "net: the VM has no way out any more: %s", text);
+			supervisor_event_violation(s, "net", text);
+			return;
+		}
+	}
+}
+
+void supervisor_net_ended(struct supervisor *s)
+{
+	char text[256] = "";
+	size_t len = 0;
+
+	if (!s->net.asked)
+		return;
+	supervisor_on_net(s);
+	net_user_count(&s->net);
+	for (unsigned i = 0; i < UPLINK_REASONS; i++)
+		if (s->net.counters[i])
+			len += (size_t)snprintf(text + len, sizeof(text) - len, "%s%s (%llu)", len ? ", " : "",
+						uplink_reason_name(i), (unsigned long long)s->net.counters[i]);
+	if (len)
+		supervisor_log(s, MVM_LOG_INFO, "net: packets of the guest's that were refused: %s", text);
+}

@@ -1,0 +1,45 @@
+/*
+ * mvm-net's own parts, shared by vmm/uplink/{main,space,watch}.c and nobody else.
+ *
+ * Purpose: main.c is the process's birth, space.c makes the network namespace, watch.c waits in it.
+ * Ownership: the struct owns every descriptor in it, -1 where there is none.
+ * Thread:  one.
+ */
+#ifndef UPLINK_HOLDER_H
+#define UPLINK_HOLDER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "uplink/uplink.h"
+
+struct holder {
+	struct uplink_request request;
+	long pid; /* our number below /proc */
+	int host; /* rtnetlink of the host's namespace: its addresses */
+	int route; /* rtnetlink of the VM's */
+	int nft; /* nfnetlink: requests */
+	int log; /* nfnetlink: packets that were refused */
+	int tap;
+	int pasta, pasta_says; /* its pidfd; what it writes to stderr */
+	int pasta_go; /* a byte here lets it begin */
+	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
+};
+
+/* Tells the supervisor, and ends this process. `code`: errno. */
+void holder_fail(int code, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
+void holder_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void holder_send(const struct uplink_message *message, int fd); /* fd: goes with it; -1: none */
+
+/* space.c: from the host's namespace into one of its own, complete; the tap in h->tap. Fails by holder_fail(). */
+void space_make(struct holder *h);
+
+/* The last line of what pasta said; "" where it said nothing. */
+const char *space_pasta_says(struct holder *h, char *buf, size_t size);
+
+/* watch.c: the host's addresses into the rules' sets, all of them once. */
+void watch_host(struct holder *h);
+/* Until the supervisor goes, or pasta. */
+void watch(struct holder *h) __attribute__((noreturn));
+
+#endif

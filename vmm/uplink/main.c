@@ -1,0 +1,199 @@
+/*
+ * mvm-net: holds the network namespace of one VM with --net user, for as long as its supervisor lives.
+ *
+ * It is started by the supervisor with a socket as descriptor 0, reads one request (uplink.h), gives up whatever uid root
+ * had, and makes a user namespace and a pid namespace. The process in there, number 1, makes the network namespace;
+ * pasta is its child and stays outside of that one. With number 1 all of them die, and it dies with its supervisor:
+ * by the parent-death signals of both processes, and by end-of-file on the socket.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/rtnetlink.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "jail/caps.h"
+#include "mvm/version.h"
+#include "uplink/holder.h"
+#include "uplink/route.h"
+
+MVM_VERSION_MARKED;
+
+#define FILES_MAX 4608U /* pasta has a socket for each of a VM's connections (rules.c), and a few of its own */
+
+void holder_send(const struct uplink_message *message, int fd)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message) };
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fd >= 0) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		control.hdr.cmsg_level = SOL_SOCKET;
+		control.hdr.cmsg_type = SCM_RIGHTS;
+		control.hdr.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.hdr), &fd, sizeof(fd));
+	}
+	/* A supervisor that does not read is not waited for: counters stand in the kernel. */
+	(void)sendmsg(UPLINK_FD, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void say(uint32_t type, int code, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
+
+static void say(uint32_t type, int code, const char *fmt, va_list ap)
+{
+	struct uplink_message message = { .type = type, .code = code };
+
+	(void)vsnprintf(message.text, sizeof(message.text), fmt, ap);
+	holder_send(&message, -1);
+}
+
+void holder_fail(int code, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(UPLINK_FAILED, code, fmt, ap);
+	va_end(ap);
+	_exit(1);
+}
+
+void holder_warn(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(UPLINK_LOG, 0, fmt, ap);
+	va_end(ap);
+}
+
+static void put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		holder_fail(errno, "%s: %s", path, strerror(errno));
+	(void)close(fd);
+}
+
+/* Root becomes a uid that is this VM's alone, and no other process's. */
+static void become(const struct uplink_request *request)
+{
+	if (request->uid == UINT32_MAX)
+		return;
+	if (setgroups(0, NULL) < 0 || setresgid(request->gid, request->gid, request->gid) < 0 ||
+	    setresuid(request->uid, request->uid, request->uid) < 0)
+		holder_fail(errno, "uid %u: %s", request->uid, strerror(errno));
+	/* The change made us undumpable, and so /proc/self root's. */
+	if (prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) < 0)
+		holder_fail(errno, "prctl: %s", strerror(errno));
+}
+
+/* After the change of uid, which clears it. Should the parent be gone already, so is the socket's other end. */
+static void die_with_parent(void)
+{
+	struct pollfd supervisor = { .fd = UPLINK_FD };
+
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		holder_fail(errno, "prctl: %s", strerror(errno));
+	if (poll(&supervisor, 1, 0) > 0)
+		_exit(1);
+}
+
+/* pasta raises its limit of descriptors to the most it may: to what bounds a VM's connections. */
+static void limit(void)
+{
+	const struct rlimit none = { 0, 0 };
+	struct rlimit files;
+
+	(void)setrlimit(RLIMIT_CORE, &none);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max > FILES_MAX) {
+		files.rlim_cur = files.rlim_max = FILES_MAX;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+static void enter_namespaces(void)
+{
+	uid_t uid = geteuid();
+	gid_t gid = getegid();
+	char text[32];
+
+	if (unshare(CLONE_NEWUSER) < 0)
+		holder_fail(
+			errno,
+			"no user namespace: %s: sysctl user.max_user_namespaces, "
+			"kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns: mvm doctor "
+			"says more",
+			strerror(errno));
+	put("/proc/self/setgroups", "deny");
+	(void)snprintf(text, sizeof(text), "0 %u 1", gid);
+	put("/proc/self/gid_map", text);
+	(void)snprintf(text, sizeof(text), "0 %u 1", uid);
+	put("/proc/self/uid_map", text);
+	if (unshare(CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS) < 0)
+		holder_fail(errno, "namespaces: %s", strerror(errno));
+}
+
+/* The process outside: only there to be the supervisor's child, and to say how the one inside ended. */
+static void wait_outside(pid_t inside) __attribute__((noreturn));
+
+static void wait_outside(pid_t inside)
+{
+	int status = 0;
+
+	(void)close(UPLINK_FD);
+	(void)caps_drop_all(); /* those of the new user namespace */
+	while (waitpid(inside, &status, 0) < 0 && errno == EINTR)
+		;
+	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+int main(void)
+{
+	struct holder h = {
+		.host = -1, .route = -1, .nft = -1, .log = -1, .tap = -1, .pasta = -1, .pasta_says = -1, .pasta_go = -1
+	};
+	pid_t inside;
+
+	if (recv(UPLINK_FD, &h.request, sizeof(h.request), 0) != (ssize_t)sizeof(h.request) ||
+	    h.request.version != UPLINK_VERSION || h.request.nrules > UPLINK_RULES)
+		holder_fail(EPROTO, "mvm-net: not of the same version as its supervisor: install mvm again");
+	(void)fcntl(UPLINK_FD, F_SETFD, FD_CLOEXEC);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)umask(077);
+	(void)setsid();
+	become(&h.request);
+	die_with_parent();
+	limit();
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		holder_fail(errno, "prctl: %s", strerror(errno));
+	if (route_open(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, &h.host) < 0)
+		holder_fail(errno, "the host's addresses cannot be asked for: %s", strerror(errno));
+	enter_namespaces();
+	inside = fork();
+	if (inside < 0)
+		holder_fail(errno, "no process can be made: %s: raise the limit of processes (ulimit -u)",
+			    strerror(errno));
+	if (inside > 0)
+		wait_outside(inside);
+	die_with_parent();
+	space_make(&h);
+	watch(&h);
+}

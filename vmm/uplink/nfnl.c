@@ -1,0 +1,310 @@
+#include "uplink/nfnl.h"
+
+#include <arpa/inet.h>
+#include <endian.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_log.h>
+#include <linux/netlink.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "mvm/cleanup.h"
+#include "uplink/rules.h"
+
+#define ATTRIBUTE 0x3fff /* of a type: without its flags (NLA_TYPE_MASK) */
+#define HEADER    sizeof(struct nlattr)
+
+static size_t aligned(size_t len)
+{
+	return (len + 3) & ~(size_t)3;
+}
+
+int nfnl_open(int *ret_fd)
+{
+	struct sockaddr_nl address = { .nl_family = AF_NETLINK };
+	_cleanup_fd_ int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
+
+/* ---- writing ---- */
+
+struct out {
+	uint8_t bytes[512] __attribute__((aligned(8)));
+	size_t len;
+	struct nlmsghdr *hdr; /* of the message being written */
+};
+
+static void begin(struct out *out, uint16_t type, uint16_t flags, uint8_t family, uint16_t resource)
+{
+	struct nfgenmsg of = { .nfgen_family = family, .version = NFNETLINK_V0, .res_id = htons(resource) };
+
+	out->hdr = (struct nlmsghdr *)(void *)(out->bytes + out->len);
+	*out->hdr = (struct nlmsghdr){ .nlmsg_len = NLMSG_LENGTH(sizeof(of)),
+				       .nlmsg_type = type,
+				       .nlmsg_flags = (uint16_t)(NLM_F_REQUEST | flags) };
+	memcpy(NLMSG_DATA(out->hdr), &of, sizeof(of));
+	out->len += NLMSG_ALIGN(out->hdr->nlmsg_len);
+}
+
+/* Returns where it lies: an attribute that holds others is closed with nest_end(). */
+static struct nlattr *put(struct out *out, uint16_t type, const void *data, size_t len)
+{
+	struct nlattr *attr = (struct nlattr *)(void *)(out->bytes + out->len);
+
+	attr->nla_type = type;
+	attr->nla_len = (uint16_t)(HEADER + len);
+	if (len)
+		memcpy((uint8_t *)attr + HEADER, data, len);
+	memset((uint8_t *)attr + attr->nla_len, 0, aligned(attr->nla_len) - attr->nla_len);
+	out->len += aligned(attr->nla_len);
+	out->hdr->nlmsg_len = (uint32_t)(out->bytes + out->len - (uint8_t *)out->hdr);
+	return attr;
+}
+
+static void put_text(struct out *out, uint16_t type, const char *text)
+{
+	(void)put(out, type, text, strlen(text) + 1);
+}
+
+static struct nlattr *nest(struct out *out, uint16_t type)
+{
+	return put(out, type | NLA_F_NESTED, NULL, 0);
+}
+
+static void nest_end(struct out *out, struct nlattr *attr)
+{
+	attr->nla_len = (uint16_t)(out->bytes + out->len - (uint8_t *)attr);
+}
+
+/* ---- reading ---- */
+
+static const struct nlattr *find(const uint8_t *at, size_t len, unsigned type)
+{
+	while (len >= HEADER) {
+		const struct nlattr *attr = (const void *)at;
+		size_t whole = aligned(attr->nla_len);
+
+		if (attr->nla_len < HEADER || attr->nla_len > len)
+			return NULL;
+		if ((attr->nla_type & ATTRIBUTE) == type)
+			return attr;
+		if (whole >= len)
+			return NULL;
+		at += whole;
+		len -= whole;
+	}
+	return NULL;
+}
+
+static const uint8_t *data_of(const struct nlattr *attr)
+{
+	return (const uint8_t *)attr + HEADER;
+}
+
+static size_t length_of(const struct nlattr *attr)
+{
+	return attr->nla_len - HEADER;
+}
+
+/* The attributes of a message of that kind; NULL: it is another one. */
+static const uint8_t *attributes(const struct nlmsghdr *hdr, unsigned subsystem, unsigned type, size_t *ret_len)
+{
+	size_t skip = NLMSG_HDRLEN + NLMSG_ALIGN(sizeof(struct nfgenmsg));
+
+	if (hdr->nlmsg_type != (subsystem << 8 | type) || hdr->nlmsg_len < skip)
+		return NULL;
+	*ret_len = hdr->nlmsg_len - skip;
+	return (const uint8_t *)hdr + skip;
+}
+
+/* Reads answers until the last one, or until the acknowledgement comes: its error. */
+static int answers(int fd, void (*each)(struct nlmsghdr *hdr, void *arg), void *arg)
+{
+	union {
+		struct nlmsghdr hdr;
+		uint8_t bytes[16384];
+	} in;
+
+	for (;;) {
+		ssize_t n = recv(fd, &in, sizeof(in), 0);
+		size_t left = n < 0 ? 0 : (size_t)n;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		for (struct nlmsghdr *hdr = &in.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
+			if (hdr->nlmsg_type == NLMSG_DONE)
+				return 0;
+			if (hdr->nlmsg_type == NLMSG_ERROR)
+				return hdr->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr))
+					       ? -EIO
+					       : ((const struct nlmsgerr *)NLMSG_DATA(hdr))->error;
+			each(hdr, arg);
+		}
+	}
+}
+
+static void ignore(struct nlmsghdr *hdr, void *arg)
+{
+	(void)hdr;
+	(void)arg;
+}
+
+/* ---- counters ---- */
+
+static void take_counter(struct nlmsghdr *hdr, void *arg)
+{
+	const struct nlattr *name, *data, *packets;
+	uint64_t *counters = arg, count;
+	size_t len;
+	const uint8_t *at = attributes(hdr, NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWOBJ, &len);
+
+	name = at ? find(at, len, NFTA_OBJ_NAME) : NULL;
+	data = at ? find(at, len, NFTA_OBJ_DATA) : NULL;
+	packets = data ? find(data_of(data), length_of(data), NFTA_COUNTER_PACKETS) : NULL;
+	if (!name || !packets || length_of(packets) < sizeof(count))
+		return;
+	memcpy(&count, data_of(packets), sizeof(count));
+	for (unsigned i = 0; i < UPLINK_REASONS; i++) {
+		const char *known = uplink_reason_name(i);
+
+		if (strnlen((const char *)data_of(name), length_of(name)) == strlen(known) &&
+		    !memcmp(data_of(name), known, strlen(known)))
+			counters[i] = be64toh(count);
+	}
+}
+
+int nfnl_counters(int fd, uint64_t ret_counters[UPLINK_REASONS])
+{
+	uint32_t kind = htonl(NFT_OBJECT_COUNTER);
+	struct out out = { .len = 0 };
+
+	begin(&out, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETOBJ, NLM_F_DUMP, AF_UNSPEC, 0);
+	(void)put(&out, NFTA_OBJ_TYPE, &kind, sizeof(kind));
+	if (send(fd, out.bytes, out.len, 0) < 0)
+		return -errno;
+	return answers(fd, take_counter, ret_counters);
+}
+
+/* ---- sets ---- */
+
+int nfnl_set_address(int fd, const char *set, const uint8_t *address, size_t len, bool add)
+{
+	struct nlattr *list, *element, *key;
+	struct out out = { .len = 0 };
+	int r;
+
+	begin(&out, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+	begin(&out, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | (add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM)),
+	      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE : 0)), NFPROTO_INET, 0);
+	put_text(&out, NFTA_SET_ELEM_LIST_TABLE, RULES_TABLE);
+	put_text(&out, NFTA_SET_ELEM_LIST_SET, set);
+	list = nest(&out, NFTA_SET_ELEM_LIST_ELEMENTS);
+	element = nest(&out, NFTA_LIST_ELEM);
+	key = nest(&out, NFTA_SET_ELEM_KEY);
+	(void)put(&out, NFTA_DATA_VALUE, address, len);
+	nest_end(&out, key);
+	nest_end(&out, element);
+	nest_end(&out, list);
+	begin(&out, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+	if (send(fd, out.bytes, out.len, 0) < 0)
+		return -errno;
+	r = answers(fd, ignore, NULL);
+	return r == -EEXIST || r == -ENOENT ? 0 : r;
+}
+
+/* ---- what is logged ---- */
+
+static int configure_log(int fd, uint16_t type, const void *data, size_t len)
+{
+	struct out out = { .len = 0 };
+
+	begin(&out, NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG, NLM_F_ACK, AF_UNSPEC, RULES_LOG_GROUP);
+	(void)put(&out, type, data, len);
+	if (send(fd, out.bytes, out.len, 0) < 0)
+		return -errno;
+	return answers(fd, ignore, NULL);
+}
+
+int nfnl_listen(int fd)
+{
+	struct nfulnl_msg_config_cmd bind_group = { .command = NFULNL_CFG_CMD_BIND };
+	struct nfulnl_msg_config_mode mode = { .copy_range = htonl(RULES_LOG_SNAP), .copy_mode = NFULNL_COPY_PACKET };
+	uint32_t at_once = htonl(1);
+	int r = configure_log(fd, NFULA_CFG_CMD, &bind_group, sizeof(bind_group));
+
+	if (r == 0)
+		r = configure_log(fd, NFULA_CFG_MODE, &mode, sizeof(mode));
+	if (r == 0)
+		r = configure_log(fd, NFULA_CFG_QTHRESH, &at_once, sizeof(at_once));
+	return r;
+}
+
+static bool has_ports(unsigned protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
+/* The kernel has looked at the IP header; at what is behind it nobody has. */
+static bool parse_packet(const uint8_t *p, size_t len, struct uplink_refused *ret)
+{
+	size_t header = 0;
+
+	if (len >= 20 && p[0] >> 4 == 4) {
+		header = (p[0] & 15UL) * 4;
+		ret->family = 4;
+		ret->protocol = p[9];
+		memcpy(ret->to, p + 16, 4);
+		if ((p[6] & 0x1f) | p[7]) /* a later fragment */
+			return true;
+	} else if (len >= 40 && p[0] >> 4 == 6) { /* behind extension headers the port remains untold */
+		header = 40;
+		ret->family = 6;
+		ret->protocol = p[6];
+		memcpy(ret->to, p + 24, 16);
+	} else {
+		return false;
+	}
+	if (has_ports(ret->protocol) && header + 4 <= len)
+		ret->port = (uint16_t)(p[header + 2] << 8 | p[header + 3]);
+	return true;
+}
+
+bool nfnl_parse_refused(const void *msg, size_t len, struct uplink_refused *ret_refused)
+{
+	const struct nlmsghdr *hdr = msg;
+	struct uplink_refused refused = { 0 };
+	const struct nlattr *prefix, *payload;
+	const size_t skip = strlen(RULES_LOG_PREFIX);
+	const uint8_t *at;
+	size_t attrs;
+
+	if (len < sizeof(*hdr) || hdr->nlmsg_len > len)
+		return false;
+	at = attributes(hdr, NFNL_SUBSYS_ULOG, NFULNL_MSG_PACKET, &attrs);
+	prefix = at ? find(at, attrs, NFULA_PREFIX) : NULL;
+	payload = at ? find(at, attrs, NFULA_PAYLOAD) : NULL;
+	if (!prefix || !payload || length_of(prefix) <= skip || memcmp(data_of(prefix), RULES_LOG_PREFIX, skip) != 0)
+		return false;
+	for (; refused.reason < UPLINK_REASONS; refused.reason++) {
+		const char *known = uplink_reason_name(refused.reason), *text = (const char *)data_of(prefix) + skip;
+		size_t n = strnlen(text, length_of(prefix) - skip);
+
+		if (n == strlen(known) && !memcmp(text, known, n))
+			break;
+	}
+	if (refused.reason == UPLINK_REASONS || !parse_packet(data_of(payload), length_of(payload), &refused))
+		return false;
+	*ret_refused = refused;
+	return true;
+}

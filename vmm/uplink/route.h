@@ -1,0 +1,44 @@
+/*
+ * The links and routes of a VM's network namespace, by rtnetlink(7).
+ *
+ * Purpose: what `ip` would do, without it; and the host's own addresses, as they come and go.
+ * Trust:   the kernel's answers. A socket belongs to the namespace it was made in, whatever becomes of its process.
+ * Thread:  one.
+ * Returns: 0 or -errno.
+ */
+#ifndef UPLINK_ROUTE_H
+#define UPLINK_ROUTE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* fd: a socket of this namespace; `groups`: RTMGRP_* whose news it hears. */
+int route_open(uint32_t groups, int *ret_fd);
+
+/* The index of a link; -ENODEV. */
+int route_find(const char *name);
+
+/* Waits for a link of that name, which another process makes, on a socket of group RTMGRP_LINK; -ETIMEDOUT, -EPIPE: `gone` is readable. */
+int route_await(int fd, const char *name, int gone, int timeout_ms);
+
+int route_up(int fd, int index, uint32_t mtu);
+int route_add_address(int fd, int index, const char *address, uint8_t bits);
+int route_add_default(int fd, int index, const char *gateway);
+
+struct route_change {
+	bool added; /* false: taken away */
+	uint8_t family; /* 4 or 6 */
+	uint8_t address[16];
+};
+
+/* Asks for all addresses there are: each is told as one that was added. */
+int route_ask_addresses(int fd, unsigned family);
+
+/*
+ * Reads what a socket of the groups RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR has to tell, without waiting. Calls
+ * tell() for each address. 1: the answer to route_ask_addresses() is complete, 0: nothing more now, -ENOBUFS: news were
+ * lost, ask again.
+ */
+int route_read_addresses(int fd, void (*tell)(const struct route_change *change, void *arg), void *arg);
+
+#endif

@@ -1,0 +1,274 @@
+#include "uplink/rules.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FLOWS     4096U /* connections of a VM at once */
+#define FLOW_RATE 1000U /* new ones a second, after a burst of as many */
+#define LOG_RATE  5U /* refused packets a second that are told, after a burst of 20 */
+
+struct block {
+	const char *address;
+	unsigned bits;
+};
+
+/* RFC 6890 and what came after it: everything but the public internet. Documentation's networks are nobody's: left alone. */
+static const struct block private4[] = {
+	{ "0.0.0.0", 8 },      { "10.0.0.0", 8 },    { "100.64.0.0", 10 }, { "127.0.0.0", 8 },
+	{ "169.254.0.0", 16 }, { "172.16.0.0", 12 }, { "192.0.0.0", 24 },  { "192.168.0.0", 16 },
+	{ "198.18.0.0", 15 },  { "224.0.0.0", 4 },   { "240.0.0.0", 4 },
+};
+
+/*
+ * Outside of 2000::/3 there is no public address but NAT64's, 64:ff9b::/96 (RFC 6052), behind which private4 is private,
+ * too; inside, Teredo and 6to4 hold IPv4 addresses.
+ */
+static const struct block private6[] = {
+	{ "::", 3 }, { "2001::", 32 }, { "2002::", 16 }, { "4000::", 2 }, { "8000::", 1 },
+};
+
+/*
+ * Metadata services of clouds: RFC 3927's that all have, ECS' task metadata, Azure's wire server, Alibaba's; AWS' and Google's by IPv6.
+ */
+static const struct block metadata4[] = {
+	{ "169.254.169.254", 32 }, { "169.254.170.2", 32 },   { "169.254.170.23", 32 },
+	{ "168.63.129.16", 32 },   { "100.100.100.200", 32 },
+};
+static const struct block metadata6[] = { { "fd00:ec2::254", 128 }, { "fd00:ec2::23", 128 }, { "fd20:ce::254", 128 } };
+
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+static bool covers(const uint8_t *net, unsigned bits, const uint8_t *address)
+{
+	for (unsigned bit = 0; bit < bits; bit++)
+		if ((net[bit / 8] ^ address[bit / 8]) & 0x80 >> bit % 8)
+			return false;
+	return true;
+}
+
+static bool is_in(const struct block *blocks, size_t n, int family, const uint8_t *address, unsigned prefix)
+{
+	uint8_t net[16];
+
+	for (size_t i = 0; i < n; i++)
+		if (inet_pton(family, blocks[i].address, net) == 1 && prefix >= blocks[i].bits &&
+		    covers(net, blocks[i].bits, address))
+			return true;
+	return false;
+}
+
+static const uint8_t nat64[12] = { 0, 0x64, 0xff, 0x9b };
+
+bool rules_is_private(const struct uplink_rule *rule)
+{
+	const uint8_t *a = rule->address;
+
+	if (rule->family == 4)
+		return is_in(private4, N(private4), AF_INET, a, rule->prefix);
+	if (rule->prefix >= 96 && memcmp(a, nat64, sizeof(nat64)) == 0)
+		return is_in(private4, N(private4), AF_INET, a + 12, rule->prefix - 96U);
+	return is_in(private6, N(private6), AF_INET6, a, rule->prefix);
+}
+
+/* ---- text ---- */
+
+static void put_set(FILE *out, const char *name, int family, const struct block *blocks, size_t n)
+{
+	(void)fprintf(out, "\tset %s {\n\t\ttype %s\n\t\tflags interval\n\t\telements = { ", name,
+		      family == AF_INET ? "ipv4_addr" : "ipv6_addr");
+	for (size_t i = 0; i < n; i++)
+		(void)fprintf(out, "%s%s/%u", i ? ", " : "", blocks[i].address, blocks[i].bits);
+	(void)fputs(" }\n\t}\n", out);
+}
+
+/* private4 behind NAT64: the IPv4 address is the last 32 bits. */
+static void put_translated(FILE *out)
+{
+	uint8_t address[16] = { 0 };
+	char text[INET6_ADDRSTRLEN];
+
+	memcpy(address, nat64, sizeof(nat64));
+	(void)fputs("\tset nat64private {\n\t\ttype ipv6_addr\n\t\tflags interval\n\t\telements = { ", out);
+	for (size_t i = 0; i < N(private4); i++) {
+		(void)inet_pton(AF_INET, private4[i].address, address + 12);
+		(void)inet_ntop(AF_INET6, address, text, sizeof(text));
+		(void)fprintf(out, "%s%s/%u", i ? ", " : "", text, 96 + private4[i].bits);
+	}
+	(void)fputs(" }\n\t}\n", out);
+}
+
+static void put_where(FILE *out, const struct uplink_rule *rule)
+{
+	char text[INET6_ADDRSTRLEN];
+	bool four = rule->family == 4;
+
+	(void)inet_ntop(four ? AF_INET : AF_INET6, rule->address, text, sizeof(text));
+	if (rule->prefix)
+		(void)fprintf(out, "\t\t%s daddr %s/%u", four ? "ip" : "ip6", text, rule->prefix);
+	else
+		(void)fprintf(out, "\t\tmeta nfproto %s", four ? "ipv4" : "ipv6");
+	if (rule->port && rule->protocol)
+		(void)fprintf(out, " %s dport %u", rule->protocol == IPPROTO_TCP ? "tcp" : "udp", rule->port);
+	else if (rule->port)
+		(void)fprintf(out, " meta l4proto { tcp, udp } th dport %u", rule->port);
+	(void)fputs(" goto new\n", out);
+}
+
+/* What was refused is counted, told some times a second, and answered: a program that waits for nothing hangs. */
+static void put_refusal(FILE *out, enum uplink_reason reason)
+{
+	const char *name = uplink_reason_name(reason);
+
+	(void)fprintf(out, "\tchain refuse_%s {\n\t\tcounter name %s\n", name, name);
+	(void)fprintf(out,
+		      "\t\tlimit rate %u/second burst 20 packets log prefix \"" RULES_LOG_PREFIX
+		      "%s\" group %u snaplen %u\n",
+		      LOG_RATE, name, RULES_LOG_GROUP, RULES_LOG_SNAP);
+	if (reason != UPLINK_FLOWS)
+		(void)fputs("\t\tmeta l4proto tcp reject with tcp reset\n\t\treject with icmpx admin-prohibited\n",
+			    out);
+	(void)fputs("\t\tdrop\n\t}\n", out);
+}
+
+/* A chain that one kind of address goes through: what is named of it passes, the rest is refused. */
+static void put_named(FILE *out, const struct uplink_request *request, enum uplink_reason reason)
+{
+	(void)fprintf(out, "\tchain to_%s {\n", uplink_reason_name(reason));
+	for (uint32_t i = 0; i < request->nrules; i++) {
+		const struct uplink_rule *rule = &request->rules[i];
+		bool alone = rule->prefix == (rule->family == 4 ? 32 : 128);
+
+		if (reason == UPLINK_EGRESS || alone || (reason == UPLINK_PRIVATE && rules_is_private(rule)))
+			put_where(out, rule);
+	}
+	if (reason == UPLINK_EGRESS && !(request->flags & UPLINK_DENY))
+		(void)fputs("\t\tgoto new\n", out);
+	(void)fprintf(out, "\t\tgoto refuse_%s\n\t}\n", uplink_reason_name(reason));
+}
+
+static void put_sets(FILE *out)
+{
+	put_set(out, "private4", AF_INET, private4, N(private4));
+	put_set(out, "private6", AF_INET6, private6, N(private6));
+	put_translated(out);
+	put_set(out, "metadata4", AF_INET, metadata4, N(metadata4));
+	put_set(out, "metadata6", AF_INET6, metadata6, N(metadata6));
+	(void)fputs("\tset " RULES_HOST4 " {\n\t\ttype ipv4_addr\n\t\tsize 4096\n\t}\n"
+		    "\tset " RULES_HOST6 " {\n\t\ttype ipv6_addr\n\t\tsize 4096\n\t}\n",
+		    out);
+}
+
+static void put_guest(FILE *out, const struct uplink_request *request)
+{
+	(void)fprintf(out,
+		      "\tchain new {\n"
+		      "\t\tmeta l4proto != { tcp, udp, icmp, icmpv6 } goto refuse_egress\n"
+		      "\t\tlimit rate over %u/second burst %u packets goto refuse_flows\n"
+		      "\t\tct count over %u goto refuse_flows\n"
+		      "\t\taccept\n"
+		      "\t}\n",
+		      FLOW_RATE, FLOW_RATE, FLOWS);
+	put_named(out, request, UPLINK_HOST);
+	put_named(out, request, UPLINK_METADATA);
+	put_named(out, request, UPLINK_PRIVATE);
+	put_named(out, request, UPLINK_EGRESS);
+	(void)fputs("\tchain guest {\n"
+		    "\t\tct state established,related accept\n"
+		    "\t\tct state invalid drop\n",
+		    out);
+	/* pasta's own, which passes questions on to the server that the host asks */
+	if (request->flags & UPLINK_DNS4)
+		(void)fputs("\t\tip daddr " UPLINK_PASTA4 " udp dport 53 goto new\n", out);
+	if (request->flags & UPLINK_DNS6)
+		(void)fputs("\t\tip6 daddr " UPLINK_PASTA6 " udp dport 53 goto new\n", out);
+	(void)fputs("\t\tip daddr @" RULES_HOST4 " goto to_host\n"
+		    "\t\tip6 daddr @" RULES_HOST6 " goto to_host\n"
+		    "\t\tip daddr @metadata4 goto to_metadata\n"
+		    "\t\tip6 daddr @metadata6 goto to_metadata\n"
+		    "\t\tip daddr @private4 goto to_private\n"
+		    "\t\tip6 daddr @nat64private goto to_private\n"
+		    "\t\tip6 daddr 64:ff9b::/96 goto to_egress\n"
+		    "\t\tip6 daddr @private6 goto to_private\n"
+		    "\t\tgoto to_egress\n"
+		    "\t}\n",
+		    out);
+}
+
+static void put_hooks(FILE *out)
+{
+	(void)fputs("\tchain forward {\n"
+		    "\t\ttype filter hook forward priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t\tiifname \"" UPLINK_VM "\" oifname \"" UPLINK_OUT "\" goto guest\n"
+		    "\t\tiifname \"" UPLINK_OUT "\" oifname \"" UPLINK_VM "\" ct state established,related accept\n"
+		    "\t}\n"
+		    "\tchain input {\n"
+		    "\t\ttype filter hook input priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+		    "\t\tiifname \"" UPLINK_OUT "\" drop\n"
+		    /* what every Linux says when a link comes up, to all */
+		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
+		    "\t\tgoto refuse_gateway\n"
+		    "\t}\n"
+		    "\tchain postrouting {\n"
+		    "\t\ttype nat hook postrouting priority srcnat\n"
+		    "\t\toifname \"" UPLINK_OUT "\" meta l4proto { tcp, udp } masquerade to :32768-60999\n"
+		    "\t\toifname \"" UPLINK_OUT "\" masquerade\n"
+		    "\t}\n",
+		    out);
+}
+
+/* Before anything else of the namespace's sees a frame: whose it is. */
+static void put_ingress(FILE *out, const struct uplink_request *request)
+{
+	const uint8_t *m = request->mac;
+
+	(void)fprintf(out,
+		      "table netdev " RULES_TABLE " {\n"
+		      "\tcounter spoofed {\n\t}\n"
+		      "\tchain ingress {\n"
+		      "\t\ttype filter hook ingress device \"" UPLINK_VM "\" priority filter\n"
+		      "\t\tpolicy drop\n"
+		      "\t\tether saddr != %02x:%02x:%02x:%02x:%02x:%02x counter name spoofed drop\n",
+		      m[0], m[1], m[2], m[3], m[4], m[5]);
+	(void)fprintf(out,
+		      "\t\tip saddr " UPLINK_GUEST4 " accept\n"
+		      "\t\tarp htype 1 arp ptype ip arp saddr ether %02x:%02x:%02x:%02x:%02x:%02x "
+		      "arp saddr ip { 0.0.0.0, " UPLINK_GUEST4 " } accept\n",
+		      m[0], m[1], m[2], m[3], m[4], m[5]);
+	(void)fprintf(out, "\t\tip6 saddr { ::, " UPLINK_GUEST6 ", fe80::%02x%02x:%02xff:fe%02x:%02x%02x } accept\n",
+		      m[0] ^ 2, m[1], m[2], m[3], m[4], m[5]);
+	(void)fputs("\t\tcounter name spoofed drop\n\t}\n}\n", out);
+}
+
+char *rules_text(const struct uplink_request *request)
+{
+	static const enum uplink_reason refusals[] = { UPLINK_METADATA, UPLINK_HOST,    UPLINK_PRIVATE,
+						       UPLINK_EGRESS,   UPLINK_GATEWAY, UPLINK_FLOWS };
+	char *text = NULL;
+	size_t len = 0;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return NULL;
+	(void)fputs("table inet " RULES_TABLE " {\n", out);
+	for (size_t i = 0; i < N(refusals); i++)
+		(void)fprintf(out, "\tcounter %s {\n\t}\n", uplink_reason_name(refusals[i]));
+	put_sets(out);
+	for (size_t i = 0; i < N(refusals); i++)
+		put_refusal(out, refusals[i]);
+	put_guest(out, request);
+	put_hooks(out);
+	(void)fputs("}\n", out);
+	put_ingress(out, request);
+	if (ferror(out) | fclose(out)) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}

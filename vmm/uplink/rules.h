@@ -1,0 +1,38 @@
+/*
+ * The nftables rules of a VM's network namespace.
+ *
+ * Purpose: the text that `nft -f -` reads, made of a request. What it says:
+ *          - from the guest, by its own addresses alone, new connections go out of pasta's link, where the policy allows;
+ *          - answers to those, and nothing else, go back;
+ *          - the namespace itself answers neighbour discovery, and nothing else;
+ *          - connections are bounded in number and in new ones a second: conntrack's table is the host kernel's memory;
+ *          - outgoing packets get the namespace's address and a port of the ephemeral range, so that what pasta binds on
+ *            the host never takes a service's port.
+ * Policy:  an address of the host's own, or of a metadata service, must be named alone (/32, /128) to be reached; one of
+ *          a private range by itself or by a network inside of that range; a public one always, or with --egress deny
+ *          by any network around it.
+ * Trust:   the request is the supervisor's; numbers and addresses only get into the text.
+ * Thread:  any; no state.
+ */
+#ifndef UPLINK_RULES_H
+#define UPLINK_RULES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "uplink/uplink.h"
+
+#define RULES_TABLE      "mvm"
+#define RULES_HOST4      "host4" /* sets of the host's addresses; they change while the VM runs */
+#define RULES_HOST6      "host6"
+#define RULES_LOG_GROUP  1U
+#define RULES_LOG_SNAP   64U /* bytes of a refused packet: its IP header, and the ports behind it */
+#define RULES_LOG_PREFIX "mvm-" /* then the reason's name */
+
+/* A new string; free() it. NULL: out of memory. */
+char *rules_text(const struct uplink_request *request);
+
+/* Whether the network lies in a range that is refused unless it is named. */
+bool rules_is_private(const struct uplink_rule *rule);
+
+#endif

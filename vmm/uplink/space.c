@@ -1,0 +1,361 @@
+/* The network namespace of a VM: its tap, pasta's link, routes between them, rules. See rules.h for what may pass. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/capability.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mvm/cleanup.h"
+#include "uplink/holder.h"
+#include "uplink/nfnl.h"
+#include "uplink/route.h"
+#include "uplink/rules.h"
+
+#define TUN_DEVICE    "/dev/net/tun"
+#define HEADER_SIZE   12 /* struct virtio_net_hdr_v1, virtio 1.2 §5.1.6 */
+#define PASTA_WAIT_MS 10000 /* for its link; the host may be busy */
+
+static char *const environment[] = { (char[]){ "PATH=/usr/sbin:/usr/bin:/sbin:/bin" }, NULL };
+
+/* ---- pasta ---- */
+
+static void add(char *argv[], unsigned *n, const char *const *list)
+{
+	while (*list)
+		argv[(*n)++] = (char *)(uintptr_t)*list++;
+}
+
+static void pasta_arguments(const struct holder *h, char *namespace, size_t size, char *argv[40])
+{
+	static const char *const always[] = {
+		"pasta",
+		"--foreground",
+		"--quiet",
+		"--stderr",
+		"--ns-ifname",
+		UPLINK_OUT,
+		"--no-map-gw",
+		/* no port of the host's leads in, no port of the namespace's out by a short cut */
+		"--tcp-ports",
+		"none",
+		"--udp-ports",
+		"none",
+		"--tcp-ns",
+		"none",
+		"--udp-ns",
+		"none",
+		"--no-dhcp",
+		"--no-dhcpv6",
+		"--no-ra",
+		"--netns-only",
+		NULL,
+	};
+	static const char *const four[] = { "--address", UPLINK_OWN4,   "--netmask", "29",
+					    "--gateway", UPLINK_PASTA4, NULL };
+	static const char *const six[] = { "--address", UPLINK_OWN6, "--gateway", UPLINK_PASTA6, NULL };
+	static const char *const no_four[] = { "--ipv6-only", NULL }, *const no_six[] = { "--ipv4-only", NULL };
+	static const char *const dns4[] = { "--dns-forward", UPLINK_PASTA4, NULL };
+	static const char *const dns6[] = { "--dns-forward", UPLINK_PASTA6, NULL };
+	static const char *const netns[] = { "--netns", NULL };
+	uint32_t flags = h->request.flags;
+	unsigned n = 0;
+
+	add(argv, &n, always);
+	add(argv, &n, flags & UPLINK_IP4 ? four : no_four);
+	add(argv, &n, flags & UPLINK_IP6 ? six : no_six);
+	if (flags & UPLINK_DNS4)
+		add(argv, &n, dns4);
+	if (flags & UPLINK_DNS6)
+		add(argv, &n, dns6);
+	add(argv, &n, netns);
+	(void)snprintf(namespace, size, "/proc/%ld/ns/net", h->pid);
+	argv[n++] = namespace;
+	argv[n] = NULL;
+}
+
+/* The child, in the host's network namespace: pasta's sockets are of there. It begins once ours is made. */
+static void run_pasta(const struct holder *h, int go, int says) __attribute__((noreturn));
+
+static void run_pasta(const struct holder *h, int go, int says)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	char namespace[48], *argv[40], byte;
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	pasta_arguments(h, namespace, sizeof(namespace), argv);
+	if (read(go, &byte, 1) != 1) /* nobody wants it any more */
+		_exit(1);
+	if (null >= 0 && dup2(null, 0) == 0 && dup2(null, 1) == 1 && dup2(says, 2) == 2) {
+		(void)signal(SIGPIPE, SIG_DFL);
+		(void)execve(h->request.pasta, argv, environment);
+	}
+	(void)dprintf(2, "%s: %s\n", h->request.pasta, strerror(errno));
+	_exit(127);
+}
+
+static void start_pasta(struct holder *h)
+{
+	int go[2], says[2];
+	pid_t pid;
+
+	if (pipe2(go, O_CLOEXEC) < 0 || pipe2(says, O_CLOEXEC | O_NONBLOCK) < 0)
+		holder_fail(errno, "pipe: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		holder_fail(errno, "no process can be made: %s", strerror(errno));
+	if (pid == 0) {
+		(void)close(go[1]);
+		run_pasta(h, go[0], says[1]);
+	}
+	(void)close(go[0]);
+	(void)close(says[1]);
+	h->pasta_go = go[1];
+	h->pasta_says = says[0];
+	h->pasta = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (h->pasta < 0)
+		holder_fail(errno, "pidfd: %s", strerror(errno));
+}
+
+/* Of what a program wrote to a pipe the last line that says something. */
+static const char *last_line(char *text)
+{
+	const char *last = "";
+	char *rest = text, *line;
+
+	while ((line = strsep(&rest, "\n")))
+		if (*line && strncmp(line, "Failed to send ", 15) != 0) /* pasta, where there is no syslog */
+			last = line;
+	return last;
+}
+
+const char *space_pasta_says(struct holder *h, char *buf, size_t size)
+{
+	size_t len = 0;
+	ssize_t n;
+
+	while (len < size - 1 && (n = read(h->pasta_says, buf + len, size - 1 - len)) > 0)
+		len += (size_t)n;
+	buf[len] = '\0';
+	return last_line(buf);
+}
+
+static void await_pasta(struct holder *h)
+{
+	char text[2048];
+	int news = -1, index, r;
+
+	r = route_open(RTMGRP_LINK, &news);
+	if (r < 0 || write(h->pasta_go, "g", 1) != 1)
+		holder_fail(-r, "pasta: %s", strerror(errno));
+	index = route_await(news, UPLINK_OUT, h->pasta, PASTA_WAIT_MS);
+	(void)close(news);
+	cleanup_fd(&h->pasta_go);
+	h->pasta_go = -1;
+	if (index < 0) {
+		const char *said = space_pasta_says(h, text, sizeof(text));
+
+		if (!*said)
+			said = index == -EPIPE ? "it ended and did not say why" : strerror(-index);
+		holder_fail(-index, "pasta (%s): %.300s", h->request.pasta, said);
+	}
+	r = route_up(h->route, index, UPLINK_MTU);
+	if (r == 0 && h->request.flags & UPLINK_IP4)
+		r = route_add_address(h->route, index, UPLINK_OWN4, UPLINK_BITS4);
+	if (r == 0 && h->request.flags & UPLINK_IP4)
+		r = route_add_default(h->route, index, UPLINK_PASTA4);
+	if (r == 0 && h->request.flags & UPLINK_IP6)
+		r = route_add_address(h->route, index, UPLINK_OWN6, UPLINK_BITS6);
+	if (r == 0 && h->request.flags & UPLINK_IP6)
+		r = route_add_default(h->route, index, UPLINK_PASTA6);
+	if (r < 0)
+		holder_fail(-r, "its way out: %s", strerror(-r));
+}
+
+/* ---- the VM's link ---- */
+
+static void make_tap(struct holder *h)
+{
+	struct ifreq request = { .ifr_name = UPLINK_VM, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	int size = HEADER_SIZE, index, r;
+
+	h->tap = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	if (h->tap < 0)
+		holder_fail(errno, TUN_DEVICE ": %s: %s", strerror(errno),
+			    errno == EACCES || errno == EPERM
+				    ? "everybody may open it where udev rules: have root say chmod 666 " TUN_DEVICE
+				    : "load it: modprobe tun");
+	if (ioctl(h->tap, TUNSETIFF, &request) < 0 || ioctl(h->tap, TUNSETVNETHDRSZ, &size) < 0)
+		holder_fail(errno, TUN_DEVICE ": no tap: %s", strerror(errno));
+	index = route_find(UPLINK_VM);
+	r = index < 0 ? index : route_up(h->route, index, h->request.mtu);
+	if (r == 0 && h->request.flags & UPLINK_IP4)
+		r = route_add_address(h->route, index, UPLINK_GATEWAY4, UPLINK_BITS4);
+	if (r == 0 && h->request.flags & UPLINK_IP6)
+		r = route_add_address(h->route, index, UPLINK_GATEWAY6, UPLINK_BITS6);
+	if (r < 0)
+		holder_fail(-r, "its tap: %s", strerror(-r));
+}
+
+/* ---- settings and rules ---- */
+
+static bool set(const char *name, const char *value)
+{
+	_cleanup_fd_ int fd = -1;
+	char path[96];
+
+	(void)snprintf(path, sizeof(path), "/proc/sys/net/%s", name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd >= 0 && write(fd, value, strlen(value)) >= 0;
+}
+
+/* Before there is a link: `default` is what each begins with. */
+static void set_all(const struct holder *h)
+{
+	static const char *const of_links[][2] = {
+		{ "ipv4/conf/%s/accept_redirects", "0" },
+		{ "ipv4/conf/%s/send_redirects", "0" },
+		{ "ipv4/conf/%s/accept_source_route", "0" },
+		{ "ipv4/conf/%s/rp_filter", "1" },
+		{ "ipv4/conf/%s/arp_ignore", "1" },
+		{ "ipv4/conf/%s/arp_announce", "2" },
+		{ "ipv6/conf/%s/accept_ra", "0" },
+		{ "ipv6/conf/%s/accept_redirects", "0" },
+		{ "ipv6/conf/%s/accept_source_route", "-1" },
+		{ "ipv6/conf/%s/autoconf", "0" },
+		{ "ipv6/conf/%s/dad_transmits", "0" },
+		{ "ipv6/conf/%s/router_solicitations", "0" },
+	};
+	char name[64];
+
+	if (h->request.flags & UPLINK_IP4 && !set("ipv4/ip_forward", "1"))
+		holder_fail(errno, "/proc/sys/net/ipv4/ip_forward: %s: in a container, have /proc/sys writable",
+			    strerror(errno));
+	if (h->request.flags & UPLINK_IP6 && !set("ipv6/conf/all/forwarding", "1"))
+		holder_fail(errno, "/proc/sys/net/ipv6/conf/all/forwarding: %s", strerror(errno));
+	for (size_t i = 0; i < sizeof(of_links) / sizeof(of_links[0]); i++) {
+		for (unsigned all = 0; all < 2; all++) {
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+			(void)snprintf(name, sizeof(name), of_links[i][0], all ? "all" : "default");
+#pragma GCC diagnostic pop
+			if (!set(name, of_links[i][1]) && errno != ENOENT) /* a kernel without IPv6 */
+				holder_fail(errno, "/proc/sys/net/%s: %s", name, strerror(errno));
+		}
+	}
+}
+
+/* Once there are rules that track: an idle connection is forgotten after a day, not five; none begins in its middle. */
+static void set_tracking(void)
+{
+	(void)set("netfilter/nf_conntrack_tcp_timeout_established", "86400");
+	(void)set("netfilter/nf_conntrack_tcp_loose", "0");
+}
+
+static void run_nft(const struct holder *h, int in, int says) __attribute__((noreturn));
+
+static void run_nft(const struct holder *h, int in, int says)
+{
+	char *argv[] = { (char[]){ "nft" }, (char[]){ "-f" }, (char[]){ "-" }, NULL };
+
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (dup2(in, 0) == 0 && dup2(says, 1) == 1 && dup2(says, 2) == 2)
+		(void)execve(h->request.nft, argv, environment);
+	(void)dprintf(says, "%s: %s\n", h->request.nft, strerror(errno));
+	_exit(127);
+}
+
+/* A few kilobytes: they fit into a pipe, so nobody waits for anybody. */
+static void load_rules(const struct holder *h)
+{
+	_cleanup_free_ char *rules = rules_text(&h->request);
+	char said[2048];
+	int in[2], says[2], status = 0;
+	size_t len = 0;
+	ssize_t n;
+	pid_t pid;
+
+	if (!rules)
+		holder_fail(ENOMEM, "rules: out of memory");
+	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(says, O_CLOEXEC) < 0)
+		holder_fail(errno, "pipe: %s", strerror(errno));
+	(void)fcntl(in[1], F_SETFL, O_NONBLOCK);
+	if (write(in[1], rules, strlen(rules)) != (ssize_t)strlen(rules))
+		holder_fail(EPIPE, "rules: more than a pipe takes");
+	(void)close(in[1]);
+	pid = fork();
+	if (pid < 0)
+		holder_fail(errno, "no process can be made: %s", strerror(errno));
+	if (pid == 0)
+		run_nft(h, in[0], says[1]);
+	(void)close(in[0]);
+	(void)close(says[1]);
+	while (len < sizeof(said) - 1 &&
+	       ((n = read(says[0], said + len, sizeof(said) - 1 - len)) > 0 || (n < 0 && errno == EINTR)))
+		len += n > 0 ? (size_t)n : 0;
+	said[len] = '\0';
+	(void)close(says[0]);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	said[strcspn(said, "\n")] = '\0'; /* the first line says what, the others where */
+	if (status)
+		holder_fail(EINVAL,
+			    "nftables (%s): %.250s: the kernel needs nf_tables with conntrack, NAT, limits and logging",
+			    h->request.nft, *said ? said : "it failed and did not say why");
+}
+
+/*
+ * Of what the namespace's root may do, links and nftables are left. Before pasta begins: it gives up more than that, and
+ * who has less than another cannot look into its /proc/PID/ns (ptrace(2), PTRACE_MODE_READ).
+ */
+static void drop_capabilities(void)
+{
+	cap_t caps = cap_from_text("cap_net_admin=ep");
+
+	if (!caps || cap_set_proc(caps) < 0)
+		holder_fail(errno, "capabilities: %s", strerror(errno));
+	(void)cap_free(caps);
+}
+
+void space_make(struct holder *h)
+{
+	char link[32];
+	ssize_t n = readlink("/proc/self", link, sizeof(link) - 1);
+	int r;
+
+	link[n < 0 ? 0 : n] = '\0';
+	h->pid = strtol(link, NULL, 10);
+	if (h->pid <= 0)
+		holder_fail(ENOENT, "/proc: not mounted");
+	start_pasta(h);
+	if (unshare(CLONE_NEWNET) < 0)
+		holder_fail(errno, "no network namespace: %s: sysctl user.max_net_namespaces", strerror(errno));
+	r = route_open(0, &h->route);
+	if (r == 0)
+		r = nfnl_open(&h->nft);
+	if (r == 0)
+		r = nfnl_open(&h->log);
+	if (r < 0)
+		holder_fail(-r, "netlink: %s", strerror(-r));
+	set_all(h);
+	make_tap(h);
+	load_rules(h);
+	set_tracking();
+	r = nfnl_listen(h->log);
+	if (r < 0)
+		holder_fail(-r, "refused packets cannot be logged: %s: the kernel needs nfnetlink_log", strerror(-r));
+	watch_host(h);
+	drop_capabilities();
+	await_pasta(h);
+}

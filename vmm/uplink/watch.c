@@ -1,0 +1,183 @@
+/* While the VM runs: counters, packets that were refused, and the host's addresses as they come and go. */
+#include <errno.h>
+#include <poll.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mvm/cleanup.h"
+#include "uplink/holder.h"
+#include "uplink/nfnl.h"
+#include "uplink/route.h"
+#include "uplink/rules.h"
+
+#define COUNT_MS     1000 /* at most so often, and so long after the last refusal at most, the counters are told */
+#define LOG_BATCH    32U
+#define HOST_WAIT_MS 5000
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* ---- the host's addresses ---- */
+
+static void take_change(const struct route_change *change, void *arg)
+{
+	struct holder *h = arg;
+	int r = nfnl_set_address(h->nft, change->family == 4 ? RULES_HOST4 : RULES_HOST6, change->address,
+				 change->family == 4 ? 4 : 16, change->added);
+
+	if (r < 0)
+		holder_fail(-r, "an address of the host's does not get into the rules: %s", strerror(-r));
+}
+
+static void ask_host(struct holder *h, unsigned family)
+{
+	int r = route_ask_addresses(h->host, family);
+
+	if (r < 0)
+		holder_fail(-r, "the host's addresses cannot be asked for: %s", strerror(-r));
+	h->asking = family;
+}
+
+static void on_host(struct holder *h)
+{
+	int r = route_read_addresses(h->host, take_change, h);
+
+	if (r == -ENOBUFS || (r > 0 && h->asking == 4))
+		ask_host(h, r < 0 ? 4 : 6);
+	else if (r > 0)
+		h->asking = 0;
+	else if (r < 0)
+		holder_fail(-r, "the host's addresses: %s", strerror(-r));
+}
+
+void watch_host(struct holder *h)
+{
+	struct pollfd news = { .fd = h->host, .events = POLLIN };
+	int64_t end = now_ms() + HOST_WAIT_MS;
+
+	ask_host(h, 4);
+	while (h->asking) {
+		if (poll(&news, 1, 100) > 0)
+			on_host(h);
+		else if (now_ms() > end)
+			holder_fail(ETIMEDOUT, "the host's addresses: no answer");
+	}
+}
+
+/* ---- what the supervisor hears ---- */
+
+static void tell_counters(const struct holder *h)
+{
+	struct uplink_message message = { .type = UPLINK_COUNTED };
+	int r = nfnl_counters(h->nft, message.counters);
+
+	if (r < 0)
+		holder_fail(-r, "counters: %s", strerror(-r));
+	holder_send(&message, -1);
+}
+
+static bool on_refused(const struct holder *h)
+{
+	struct uplink_message message = { .type = UPLINK_REFUSED };
+	uint8_t packet[4096] __attribute__((aligned(8)));
+	bool any = false;
+
+	for (unsigned i = 0; i < LOG_BATCH; i++) {
+		ssize_t n = recv(h->log, packet, sizeof(packet), MSG_DONTWAIT);
+
+		if (n < 0 && errno != ENOBUFS) /* more than it holds: they are counted all the same */
+			break;
+		any = true;
+		if (n > 0 && nfnl_parse_refused(packet, (size_t)n, &message.refused))
+			holder_send(&message, -1);
+	}
+	return any;
+}
+
+static void on_supervisor(const struct holder *h)
+{
+	struct uplink_message message;
+	ssize_t n = recv(UPLINK_FD, &message, sizeof(message), MSG_DONTWAIT);
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		_exit(0);
+	if (n == (ssize_t)sizeof(message) && message.type == UPLINK_COUNT)
+		tell_counters(h);
+}
+
+/* ---- from here on ---- */
+
+/* Headers of the guest's packets are read from here on, by a process that can do no more than answer. */
+static void lock(void)
+{
+#ifndef JAIL_OMIT_SECCOMP /* sanitizers: their run-time's own calls */
+	static const int calls[] = {
+		SCMP_SYS(poll),       SCMP_SYS(recvfrom),     SCMP_SYS(sendto),
+		SCMP_SYS(sendmsg),    SCMP_SYS(read),         SCMP_SYS(clock_gettime),
+		SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(restart_syscall),
+		SCMP_SYS(ppoll),
+	};
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int r = filter ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < sizeof(calls) / sizeof(calls[0]); i++)
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+	if (r == 0)
+		r = seccomp_load(filter);
+	if (r < 0)
+		holder_fail(-r, "seccomp: %s", strerror(-r));
+	seccomp_release(filter);
+#endif
+}
+
+void watch(struct holder *h)
+{
+	struct uplink_message ready = { .type = UPLINK_READY };
+	int64_t told = now_ms() - COUNT_MS;
+	bool dirty = false;
+
+	holder_send(&ready, h->tap);
+	(void)close(h->tap); /* the link goes with the VMM's */
+	lock();
+	for (;;) {
+		struct pollfd fds[] = { { .fd = UPLINK_FD, .events = POLLIN },
+					{ .fd = h->log, .events = POLLIN },
+					{ .fd = h->host, .events = POLLIN },
+					{ .fd = h->pasta, .events = POLLIN },
+					{ .fd = h->pasta_says, .events = POLLIN } };
+		int64_t left = told + COUNT_MS - now_ms();
+		char text[2048];
+
+		if (dirty && left <= 0) {
+			tell_counters(h);
+			told = now_ms();
+			dirty = false;
+		}
+		if (poll(fds, sizeof(fds) / sizeof(fds[0]), dirty ? (int)left : -1) < 0)
+			continue;
+		if (fds[0].revents)
+			on_supervisor(h);
+		if (fds[1].revents)
+			dirty |= on_refused(h);
+		if (fds[2].revents)
+			on_host(h);
+		if (fds[3].revents)
+			holder_fail(ECHILD, "pasta ended: %s", space_pasta_says(h, text, sizeof(text)));
+		if (fds[4].revents) {
+			const char *said = space_pasta_says(h, text, sizeof(text));
+
+			if (fds[4].revents & POLLIN && *said)
+				holder_warn("pasta: %.300s", said);
+			if (!(fds[4].revents & POLLIN))
+				h->pasta_says = -1; /* closed; that it ended shows elsewhere */
+		}
+	}
+}
