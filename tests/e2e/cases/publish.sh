@@ -187,6 +187,18 @@ test_connections() {
 	equal "$(jq '.devices.publish.opened == .channels.accepted and .channels.accepted > 358' r.json)" true
 }
 
+# With a network device it is the same.
+test_with_a_network() {
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to make a tap"; return; }
+	publish_set_up || return 0
+	modprobe tun 2>/dev/null
+	ip tuntap add dev "p$$" mode tap
+	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f; ip link del "p$$"' EXIT
+	ip link set "p$$" up
+	echo_vm box -p 0:80 --net "tap=p$$,ip=10.9.8.2/24"
+	equal "$(client "$port" many 5)" 5
+}
+
 # A guest's process that does not read, and a client that does not, hold nobody up but themselves: not the VM's end either.
 test_slow_ends() {
 	publish_set_up || return 0
