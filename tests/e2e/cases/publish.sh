@@ -187,6 +187,18 @@ test_connections() {
 	equal "$(jq '.devices.publish.opened == .channels.accepted and .channels.accepted > 358' r.json)" true
 }
 
+# With a network device it is the same.
+test_with_a_network() {
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to make a tap"; return; }
+	publish_set_up || return 0
+	modprobe tun 2>/dev/null
+	ip tuntap add dev "p$$" mode tap
+	trap '"$mvm" ps -aq | xargs -r "$mvm" rm -f; ip link del "p$$"' EXIT
+	ip link set "p$$" up
+	echo_vm box -p 0:80 --net "tap=p$$,ip=10.9.8.2/24"
+	equal "$(client "$port" many 5)" 5
+}
+
 # A guest's process that does not read, and a client that does not, hold nobody up but themselves: not the VM's end either.
 test_slow_ends() {
 	publish_set_up || return 0
@@ -308,14 +320,42 @@ fake() {
 }
 export -f fake
 
-# A VMM that takes all connections and gives none back (one that lies of them: supervisor.sh).
+# clients_of VM: now, and ever, by the host's count, which no guest is asked for
+clients_of() {
+	"$fakes/mvm" metrics | sed -n "s/^mvm_vm_publish_clients[_a-z]*{.*name=\"$1\"} //p" | xargs
+}
+
+are() {
+	[ "$(clients_of "$1")" = "$2" ]
+}
+
+# A VMM that takes all connections and gives none back (one that lies of them: supervisor.sh); paused, it is given none.
 test_hostile() {
 	publish_set_up || return 0
 	expect 0 bash -c 'fake "$@"' bash -d --name deaf -p 0:80 -- sleep
 	port=$(port_of deaf)
+	expect 0 "$fakes/mvm" pause deaf
+	client_stays "$port" crowd 10 >few &
+	until_so grep -q there few
+	equal "$(clients_of deaf)" "0 0"
+	expect 0 "$fakes/mvm" resume deaf
+	until_so are deaf "10 10"
 	client_stays "$port" crowd 300 >many &
 	until_so grep -q there many
-	expect 0 "$fakes/mvm" stats deaf --format json
-	equal "$(jq -c '.[0] | [.publish_open, .publish_accepted]' stdout)" '[256,256]'
+	until_so are deaf "256 256"
 	limit=30 expect 0 "$fakes/mvm" stop deaf
+	equal "$(client "$port" listening)" no
+}
+
+# Whoever kills the supervisor: the port goes with it, and whoever was connected hears of it.
+test_supervisor_killed() {
+	publish_set_up || return 0
+	expect 0 bash -c 'fake "$@"' bash -d --name deaf -p 0:80 -- sleep
+	port=$(port_of deaf)
+	client "$port" closed >got &
+	until_so are deaf "1 1"
+	kill -KILL "$(of deaf supervisor)"
+	wait $!
+	equal "$(cat got)" 0
+	equal "$(client "$port" listening)" no
 }
