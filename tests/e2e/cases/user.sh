@@ -79,9 +79,12 @@ while True:
 	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
 }
 
-# What runs mvm on that host, behind a command that may be given: ${on_host[@]}.
+# What runs mvm on that host, whose name server is outside, behind a command that may be given: ${on_host[@]}.
 by() {
-	on_host=(nsenter --net="/run/netns/$here" "$@" "$mvm")
+	echo 'nameserver 203.0.113.1' >resolv.conf
+	# shellcheck disable=SC2016 # expanded by that shell
+	on_host=(nsenter --net="/run/netns/$here" unshare -m --propagation private
+		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$@" "$mvm")
 }
 
 # A probe of the guest's: each argument is KIND ADDRESS PORT; says "KIND ADDRESS PORT yes" or "… no".
@@ -131,11 +134,11 @@ policy() {
 	: >heard
 	# shellcheck disable=SC2086 # flags are words
 	expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net user $flags --receipt receipt.json -- python3 -c "$probe" "$rows"
-	[ "$out"$'\n' = "$want" ] || die "$flags: $(diff <(echo "$out") <(echo "$want"))"
+	[ "$out"$'\n' = "$want" ] || die "$flags: $(diff <(echo "$out") <(printf %s "$want"))"
 	for row in "$@"; do
 		read -r kind to port may <<<"$row"
 		[ "$may" = no ] || continue
-		! grep -q " $to $port$" heard || die "$flags: $row: heard: $(grep " $to $port$" heard)"
+		! grep -q " $kind $to $port\$" heard || die "$flags: $row: heard: $(cat heard)"
 	done
 }
 
@@ -358,7 +361,7 @@ test_refused() {
 	refused "apt install nftables" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
 	by unshare -m --propagation private sh -c 'mount --bind /dev/null /dev/net/tun; exec "$@"' -
 	refused "/dev/net/tun" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
-	by unshare -m --propagation private sh -c 'mount --bind "$(command -v false)" "$(command -v pasta)"; exec "$@"' -
+	by unshare -m --propagation private sh -c 'mount --bind /bin/false "$(command -v pasta)"; exec "$@"' -
 	refused pasta -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
 	# with IPv4 alone
 	by
