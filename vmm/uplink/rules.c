@@ -180,6 +180,10 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 		    "\t\tct state established,related accept\n"
 		    "\t\tct state invalid drop\n",
 		    out);
+	/* To pasta's sockets these mean the host's loopback, however they are written: nothing opens them. */
+	(void)fputs("\t\tip daddr { 0.0.0.0/8, 127.0.0.0/8 } goto refuse_host\n"
+		    "\t\tip6 daddr { ::/96, ::ffff:0:0/96 } goto refuse_host\n",
+		    out);
 	/* pasta's own, which passes questions on to the server that the host asks */
 	if (request->flags & UPLINK_DNS4)
 		(void)fputs("\t\tip daddr " UPLINK_PASTA4 " udp dport 53 goto new\n", out);
