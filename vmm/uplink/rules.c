@@ -157,8 +157,8 @@ static void put_sets(FILE *out)
 	put_translated(out);
 	put_set(out, "metadata4", AF_INET, metadata4, N(metadata4));
 	put_set(out, "metadata6", AF_INET6, metadata6, N(metadata6));
-	(void)fputs("\tset " RULES_HOST4 " {\n\t\ttype ipv4_addr\n\t\tsize 4096\n\t}\n"
-		    "\tset " RULES_HOST6 " {\n\t\ttype ipv6_addr\n\t\tsize 4096\n\t}\n",
+	(void)fputs("\tset " RULES_HOST4 " {\n\t\ttype ipv4_addr\n\t\tsize 65536\n\t}\n"
+		    "\tset " RULES_HOST6 " {\n\t\ttype ipv6_addr\n\t\tsize 65536\n\t}\n",
 		    out);
 }
 
