@@ -223,6 +223,8 @@ test_ends() {
 		equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$inner/status")" 0000000000001000
 		equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$inner/status")" 2
 		equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$outer/status")" 0000000000000000
+		expect 0 "$mvm" inspect --security --format json "net$$"
+		equal "$(jq -r '.security.layers[] | select(.name == "descriptors") | .state' stdout)" ok
 		case $who in
 		vm) expect 0 "$mvm" kill "net$$" ;;
 		supervisor) kill -KILL "$(awk '/^PPid:/ { print $2 }' "/proc/$outer/status")" ;;
@@ -331,7 +333,8 @@ socket.create_connection(("198.51.100.1", 7), 10).close()
 print("reached", flush=True)
 sys.exit(1)
 '
-	expect 1 "$mvm" wait "b$$"
+	expect 0 "$mvm" wait "b$$"
+	equal "$out" 1
 	equal "$("$mvm" logs "b$$" 2>/dev/null | grep -c reached)" 2
 	expect 0 "$mvm" rm "b$$"
 	! pgrep -x mvm-net >/dev/null || die "left: $(pgrep -a mvm-net)"
