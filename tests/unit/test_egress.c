@@ -201,6 +201,7 @@ static void expect_chain(const struct uplink_request *request, const char *name,
 static void test_rules(void **state)
 {
 	struct uplink_request request = { .flags = UPLINK_IP4 | UPLINK_IP6 | UPLINK_DENY, .nrules = 5 };
+	char *rules, *guest;
 
 	(void)state;
 	request.rules[0] = rule_of("0.0.0.0/0:443/tcp");
@@ -228,6 +229,13 @@ static void test_rules(void **state)
 		     "\t\tip6 daddr 2001:db8::1/128 udp dport 53 goto new\n"
 		     "\t\tmeta nfproto ipv6 goto new\n"
 		     "\t\tgoto refuse_egress\n");
+	rules = rules_text(&request);
+	guest = chain_of(rules, "guest");
+	assert_non_null(strstr(guest, "ip daddr { 0.0.0.0/8, 127.0.0.0/8 } goto refuse_host\n"));
+	assert_true(strstr(guest, "{ ::/96, ::ffff:0:0/96 } goto refuse_host\n") < strstr(guest, "goto to_private"));
+	assert_null(strstr(guest, "dport 53"));
+	free(guest);
+	free(rules);
 	request.flags = UPLINK_IP4;
 	request.nrules = 0;
 	expect_chain(&request, "to_egress", "\t\tgoto new\n\t\tgoto refuse_egress\n");

@@ -198,15 +198,14 @@ int nfnl_counters(int fd, uint64_t ret_counters[UPLINK_REASONS])
 
 /* ---- sets ---- */
 
-int nfnl_set_address(int fd, const char *set, const uint8_t *address, size_t len, bool add)
+int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len)
 {
 	struct nlattr *list, *element, *key;
 	struct out out = { .len = 0 };
 	int r;
 
 	begin(&out, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
-	begin(&out, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | (add ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM)),
-	      (uint16_t)(NLM_F_ACK | (add ? NLM_F_CREATE : 0)), NFPROTO_INET, 0);
+	begin(&out, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM, NLM_F_ACK | NLM_F_CREATE, NFPROTO_INET, 0);
 	put_text(&out, NFTA_SET_ELEM_LIST_TABLE, RULES_TABLE);
 	put_text(&out, NFTA_SET_ELEM_LIST_SET, set);
 	list = nest(&out, NFTA_SET_ELEM_LIST_ELEMENTS);
@@ -220,7 +219,7 @@ int nfnl_set_address(int fd, const char *set, const uint8_t *address, size_t len
 	if (send(fd, out.bytes, out.len, 0) < 0)
 		return -errno;
 	r = answers(fd, ignore, NULL);
-	return r == -EEXIST || r == -ENOENT ? 0 : r;
+	return r == -EEXIST ? 0 : r;
 }
 
 /* ---- what is logged ---- */

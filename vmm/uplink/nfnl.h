@@ -19,8 +19,8 @@ int nfnl_open(int *ret_fd);
 /* All counters of the namespace's tables, by their reason's name. */
 int nfnl_counters(int fd, uint64_t ret_counters[UPLINK_REASONS]);
 
-/* Adds an address to a set of the table, or takes it out; one that is there, or is not, is no error. */
-int nfnl_set_address(int fd, const char *set, const uint8_t *address, size_t len, bool add);
+/* Adds an address to a set of the table; one that is there is no error. */
+int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len);
 
 /* Lets the socket hear what the rules log. */
 int nfnl_listen(int fd);

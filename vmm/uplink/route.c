@@ -173,7 +173,7 @@ int route_ask_addresses(int fd, unsigned family)
 }
 
 /* IFA_LOCAL where there is one: of a link from point to point IFA_ADDRESS is the other's. */
-static bool read_address(struct nlmsghdr *hdr, struct route_change *ret)
+static bool read_address(struct nlmsghdr *hdr, struct route_address *ret)
 {
 	struct ifaddrmsg *of = NLMSG_DATA(hdr);
 	struct rtattr *attr = IFA_RTA(of);
@@ -192,13 +192,12 @@ static bool read_address(struct nlmsghdr *hdr, struct route_change *ret)
 	}
 	if (!local && !address)
 		return false;
-	*ret = (struct route_change){ .added = hdr->nlmsg_type == RTM_NEWADDR,
-				      .family = of->ifa_family == AF_INET ? 4 : 6 };
-	memcpy(ret->address, local ? local : address, len);
+	*ret = (struct route_address){ .family = of->ifa_family == AF_INET ? 4 : 6 };
+	memcpy(ret->bytes, local ? local : address, len);
 	return true;
 }
 
-int route_read_addresses(int fd, void (*tell)(const struct route_change *change, void *arg), void *arg)
+int route_read_addresses(int fd, void (*tell)(const struct route_address *address, void *arg), void *arg)
 {
 	union {
 		struct nlmsghdr hdr;
@@ -209,7 +208,7 @@ int route_read_addresses(int fd, void (*tell)(const struct route_change *change,
 	for (;;) {
 		ssize_t n = recv(fd, &news, sizeof(news), MSG_DONTWAIT);
 		size_t left = n < 0 ? 0 : (size_t)n;
-		struct route_change change;
+		struct route_address found;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -217,9 +216,8 @@ int route_read_addresses(int fd, void (*tell)(const struct route_change *change,
 			return errno == EAGAIN ? done : -errno;
 		for (struct nlmsghdr *hdr = &news.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
 			done |= hdr->nlmsg_type == NLMSG_DONE || hdr->nlmsg_type == NLMSG_ERROR;
-			if ((hdr->nlmsg_type == RTM_NEWADDR || hdr->nlmsg_type == RTM_DELADDR) &&
-			    read_address(hdr, &change))
-				tell(&change, arg);
+			if (hdr->nlmsg_type == RTM_NEWADDR && read_address(hdr, &found))
+				tell(&found, arg);
 		}
 	}
 }

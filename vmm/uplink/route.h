@@ -1,7 +1,7 @@
 /*
  * The links and routes of a VM's network namespace, by rtnetlink(7).
  *
- * Purpose: what `ip` would do, without it; and the host's own addresses, as they come and go.
+ * Purpose: what `ip` would do, without it; and the host's own addresses, as they come.
  * Trust:   the kernel's answers. A socket belongs to the namespace it was made in, whatever becomes of its process.
  * Thread:  one.
  * Returns: 0 or -errno.
@@ -25,20 +25,19 @@ int route_up(int fd, int index, uint32_t mtu);
 int route_add_address(int fd, int index, const char *address, uint8_t bits);
 int route_add_default(int fd, int index, const char *gateway);
 
-struct route_change {
-	bool added; /* false: taken away */
+struct route_address {
 	uint8_t family; /* 4 or 6 */
-	uint8_t address[16];
+	uint8_t bytes[16];
 };
 
-/* Asks for all addresses there are: each is told as one that was added. */
+/* Asks for all addresses there are. */
 int route_ask_addresses(int fd, unsigned family);
 
 /*
  * Reads what a socket of the groups RTMGRP_IPV4_IFADDR and RTMGRP_IPV6_IFADDR has to tell, without waiting. Calls
- * tell() for each address. 1: the answer to route_ask_addresses() is complete, 0: nothing more now, -ENOBUFS: news were
+ * tell() for each address that there is. 1: the answer to route_ask_addresses() is complete, 0: nothing more now, -ENOBUFS: news were
  * lost, ask again.
  */
-int route_read_addresses(int fd, void (*tell)(const struct route_change *change, void *arg), void *arg);
+int route_read_addresses(int fd, void (*tell)(const struct route_address *address, void *arg), void *arg);
 
 #endif

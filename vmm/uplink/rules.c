@@ -157,8 +157,8 @@ static void put_sets(FILE *out)
 	put_translated(out);
 	put_set(out, "metadata4", AF_INET, metadata4, N(metadata4));
 	put_set(out, "metadata6", AF_INET6, metadata6, N(metadata6));
-	(void)fputs("\tset " RULES_HOST4 " {\n\t\ttype ipv4_addr\n\t\tsize 4096\n\t}\n"
-		    "\tset " RULES_HOST6 " {\n\t\ttype ipv6_addr\n\t\tsize 4096\n\t}\n",
+	(void)fputs("\tset " RULES_HOST4 " {\n\t\ttype ipv4_addr\n\t\tsize 65536\n\t}\n"
+		    "\tset " RULES_HOST6 " {\n\t\ttype ipv6_addr\n\t\tsize 65536\n\t}\n",
 		    out);
 }
 
@@ -179,6 +179,10 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 	(void)fputs("\tchain guest {\n"
 		    "\t\tct state established,related accept\n"
 		    "\t\tct state invalid drop\n",
+		    out);
+	/* To pasta's sockets these mean the host's loopback, however they are written: nothing opens them. */
+	(void)fputs("\t\tip daddr { 0.0.0.0/8, 127.0.0.0/8 } goto refuse_host\n"
+		    "\t\tip6 daddr { ::/96, ::ffff:0:0/96 } goto refuse_host\n",
 		    out);
 	/* pasta's own, which passes questions on to the server that the host asks */
 	if (request->flags & UPLINK_DNS4)

@@ -23,7 +23,7 @@
 #include "uplink/uplink.h"
 
 #define RULES_TABLE      "mvm"
-#define RULES_HOST4      "host4" /* sets of the host's addresses; they change while the VM runs */
+#define RULES_HOST4      "host4" /* sets of the host's addresses; more come while the VM runs */
 #define RULES_HOST6      "host6"
 #define RULES_LOG_GROUP  1U
 #define RULES_LOG_SNAP   64U /* bytes of a refused packet: its IP header, and the ports behind it */

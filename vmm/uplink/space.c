@@ -234,7 +234,7 @@ static void set_all(const struct holder *h)
 		{ "ipv6/conf/%s/accept_redirects", "0" },
 		{ "ipv6/conf/%s/accept_source_route", "-1" },
 		{ "ipv6/conf/%s/autoconf", "0" },
-		{ "ipv6/conf/%s/dad_transmits", "0" },
+		{ "ipv6/conf/%s/accept_dad", "0" },
 		{ "ipv6/conf/%s/router_solicitations", "0" },
 	};
 	char name[64];

@@ -1,4 +1,4 @@
-/* While the VM runs: counters, packets that were refused, and the host's addresses as they come and go. */
+/* While the VM runs: counters, packets that were refused, and the host's addresses as they come. */
 #include <errno.h>
 #include <poll.h>
 #include <seccomp.h>
@@ -27,11 +27,12 @@ static int64_t now_ms(void)
 
 /* ---- the host's addresses ---- */
 
-static void take_change(const struct route_change *change, void *arg)
+/* One that the host loses stays refused: another of its links may have it still. */
+static void take_address(const struct route_address *address, void *arg)
 {
 	struct holder *h = arg;
-	int r = nfnl_set_address(h->nft, change->family == 4 ? RULES_HOST4 : RULES_HOST6, change->address,
-				 change->family == 4 ? 4 : 16, change->added);
+	int r = nfnl_add_address(h->nft, address->family == 4 ? RULES_HOST4 : RULES_HOST6, address->bytes,
+				 address->family == 4 ? 4 : 16);
 
 	if (r < 0)
 		holder_fail(-r, "an address of the host's does not get into the rules: %s", strerror(-r));
@@ -48,7 +49,7 @@ static void ask_host(struct holder *h, unsigned family)
 
 static void on_host(struct holder *h)
 {
-	int r = route_read_addresses(h->host, take_change, h);
+	int r = route_read_addresses(h->host, take_address, h);
 
 	if (r == -ENOBUFS || (r > 0 && h->asking == 4))
 		ask_host(h, r < 0 ? 4 : 6);

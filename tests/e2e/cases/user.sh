@@ -79,44 +79,52 @@ while True:
 	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
 }
 
-# What runs mvm on that host, behind a command that may be given: ${on_host[@]}.
+# What runs mvm on that host, whose name server is outside, behind a command that may be given: ${on_host[@]}.
 by() {
-	on_host=(nsenter --net="/run/netns/$here" "$@" "$mvm")
+	echo 'nameserver 203.0.113.1' >resolv.conf
+	# shellcheck disable=SC2016 # expanded by that shell
+	on_host=(nsenter --net="/run/netns/$here" unshare -m --propagation private
+		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$@" "$mvm")
 }
 
 # A probe of the guest's: each argument is KIND ADDRESS PORT; says "KIND ADDRESS PORT yes" or "… no".
 probe='
-import socket, struct, sys
+import concurrent.futures, socket, struct, sys, time
 def ping(family, to):
     s = socket.socket(family, socket.SOCK_RAW, 1 if family == socket.AF_INET else 58)
-    s.settimeout(2)
+    s.settimeout(3)
+    end = time.monotonic() + 3
     h = struct.pack(">BBHHH", 8 if family == socket.AF_INET else 128, 0, 0, 77, 1) + b"abcdefgh"
     if family == socket.AF_INET:
         n = sum(struct.unpack(">8H", h))
         n = (n >> 16) + (n & 0xffff)
         h = h[:2] + struct.pack(">H", 0xffff & ~(n + (n >> 16))) + h[4:]
     s.sendto(h, (to, 0))
-    while True:
+    while time.monotonic() < end:
         r, a = s.recvfrom(2000)
         if a[0] == to and b"abcdefgh" in r and r[20 if family == socket.AF_INET else 0] in (0, 129):
             return True
+    return False
 def one(kind, to, port):
     family = socket.AF_INET6 if ":" in to else socket.AF_INET
     if kind == "ping":
         return ping(family, to)
     s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
-    s.settimeout(2 if kind == "udp" else 5)
+    s.settimeout(3 if kind == "udp" else 10)
     s.connect((to, port))
     if kind == "udp":
         s.send(b"x")
     return len(s.recv(100)) > 0
-for row in sys.argv[1].split(","):
+def say(row):
     kind, to, port = row.split()
     try:
         ok = one(kind, to, int(port))
     except OSError:
         ok = False
-    print(kind, to, port, "yes" if ok else "no", flush=True)
+    return row + (" yes" if ok else " no")
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    for line in pool.map(say, sys.argv[1].split(",")):
+        print(line, flush=True)
 '
 
 # policy "FLAGS" ROW…: a row is "KIND ADDRESS PORT yes|no"; what the guest says and what was heard outside are both that.
@@ -130,12 +138,12 @@ policy() {
 	done
 	: >heard
 	# shellcheck disable=SC2086 # flags are words
-	expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net user $flags --receipt receipt.json -- python3 -c "$probe" "$rows"
-	[ "$out"$'\n' = "$want" ] || die "$flags: $(diff <(echo "$out") <(echo "$want"))"
+	limit=120 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net user $flags --receipt receipt.json -- python3 -c "$probe" "$rows"
+	[ "$out"$'\n' = "$want" ] || die "$flags: $(diff <(echo "$out") <(printf %s "$want"))"
 	for row in "$@"; do
 		read -r kind to port may <<<"$row"
 		[ "$may" = no ] || continue
-		! grep -q " $to $port$" heard || die "$flags: $row: heard: $(grep " $to $port$" heard)"
+		! grep -q " $kind $to $port\$" heard || die "$flags: $row: heard: $(cat heard)"
 	done
 }
 
@@ -220,6 +228,8 @@ test_ends() {
 		equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$inner/status")" 0000000000001000
 		equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$inner/status")" 2
 		equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$outer/status")" 0000000000000000
+		expect 0 "$mvm" inspect --security --format json "net$$"
+		equal "$(jq -r '.security.layers[] | select(.name == "descriptors") | .state' stdout)" ok
 		case $who in
 		vm) expect 0 "$mvm" kill "net$$" ;;
 		supervisor) kill -KILL "$(awk '/^PPid:/ { print $2 }' "/proc/$outer/status")" ;;
@@ -328,7 +338,8 @@ socket.create_connection(("198.51.100.1", 7), 10).close()
 print("reached", flush=True)
 sys.exit(1)
 '
-	expect 1 "$mvm" wait "b$$"
+	expect 0 "$mvm" wait "b$$"
+	equal "$out" 1
 	equal "$("$mvm" logs "b$$" 2>/dev/null | grep -c reached)" 2
 	expect 0 "$mvm" rm "b$$"
 	! pgrep -x mvm-net >/dev/null || die "left: $(pgrep -a mvm-net)"
@@ -358,7 +369,7 @@ test_refused() {
 	refused "apt install nftables" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
 	by unshare -m --propagation private sh -c 'mount --bind /dev/null /dev/net/tun; exec "$@"' -
 	refused "/dev/net/tun" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
-	by unshare -m --propagation private sh -c 'mount --bind "$(command -v false)" "$(command -v pasta)"; exec "$@"' -
+	by unshare -m --propagation private sh -c 'mount --bind /bin/false "$(command -v pasta)"; exec "$@"' -
 	refused pasta -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true
 	# with IPv4 alone
 	by
