@@ -236,6 +236,23 @@ static void test_rules(void **state)
 	assert_null(strstr(guest, "dport 53"));
 	free(guest);
 	free(rules);
+	/* the host's neighbours are private, but for those that are named */
+	request.nlinks = 2;
+	request.links[0] = rule_of("203.0.113.0/24");
+	request.links[1] = rule_of("2001:db8::/64");
+	request.rules[1] = rule_of("203.0.113.128/25");
+	expect_chain(&request, "to_private",
+		     "\t\tip daddr 203.0.113.128/25 goto new\n"
+		     "\t\tip daddr 169.254.169.254/32 meta l4proto { tcp, udp } th dport 80 goto new\n"
+		     "\t\tip6 daddr 2001:db8::1/128 udp dport 53 goto new\n"
+		     "\t\tgoto refuse_private\n");
+	rules = rules_text(&request);
+	guest = chain_of(rules, "guest");
+	assert_non_null(strstr(guest, "\t\tip daddr 203.0.113.0/24 goto to_private\n"
+				      "\t\tip6 daddr 2001:db8::/64 goto to_private\n"
+				      "\t\tgoto to_egress\n"));
+	free(guest);
+	free(rules);
 	request.flags = UPLINK_IP4;
 	request.nrules = 0;
 	expect_chain(&request, "to_egress", "\t\tgoto new\n\t\tgoto refuse_egress\n");
@@ -354,6 +371,53 @@ static void test_host_routes(void **state)
 	assert_int_equal(rmdir(folder), 0);
 }
 
+static void expect_link(const struct uplink_rule *link, const char *text)
+{
+	struct uplink_rule want = rule_of(text);
+
+	assert_memory_equal(link, &want, sizeof(want));
+}
+
+static void test_host_links(void **state)
+{
+	char folder[] = "/tmp/mvm-links-XXXXXX", path[128], many[8192] = "";
+	struct uplink_rule links[UPLINK_LINKS];
+	uint32_t n;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	assert_int_equal(net_user_host_links(folder, links, &n), 0);
+	assert_int_equal(n, 0);
+	put_file(folder, "route",
+		 ROUTE_HEAD "eth0\t00000000\t0100000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n" /* by a gateway */
+			    "eth0\t007100CB\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+			    "eth0\t00000008\t0100000A\t0003\t0\t0\t0\t000000FF\t0\t0\t0\n"
+			    "wg0\t00000080\t00000000\t0001\t0\t0\t0\t00000080\t0\t0\t0\n" /* half of all */
+			    "*\t00000009\t00000000\t0201\t0\t0\t0\t000000FF\t0\t0\t0\n"); /* refused there */
+	put_file(folder, "ipv6_route",
+		 "20010db8005500000000000000000000 40 00000000000000000000000000000000 00 "
+		 "00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n"
+		 "20010db8005500000000000000000002 80 00000000000000000000000000000000 00 "
+		 "00000000000000000000000000000000 00000000 00000001 00000000 80200001       lo\n"
+		 "20000000000000000000000000000000 03 00000000000000000000000000000000 00 "
+		 "00000000000000000000000000000000 00000100 00000001 00000000 00000001      wg0\n"
+		 "20010db8000000000000000000000000 40 " HOP "00000003     eth0\n");
+	assert_int_equal(net_user_host_links(folder, links, &n), 0);
+	assert_int_equal(n, 2);
+	expect_link(&links[0], "203.0.113.0/24");
+	expect_link(&links[1], "2001:db8:55::/64");
+	for (unsigned i = 0; i <= UPLINK_LINKS; i++)
+		(void)snprintf(many + strlen(many), sizeof(many) - strlen(many),
+			       "eth0\t00%02X00CB\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n", i);
+	put_file(folder, "route", many);
+	assert_int_equal(net_user_host_links(folder, links, &n), -E2BIG);
+	(void)snprintf(path, sizeof(path), "%s/route", folder);
+	assert_int_equal(unlink(path), 0);
+	(void)snprintf(path, sizeof(path), "%s/ipv6_route", folder);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(rmdir(folder), 0);
+}
+
 static void test_servers(void **state)
 {
 	static const struct {
@@ -407,9 +471,9 @@ static void test_find(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),   cmocka_unit_test(test_check),   cmocka_unit_test(test_private),
-		cmocka_unit_test(test_rules),   cmocka_unit_test(test_refused), cmocka_unit_test(test_host_routes),
-		cmocka_unit_test(test_servers), cmocka_unit_test(test_find),
+		cmocka_unit_test(test_parse),      cmocka_unit_test(test_check),   cmocka_unit_test(test_private),
+		cmocka_unit_test(test_rules),      cmocka_unit_test(test_refused), cmocka_unit_test(test_host_routes),
+		cmocka_unit_test(test_host_links), cmocka_unit_test(test_servers), cmocka_unit_test(test_find),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

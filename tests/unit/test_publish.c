@@ -120,6 +120,38 @@ static void test_bounds(void **state)
 	publish_close(&publish);
 }
 
+/* A crowd at one port leaves room for the other's clients. */
+static void test_reserve(void **state)
+{
+	struct spec_publish specs[] = { spec_of("80"), spec_of("81") };
+	unsigned most = CONTROL_CONNS_MAX - PUBLISH_RESERVE;
+	struct publish publish = { 0 };
+	struct mvm_error err;
+	int client, fd = -1;
+	uint32_t id = 0;
+
+	(void)state;
+	assert_int_equal(publish_open(&publish, specs, 2, &err), 0);
+	for (unsigned i = 0; i <= most; i++) {
+		client = client_of(&publish, 0);
+		wait_for_client(&publish, 0);
+		assert_int_equal(publish_full(&publish, 0), i == most);
+		assert_int_equal(publish_accept(&publish, 0, &fd, &id), i < most);
+		(void)close(client);
+		if (i < most)
+			(void)close(fd);
+	}
+	client = client_of(&publish, 1);
+	wait_for_client(&publish, 1);
+	assert_int_equal(publish_accept(&publish, 1, &fd, &id), 1);
+	(void)close(fd);
+	(void)close(client);
+	assert_true(publish_full(&publish, 0) && !publish_full(&publish, 1));
+	publish_forget(&publish);
+	assert_false(publish_full(&publish, 0));
+	publish_close(&publish);
+}
+
 static void put(const char *root, const char *name, const char *text)
 {
 	char path[256];
@@ -195,6 +227,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_open),
 		cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_reserve),
 		cmocka_unit_test(test_holder),
 	};
 

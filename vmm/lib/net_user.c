@@ -117,6 +117,11 @@ static int make_request(const struct net_host_end *end, const struct mvm_spec *s
 	if (!four && !six)
 		return error_set(err, ENETUNREACH,
 				 "--net: user: this host has no default route, by which pasta finds its way out");
+	if (net_user_host_links("/proc/net", request->links, &request->nlinks) < 0)
+		return error_set(err, E2BIG,
+				 "--net: user: this host is on more than %u networks: start it in a network "
+				 "namespace with fewer (ip netns exec)",
+				 UPLINK_LINKS);
 	net_user_host_servers("/etc/resolv.conf", &dns4, &dns6);
 	request->flags = (four ? UPLINK_IP4 : 0U) | (six ? UPLINK_IP6 : 0U) | (deny ? UPLINK_DENY : 0U);
 	/* Whoever may ask for any name may tell anything to anybody: under deny servers are reached as all is, by name. */
@@ -195,7 +200,7 @@ static ssize_t receive(int fd, struct uplink_message *message, int *ret_fd)
 		char space[CMSG_SPACE(sizeof(int))];
 	} control;
 	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))
 	};
 	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);

@@ -1,10 +1,14 @@
 #include "lib/net_user_host.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <net/route.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define LINK4_LEAST 8U /* bits */
+#define LINK6_LEAST 20U
 
 static FILE *open_table(const char *folder, const char *name)
 {
@@ -70,6 +74,61 @@ void net_user_host_routes(const char *proc_net, bool *ret_four, bool *ret_six)
 {
 	*ret_four = has_four(proc_net);
 	*ret_six = has_six(proc_net);
+}
+
+static int add_link(struct uplink_rule links[UPLINK_LINKS], uint32_t *n, const struct uplink_rule *link)
+{
+	if (*n == UPLINK_LINKS)
+		return -E2BIG;
+	links[(*n)++] = *link;
+	return 0;
+}
+
+/* A line of route (the first, of words, is none): numbers as the kernel has them in memory, which is the network's order. */
+static bool is_link4(char *word[8], struct uplink_rule *ret)
+{
+	uint32_t net = (uint32_t)strtoul(word[1], NULL, 16), mask = (uint32_t)strtoul(word[7], NULL, 16);
+
+	*ret = (struct uplink_rule){ .family = 4, .prefix = (uint8_t)__builtin_popcount(mask) };
+	memcpy(ret->address, &net, sizeof(net));
+	return leads(word[3]) && is_zero(word[2]) && ret->prefix >= LINK4_LEAST;
+}
+
+static bool is_link6(char *word[10], struct uplink_rule *ret)
+{
+	unsigned long prefix = strtoul(word[1], NULL, 16);
+
+	*ret = (struct uplink_rule){ .family = 6, .prefix = (uint8_t)prefix };
+	if (strlen(word[0]) != 2 * sizeof(ret->address))
+		return false;
+	for (size_t i = 0; i < sizeof(ret->address); i++) {
+		char digits[3] = { word[0][2 * i], word[0][2 * i + 1], '\0' };
+
+		ret->address[i] = (uint8_t)strtoul(digits, NULL, 16);
+	}
+	return leads(word[8]) && is_zero(word[4]) && prefix >= LINK6_LEAST && prefix <= 128 &&
+	       strcmp(word[9], "lo") != 0;
+}
+
+int net_user_host_links(const char *proc_net, struct uplink_rule ret_links[UPLINK_LINKS], uint32_t *ret_n)
+{
+	FILE *four = open_table(proc_net, "route"), *six = open_table(proc_net, "ipv6_route");
+	struct uplink_rule link;
+	char line[256], *word[10];
+	int r = 0;
+
+	*ret_n = 0;
+	while (r == 0 && four && fgets(line, sizeof(line), four))
+		if (words_of(line, word, 8) == 8 && is_link4(word, &link))
+			r = add_link(ret_links, ret_n, &link);
+	while (r == 0 && six && fgets(line, sizeof(line), six))
+		if (words_of(line, word, 10) == 10 && is_link6(word, &link))
+			r = add_link(ret_links, ret_n, &link);
+	if (four)
+		(void)fclose(four); /* only read from */
+	if (six)
+		(void)fclose(six);
+	return r;
 }
 
 void net_user_host_servers(const char *resolv_conf, bool *ret_four, bool *ret_six)

@@ -116,16 +116,23 @@ int publish_open(struct publish *publish, const struct spec_publish *specs, unsi
 			return r;
 		}
 		port->spec = specs[i];
+		port->nconns = 0;
 		publish->nports++;
 	}
 	return 0;
+}
+
+bool publish_full(const struct publish *publish, unsigned index)
+{
+	return publish->nconns == CONTROL_CONNS_MAX ||
+	       publish->ports[index].nconns >= CONTROL_CONNS_MAX - PUBLISH_RESERVE * (publish->nports - 1);
 }
 
 int publish_accept(struct publish *publish, unsigned index, int *ret_fd, uint32_t *ret_id)
 {
 	int fd;
 
-	if (publish->nconns == CONTROL_CONNS_MAX)
+	if (publish_full(publish, index))
 		return 0;
 	fd = accept4(publish->ports[index].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) /* accept(2): what happened to that client is no error of ours */
@@ -134,7 +141,8 @@ int publish_accept(struct publish *publish, unsigned index, int *ret_fd, uint32_
 		publish->next++;
 	*ret_id = publish->next++ % CONTROL_CONNS_MAX;
 	*ret_fd = fd;
-	publish->open[*ret_id] = true;
+	publish->open[*ret_id] = (uint8_t)(index + 1);
+	publish->ports[index].nconns++;
 	publish->nconns++;
 	publish->accepted++;
 	return 1;
@@ -144,7 +152,8 @@ int publish_closed(struct publish *publish, uint32_t id)
 {
 	if (id >= CONTROL_CONNS_MAX || !publish->open[id])
 		return -EPROTO;
-	publish->open[id] = false;
+	publish->ports[publish->open[id] - 1].nconns--;
+	publish->open[id] = 0;
 	publish->nconns--;
 	return 0;
 }
@@ -153,6 +162,8 @@ void publish_forget(struct publish *publish)
 {
 	memset(publish->open, 0, sizeof(publish->open));
 	publish->nconns = 0;
+	for (unsigned i = 0; i < publish->nports; i++)
+		publish->ports[i].nconns = 0;
 }
 
 void publish_close(struct publish *publish)

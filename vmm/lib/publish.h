@@ -4,8 +4,8 @@
  * Purpose: binds before there is a VM, accepts, numbers connections. A connection's bytes never pass here: its socket is
  *          the VMM's (control.h, CONTROL_CONNECT), which says when it has closed it.
  * Trust:   clients are anybody who reaches the port; of them no byte is read here. What the VMM says of an end is checked.
- * Bounds:  SPEC_PUBLISH_MAX ports, CONTROL_CONNS_MAX connections at once; more wait in the kernel's queue, PUBLISH_BACKLOG
- *          of each port.
+ * Bounds:  SPEC_PUBLISH_MAX ports, CONTROL_CONNS_MAX connections at once, of which each port leaves some to the others
+ *          (publish_full()); more wait in the kernel's queue, PUBLISH_BACKLOG of each port.
  * Ownership: owns the listening sockets; an accepted one belongs to who asked.
  * Thread:  the supervisor's.
  * Returns: 0 or -errno with err.
@@ -19,6 +19,7 @@
 #include "mvm/control.h"
 
 #define PUBLISH_BACKLOG 128
+#define PUBLISH_RESERVE 8U
 
 _Static_assert(PROTO_CONNS_MAX == CONTROL_CONNS_MAX, "the agent takes what the supervisor gives");
 
@@ -28,14 +29,18 @@ struct publish {
 		int fd; /* listening, non-blocking, CLOEXEC */
 		struct spec_publish spec;
 		uint16_t host; /* what was asked for, or what the kernel chose */
+		unsigned nconns;
 	} ports[SPEC_PUBLISH_MAX];
-	bool open[CONTROL_CONNS_MAX]; /* index: the connection's number */
+	uint8_t open[CONTROL_CONNS_MAX]; /* index: the connection's number; its port's place + 1, 0: free */
 	unsigned next; /* where to look for a free number */
 	uint64_t accepted; /* in this run of the VM */
 };
 
 /* Listens on all of them, or on none. */
 int publish_open(struct publish *publish, const struct spec_publish *specs, unsigned n, struct mvm_error *err);
+
+/* Whether a port has all that it may: PUBLISH_RESERVE of the connections (or an equal share) stay for each other port. */
+bool publish_full(const struct publish *publish, unsigned index);
 
 /* A client of the port at `index`. 1 and its socket and number; 0: none is there, or none may be; -errno. */
 int publish_accept(struct publish *publish, unsigned index, int *ret_fd, uint32_t *ret_id);

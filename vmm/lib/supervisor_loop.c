@@ -169,7 +169,7 @@ static void on_process(struct supervisor *s)
 	while (syscall(SYS_waitid, P_PIDFD, s->vmm_pidfd, &info, WEXITED, &used) < 0 && errno == EINTR)
 		;
 	note_used(s, &used);
-	supervisor_on_control(s, CONTROL_BURST);
+	supervisor_on_control(s, CONTROL_BURST + CONTROL_CONNS_MAX); /* its last word behind all that it may say */
 	if (s->agent.fd >= 0)
 		supervisor_on_agent(s);
 	for (unsigned i = 0; i < LAST_LOG_READS && s->vmm_log >= 0; i++)

@@ -195,6 +195,7 @@ static void answer_dial(struct supervisor *s, const struct broker_answer *answer
 {
 	_cleanup_fd_ int fd = answer->fd;
 	struct control_msg msg = { .id = answer->id, .port = answer->port, .code = (uint32_t)answer->error };
+	int r;
 
 	msg.type = fd >= 0 ? CONTROL_DIALLED : CONTROL_REFUSED;
 	if (answer->tell && answer->channel)
@@ -207,7 +208,13 @@ static void answer_dial(struct supervisor *s, const struct broker_answer *answer
 	if (answer->tell)
 		supervisor_event_port(s, answer);
 	/* It may have at most CONTROL_DIALS_MAX questions open, whose answers fit into the socket many times over. */
-	if (supervisor_tell_vmm(s, &msg, fd) == -EAGAIN)
+	r = supervisor_tell_vmm(s, &msg, fd);
+	if (r < 0 && r != -EAGAIN && fd >= 0) { /* too many descriptors are on their way, or no memory for one */
+		msg.type = CONTROL_REFUSED;
+		msg.code = (uint32_t)-r;
+		r = supervisor_tell_vmm(s, &msg, -1);
+	}
+	if (r == -EAGAIN)
 		supervisor_vmm_broke(s, "the VMM does not read its control socket");
 }
 

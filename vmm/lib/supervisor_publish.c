@@ -30,7 +30,9 @@ void supervisor_publish_prepare(const struct supervisor *s, uint64_t now, struct
 	bool take = may_take(s, now);
 
 	for (unsigned i = 0; i < SPEC_PUBLISH_MAX; i++)
-		fds[i] = (struct pollfd){ .fd = take && i < s->publish.nports ? s->publish.ports[i].fd : -1,
+		fds[i] = (struct pollfd){ .fd = take && i < s->publish.nports && !publish_full(&s->publish, i)
+							? s->publish.ports[i].fd
+							: -1,
 					  .events = POLLIN };
 }
 

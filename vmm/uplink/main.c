@@ -173,7 +173,7 @@ int main(void)
 	pid_t inside;
 
 	if (recv(UPLINK_FD, &h.request, sizeof(h.request), 0) != (ssize_t)sizeof(h.request) ||
-	    h.request.version != UPLINK_VERSION || h.request.nrules > UPLINK_RULES)
+	    h.request.version != UPLINK_VERSION || h.request.nrules > UPLINK_RULES || h.request.nlinks > UPLINK_LINKS)
 		holder_fail(EPROTO, "mvm-net: not of the same version as its supervisor: install mvm again");
 	(void)fcntl(UPLINK_FD, F_SETFD, FD_CLOEXEC);
 	(void)signal(SIGPIPE, SIG_IGN);

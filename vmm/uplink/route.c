@@ -197,25 +197,42 @@ static bool read_address(struct nlmsghdr *hdr, struct route_address *ret)
 	return true;
 }
 
+/* What an answer ends with, or what was not to be had; an interrupted one (NLM_F_DUMP_INTR) lacks something. */
+static int read_end(const struct nlmsghdr *hdr, bool *done, bool *lost)
+{
+	const struct nlmsgerr *error = NLMSG_DATA(hdr);
+
+	*done |= hdr->nlmsg_type == NLMSG_DONE || hdr->nlmsg_type == NLMSG_ERROR;
+	*lost |= hdr->nlmsg_flags & NLM_F_DUMP_INTR;
+	if (hdr->nlmsg_type != NLMSG_ERROR || hdr->nlmsg_len < NLMSG_LENGTH(sizeof(*error)))
+		return 0;
+	*lost |= error->error == -EBUSY; /* the answer before is not over */
+	return error->error == -EBUSY || error->error == -EAFNOSUPPORT ? 0 : error->error;
+}
+
 int route_read_addresses(int fd, void (*tell)(const struct route_address *address, void *arg), void *arg)
 {
 	union {
 		struct nlmsghdr hdr;
 		uint8_t bytes[32768];
 	} news;
-	bool done = false;
+	bool done = false, lost = false;
+	int r;
 
 	for (;;) {
 		ssize_t n = recv(fd, &news, sizeof(news), MSG_DONTWAIT);
 		size_t left = n < 0 ? 0 : (size_t)n;
 		struct route_address found;
 
-		if (n < 0 && errno == EINTR)
+		lost |= n < 0 && errno == ENOBUFS;
+		if (n < 0 && (errno == EINTR || errno == ENOBUFS))
 			continue;
 		if (n < 0)
-			return errno == EAGAIN ? done : -errno;
+			return errno != EAGAIN ? -errno : lost ? -ENOBUFS : done;
 		for (struct nlmsghdr *hdr = &news.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
-			done |= hdr->nlmsg_type == NLMSG_DONE || hdr->nlmsg_type == NLMSG_ERROR;
+			r = read_end(hdr, &done, &lost);
+			if (r < 0)
+				return r;
 			if (hdr->nlmsg_type == RTM_NEWADDR && read_address(hdr, &found))
 				tell(&found, arg);
 		}

@@ -7,9 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLOWS     4096U /* connections of a VM at once */
-#define FLOW_RATE 1000U /* new ones a second, after a burst of as many */
-#define LOG_RATE  5U /* refused packets a second that are told, after a burst of 20 */
+#define FLOWS      4096U /* connections of a VM at once */
+#define FLOW_RATE  100U /* new ones a second: one that is over costs the host as well, for a minute or two */
+#define FLOW_BURST 1000U
+#define LOG_RATE   5U /* refused packets a second that are told, after a burst of 20 */
 
 struct block {
 	const char *address;
@@ -72,6 +73,19 @@ bool rules_is_private(const struct uplink_rule *rule)
 	if (rule->prefix >= 96 && memcmp(a, nat64, sizeof(nat64)) == 0)
 		return is_in(private4, N(private4), AF_INET, a + 12, rule->prefix - 96U);
 	return is_in(private6, N(private6), AF_INET6, a, rule->prefix);
+}
+
+/* A neighbour of the host's, or some of them. */
+static bool is_linked(const struct uplink_request *request, const struct uplink_rule *rule)
+{
+	for (uint32_t i = 0; i < request->nlinks; i++) {
+		const struct uplink_rule *link = &request->links[i];
+
+		if (link->family == rule->family && rule->prefix >= link->prefix &&
+		    covers(link->address, link->prefix, rule->address))
+			return true;
+	}
+	return false;
 }
 
 /* ---- text ---- */
@@ -142,7 +156,8 @@ static void put_named(FILE *out, const struct uplink_request *request, enum upli
 		const struct uplink_rule *rule = &request->rules[i];
 		bool alone = rule->prefix == (rule->family == 4 ? 32 : 128);
 
-		if (reason == UPLINK_EGRESS || alone || (reason == UPLINK_PRIVATE && rules_is_private(rule)))
+		if (reason == UPLINK_EGRESS || alone ||
+		    (reason == UPLINK_PRIVATE && (rules_is_private(rule) || is_linked(request, rule))))
 			put_where(out, rule);
 	}
 	if (reason == UPLINK_EGRESS && !(request->flags & UPLINK_DENY))
@@ -162,6 +177,15 @@ static void put_sets(FILE *out)
 		    out);
 }
 
+static void put_link(FILE *out, const struct uplink_rule *link)
+{
+	char text[INET6_ADDRSTRLEN];
+
+	(void)inet_ntop(link->family == 4 ? AF_INET : AF_INET6, link->address, text, sizeof(text));
+	(void)fprintf(out, "\t\t%s daddr %s/%u goto to_private\n", link->family == 4 ? "ip" : "ip6", text,
+		      link->prefix);
+}
+
 static void put_guest(FILE *out, const struct uplink_request *request)
 {
 	(void)fprintf(out,
@@ -171,7 +195,7 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 		      "\t\tct count over %u goto refuse_flows\n"
 		      "\t\taccept\n"
 		      "\t}\n",
-		      FLOW_RATE, FLOW_RATE, FLOWS);
+		      FLOW_RATE, FLOW_BURST, FLOWS);
 	put_named(out, request, UPLINK_HOST);
 	put_named(out, request, UPLINK_METADATA);
 	put_named(out, request, UPLINK_PRIVATE);
@@ -196,10 +220,11 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 		    "\t\tip daddr @private4 goto to_private\n"
 		    "\t\tip6 daddr @nat64private goto to_private\n"
 		    "\t\tip6 daddr 64:ff9b::/96 goto to_egress\n"
-		    "\t\tip6 daddr @private6 goto to_private\n"
-		    "\t\tgoto to_egress\n"
-		    "\t}\n",
+		    "\t\tip6 daddr @private6 goto to_private\n",
 		    out);
+	for (uint32_t i = 0; i < request->nlinks; i++)
+		put_link(out, &request->links[i]);
+	(void)fputs("\t\tgoto to_egress\n\t}\n", out);
 }
 
 static void put_hooks(FILE *out)

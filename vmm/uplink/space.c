@@ -228,6 +228,7 @@ static void set_all(const struct holder *h)
 		{ "ipv4/conf/%s/send_redirects", "0" },
 		{ "ipv4/conf/%s/accept_source_route", "0" },
 		{ "ipv4/conf/%s/rp_filter", "1" },
+		{ "ipv4/conf/%s/log_martians", "0" },
 		{ "ipv4/conf/%s/arp_ignore", "1" },
 		{ "ipv4/conf/%s/arp_announce", "2" },
 		{ "ipv6/conf/%s/accept_ra", "0" },
@@ -261,6 +262,9 @@ static void set_tracking(void)
 {
 	(void)set("netfilter/nf_conntrack_tcp_timeout_established", "86400");
 	(void)set("netfilter/nf_conntrack_tcp_loose", "0");
+	/* These are not among the connections that rules.c counts. */
+	(void)set("netfilter/nf_conntrack_tcp_timeout_time_wait", "10");
+	(void)set("netfilter/nf_conntrack_tcp_timeout_close", "10");
 }
 
 static void run_nft(const struct holder *h, int in, int says) __attribute__((noreturn));

@@ -15,6 +15,7 @@
 #define UPLINK_VERSION 1U
 #define UPLINK_FD      0 /* the socket, in mvm-net */
 #define UPLINK_RULES   64U
+#define UPLINK_LINKS   64U /* networks that the host is on */
 #define UPLINK_TEXT    400U
 #define UPLINK_PATH    256U
 #define UPLINK_MTU     65520U /* what pasta takes: TCP crosses the namespace in pieces as large as they get */
@@ -80,6 +81,8 @@ struct uplink_request {
 	uint16_t mtu;
 	uint32_t nrules;
 	struct uplink_rule rules[UPLINK_RULES];
+	uint32_t nlinks;
+	struct uplink_rule links[UPLINK_LINKS]; /* the host's neighbours: private, whatever their addresses */
 	char pasta[UPLINK_PATH], nft[UPLINK_PATH]; /* absolute paths */
 };
 

@@ -1,5 +1,6 @@
 /* While the VM runs: counters, packets that were refused, and the host's addresses as they come. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <seccomp.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #define COUNT_MS     1000 /* at most so often, and so long after the last refusal at most, the counters are told */
 #define LOG_BATCH    32U
 #define HOST_WAIT_MS 5000
+#define SAID_MS      1000 /* what pasta says is told so often; it does not wait to be heard, and a guest may make it speak */
 
 static int64_t now_ms(void)
 {
@@ -143,6 +145,7 @@ void watch(struct holder *h)
 {
 	struct uplink_message ready = { .type = UPLINK_READY };
 	int64_t told = now_ms() - COUNT_MS;
+	int64_t heard = told; /* pasta */
 	bool dirty = false;
 
 	holder_send(&ready, h->tap);
@@ -154,15 +157,21 @@ void watch(struct holder *h)
 					{ .fd = h->host, .events = POLLIN },
 					{ .fd = h->pasta, .events = POLLIN },
 					{ .fd = h->pasta_says, .events = POLLIN } };
-		int64_t left = told + COUNT_MS - now_ms();
+		int64_t now = now_ms(), left = dirty ? told + COUNT_MS - now : INT_MAX;
+		int64_t silent = heard + SAID_MS - now;
 		char text[2048];
 
 		if (dirty && left <= 0) {
 			tell_counters(h);
-			told = now_ms();
+			told = now;
 			dirty = false;
+			left = INT_MAX;
 		}
-		if (poll(fds, sizeof(fds) / sizeof(fds[0]), dirty ? (int)left : -1) < 0)
+		if (silent > 0) {
+			fds[4].fd = -1;
+			left = silent < left ? silent : left;
+		}
+		if (poll(fds, sizeof(fds) / sizeof(fds[0]), left == INT_MAX ? -1 : (int)left) < 0)
 			continue;
 		if (fds[0].revents)
 			on_supervisor(h);
@@ -175,6 +184,7 @@ void watch(struct holder *h)
 		if (fds[4].revents) {
 			const char *said = space_pasta_says(h, text, sizeof(text));
 
+			heard = now_ms();
 			if (fds[4].revents & POLLIN && *said)
 				holder_warn("pasta: %.300s", said);
 			if (!(fds[4].revents & POLLIN))

@@ -156,6 +156,7 @@ test_allow() {
 		"tcp 169.254.169.254 7 no" "udp 169.254.169.254 7 no" "ping 169.254.169.254 0 no" "tcp 168.63.129.16 7 no" \
 		"tcp fd00:ec2::254 7 no" \
 		"tcp 203.0.113.2 7 no" "udp 203.0.113.2 7 no" "ping 203.0.113.2 0 no" "tcp 2001:db8:55::2 7 no" "udp 2001:db8:55::2 7 no" \
+		"tcp 203.0.113.1 7 no" "udp 203.0.113.1 7 no" "tcp 2001:db8:55::1 7 no" \
 		"tcp 10.9.8.7 7 no" "udp 10.9.8.7 7 no" "ping 10.9.8.7 0 no" "tcp 172.16.3.3 7 no" "tcp 192.168.3.3 7 no" \
 		"tcp 100.64.3.3 7 no" "tcp fd99::1 7 no" "udp fd99::1 7 no" "ping fd99::1 0 no" \
 		"tcp 64:ff9b::a09:807 7 no" "tcp 2002:a09:807::1 7 no" \
@@ -191,7 +192,7 @@ test_named() {
 	world || return 0
 	policy "--allow-egress 10.9.8.0/24:7 --allow-egress fd99::/16 --allow-egress 169.254.0.0/16 --allow-egress 203.0.113.0/24" \
 		"tcp 10.9.8.7 7 yes" "udp 10.9.8.7 7 yes" "tcp 10.9.8.7 8 no" "ping 10.9.8.7 0 no" "tcp fd99::1 8 yes" "ping fd99::1 0 yes" \
-		"tcp 192.168.3.3 7 no" "tcp 169.254.169.254 7 no" "tcp 203.0.113.2 7 no" "tcp 198.51.100.1 7 yes"
+		"tcp 192.168.3.3 7 no" "tcp 169.254.169.254 7 no" "tcp 203.0.113.2 7 no" "tcp 203.0.113.1 7 yes" "tcp 198.51.100.1 7 yes"
 	policy "--allow-egress 169.254.169.254:7/tcp --allow-egress 203.0.113.2:8" \
 		"tcp 169.254.169.254 7 yes" "udp 169.254.169.254 7 no" "tcp 203.0.113.2 8 yes" "tcp 203.0.113.2 7 no" "tcp 2001:db8:55::2 8 no"
 }
