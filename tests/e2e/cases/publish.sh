@@ -175,7 +175,8 @@ test_connections() {
 	equal "$(client "$(port_of box 82)" closed)" 0
 	equal "$(client "$port" many 100)" 100
 	equal "$(patience=200 client "$port" bytes 104857600)" "104857600 True"
-	equal "$(client "$port" hold 256)" "waits late"
+	# 8 of the 256 are kept for the other port
+	equal "$(client "$port" hold 248)" "waits late"
 	until_so says "$port" again
 	expect 0 "$mvm" stats box --format json
 	equal "$(jq '.[0] | .publish_refused >= 1 and .publish_to_guest >= 104857600 and .publish_from_guest >= 104857600' stdout)" true
