@@ -40,7 +40,7 @@ test_ends() {
 	equal "$out" 7
 	expect 0 "$mvm" wait seven # as often as one likes
 	equal "$out" 7
-	expect 0 detached --name gone --rm -- sh -c 'sleep 1; exit 3'
+	expect 0 detached --name gone --rm -- sh -c 'sleep 4; exit 3'
 	expect 0 "$mvm" wait gone
 	equal "$out" 3
 	refused gone 'no such VM' -- "$mvm" wait gone
