@@ -198,7 +198,7 @@ static bool read_address(struct nlmsghdr *hdr, struct route_address *ret)
 }
 
 /* What an answer ends with, or what was not to be had; an interrupted one (NLM_F_DUMP_INTR) lacks something. */
-static int read_end(const struct nlmsghdr *hdr, bool *done, bool *lost)
+static int read_end(struct nlmsghdr *hdr, bool *done, bool *lost)
 {
 	const struct nlmsgerr *error = NLMSG_DATA(hdr);
 
