@@ -63,7 +63,7 @@ SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
 NET_SRC := $(addprefix vmm/uplink/,main.c space.c watch.c)
 LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
 	$(filter-out $(NET_SRC),$(wildcard vmm/uplink/*.c)) \
-	$(addprefix guest/,proto.c failure.c tar_pax.c tar_reader.c tar_writer.c pack.c place.c unpack.c)
+	$(addprefix guest/,proto.c failure.c tar_pax.c tar_reader.c tar_writer.c pack.c place.c unpack.c rtnl.c)
 CLI_SRC := $(wildcard tools/mvm/*.c)
 AGENT_SRC := $(wildcard guest/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))

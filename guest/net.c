@@ -1,8 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if_addr.h>
-#include <linux/if_link.h>
-#include <linux/rtnetlink.h>
+#include <linux/netlink.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,6 +13,7 @@
 #include "mount.h"
 #include "mvm/cleanup.h"
 #include "net.h"
+#include "rtnl.h"
 
 #define DEVICES_MAX 16 /* eth0 and on that are looked at; a VM has fewer */
 
@@ -32,46 +31,6 @@ int net_loopback_up(int any_socket)
 	return ioctl(inet, SIOCSIFFLAGS, &lo) < 0 ? -errno : 0;
 }
 
-/* ---- rtnetlink(7): one request, one answer ---- */
-
-struct message {
-	struct nlmsghdr hdr;
-	union {
-		struct ifinfomsg link;
-		struct ifaddrmsg addr;
-		struct rtmsg route;
-	} of;
-	uint8_t attributes[64]; /* two addresses and an index */
-};
-
-static void put(struct message *m, unsigned short type, const void *data, size_t len)
-{
-	struct rtattr *attr = (struct rtattr *)(void *)((uint8_t *)m + NLMSG_ALIGN(m->hdr.nlmsg_len));
-
-	attr->rta_type = type;
-	attr->rta_len = (unsigned short)RTA_LENGTH(len);
-	memcpy(RTA_DATA(attr), data, len);
-	m->hdr.nlmsg_len = NLMSG_ALIGN(m->hdr.nlmsg_len) + RTA_ALIGN(attr->rta_len);
-}
-
-static int ask(int fd, struct message *m, unsigned short type, unsigned short flags)
-{
-	struct {
-		struct nlmsghdr hdr;
-		struct nlmsgerr err;
-		uint8_t rest[256];
-	} answer;
-
-	m->hdr.nlmsg_type = type;
-	m->hdr.nlmsg_flags = (unsigned short)(NLM_F_REQUEST | NLM_F_ACK | flags);
-	if (send(fd, m, m->hdr.nlmsg_len, 0) < 0)
-		return -errno;
-	if (recv(fd, &answer, sizeof(answer), 0) < (ssize_t)NLMSG_LENGTH(sizeof(answer.err)) ||
-	    answer.hdr.nlmsg_type != NLMSG_ERROR)
-		return -EIO;
-	return answer.err.error;
-}
-
 static bool given(const uint8_t *address, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
@@ -80,48 +39,11 @@ static bool given(const uint8_t *address, size_t len)
 	return false;
 }
 
-static int link_up(int fd, int index)
-{
-	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.link)) };
-
-	m.of.link = (struct ifinfomsg){ .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP };
-	return ask(fd, &m, RTM_NEWLINK, 0);
-}
-
-static int add_address(int fd, int index, int family, const uint8_t *address, uint8_t prefix)
-{
-	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.addr)) };
-	size_t len = family == AF_INET ? 4 : 16;
-
-	m.of.addr = (struct ifaddrmsg){
-		.ifa_family = (uint8_t)family,
-		.ifa_prefixlen = prefix,
-		.ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0, /* of use at once: whose it is was decided outside */
-		.ifa_index = (unsigned)index,
-	};
-	put(&m, IFA_LOCAL, address, len);
-	put(&m, IFA_ADDRESS, address, len);
-	return ask(fd, &m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
-}
-
 /* The first device's is the default route; one that has it already is no error, as of a second device. */
-static int add_default_route(int fd, int index, int family, const uint8_t *gateway)
+static int add_default(int fd, int index, int family, const uint8_t *gateway)
 {
-	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.route)) };
-	uint32_t out = (uint32_t)index;
-	int r;
+	int r = rtnl_add_default(fd, index, family, gateway);
 
-	m.of.route = (struct rtmsg){
-		.rtm_family = (uint8_t)family,
-		.rtm_table = RT_TABLE_MAIN,
-		.rtm_protocol = RTPROT_STATIC,
-		.rtm_scope = RT_SCOPE_UNIVERSE,
-		.rtm_type = RTN_UNICAST,
-		.rtm_flags = RTNH_F_ONLINK, /* also where the gateway lies outside of the address's network */
-	};
-	put(&m, RTA_GATEWAY, gateway, family == AF_INET ? 4 : 16);
-	put(&m, RTA_OIF, &out, sizeof(out));
-	r = ask(fd, &m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
 	return r == -EEXIST ? 0 : r;
 }
 
@@ -185,15 +107,15 @@ int net_device_up(const struct net_request *req, struct failure *f)
 			    net->mac[2], net->mac[3], net->mac[4], net->mac[5]);
 	if (six)
 		refuse_routers(name);
-	r = link_up(fd, index);
+	r = rtnl_link_up(fd, index, 0);
 	if (r == 0 && four)
-		r = add_address(fd, index, AF_INET, net->ip4, net->prefix4);
+		r = rtnl_add_address(fd, index, AF_INET, net->ip4, net->prefix4);
 	if (r == 0 && six)
-		r = add_address(fd, index, AF_INET6, net->ip6, net->prefix6);
+		r = rtnl_add_address(fd, index, AF_INET6, net->ip6, net->prefix6);
 	if (r == 0 && given(net->gateway4, 4))
-		r = add_default_route(fd, index, AF_INET, net->gateway4);
+		r = add_default(fd, index, AF_INET, net->gateway4);
 	if (r == 0 && given(net->gateway6, 16))
-		r = add_default_route(fd, index, AF_INET6, net->gateway6);
+		r = add_default(fd, index, AF_INET6, net->gateway6);
 	if (r < 0)
 		return fail(f, -r, "network device %s", name);
 	r = write_resolv(req->resolv);

@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/if_addr.h>
-#include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <poll.h>
@@ -13,16 +12,7 @@
 #include <unistd.h>
 
 #include "mvm/cleanup.h"
-
-struct message {
-	struct nlmsghdr hdr;
-	union {
-		struct ifinfomsg link;
-		struct ifaddrmsg addr;
-		struct rtmsg route;
-	} of;
-	uint8_t attributes[64]; /* two addresses and an index */
-};
+#include "rtnl.h"
 
 int route_open(uint32_t groups, int *ret_fd)
 {
@@ -73,102 +63,43 @@ int route_await(int fd, const char *name, int gone, int timeout_ms)
 	}
 }
 
-static void put(struct message *m, unsigned short type, const void *data, size_t len)
-{
-	struct rtattr *attr = (struct rtattr *)(void *)((uint8_t *)m + NLMSG_ALIGN(m->hdr.nlmsg_len));
-
-	attr->rta_type = type;
-	attr->rta_len = (unsigned short)RTA_LENGTH(len);
-	memcpy(RTA_DATA(attr), data, len);
-	m->hdr.nlmsg_len = NLMSG_ALIGN(m->hdr.nlmsg_len) + RTA_ALIGN(attr->rta_len);
-}
-
-static int ask(int fd, struct message *m, unsigned short type, unsigned short flags)
-{
-	struct {
-		struct nlmsghdr hdr;
-		struct nlmsgerr err;
-		uint8_t rest[256];
-	} answer;
-
-	m->hdr.nlmsg_type = type;
-	m->hdr.nlmsg_flags = (unsigned short)(NLM_F_REQUEST | NLM_F_ACK | flags);
-	if (send(fd, m, m->hdr.nlmsg_len, 0) < 0)
-		return -errno;
-	if (recv(fd, &answer, sizeof(answer), 0) < (ssize_t)NLMSG_LENGTH(sizeof(answer.err)) ||
-	    answer.hdr.nlmsg_type != NLMSG_ERROR)
-		return -EIO;
-	return answer.err.error;
-}
-
-int route_up(int fd, int index, uint32_t mtu)
-{
-	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.link)) };
-
-	m.of.link = (struct ifinfomsg){ .ifi_index = index, .ifi_flags = IFF_UP, .ifi_change = IFF_UP };
-	put(&m, IFLA_MTU, &mtu, sizeof(mtu));
-	return ask(fd, &m, RTM_NEWLINK, 0);
-}
-
-static int parse(const char *text, uint8_t bytes[16], size_t *ret_len)
+static int parse(const char *text, uint8_t ret_bytes[16])
 {
 	int family = strchr(text, ':') ? AF_INET6 : AF_INET;
 
-	*ret_len = family == AF_INET ? 4 : 16;
-	return inet_pton(family, text, bytes) == 1 ? family : -EINVAL;
+	return inet_pton(family, text, ret_bytes) == 1 ? family : -EINVAL;
 }
 
 int route_add_address(int fd, int index, const char *address, uint8_t bits)
 {
-	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.addr)) };
 	uint8_t bytes[16];
-	size_t len;
-	int family = parse(address, bytes, &len);
+	int family = parse(address, bytes);
 
-	if (family < 0)
-		return family;
-	m.of.addr = (struct ifaddrmsg){
-		.ifa_family = (uint8_t)family,
-		.ifa_prefixlen = bits,
-		.ifa_flags = family == AF_INET6 ? IFA_F_NODAD : 0,
-		.ifa_index = (unsigned)index,
-	};
-	put(&m, IFA_LOCAL, bytes, len);
-	put(&m, IFA_ADDRESS, bytes, len);
-	return ask(fd, &m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
+	return family < 0 ? family : rtnl_add_address(fd, index, family, bytes, bits);
 }
 
 int route_add_default(int fd, int index, const char *gateway)
 {
-	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.route)) };
-	uint32_t out = (uint32_t)index;
 	uint8_t bytes[16];
-	size_t len;
-	int family = parse(gateway, bytes, &len);
+	int family = parse(gateway, bytes);
 
-	if (family < 0)
-		return family;
-	m.of.route = (struct rtmsg){
-		.rtm_family = (uint8_t)family,
-		.rtm_table = RT_TABLE_MAIN,
-		.rtm_protocol = RTPROT_STATIC,
-		.rtm_scope = RT_SCOPE_UNIVERSE,
-		.rtm_type = RTN_UNICAST,
-	};
-	put(&m, RTA_GATEWAY, bytes, len);
-	put(&m, RTA_OIF, &out, sizeof(out));
-	return ask(fd, &m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+	return family < 0 ? family : rtnl_add_default(fd, index, family, bytes);
 }
 
 /* ---- the host's addresses ---- */
 
 int route_ask_addresses(int fd, unsigned family)
 {
-	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.addr)) };
+	struct {
+		struct nlmsghdr hdr;
+		struct ifaddrmsg of;
+	} m = {
+		.hdr = { .nlmsg_len = NLMSG_LENGTH(sizeof(m.of)),
+			 .nlmsg_type = RTM_GETADDR,
+			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		.of.ifa_family = (uint8_t)(family == 4 ? AF_INET : AF_INET6),
+	};
 
-	m.hdr.nlmsg_type = RTM_GETADDR;
-	m.hdr.nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
-	m.of.addr.ifa_family = (uint8_t)(family == 4 ? AF_INET : AF_INET6);
 	return send(fd, &m, m.hdr.nlmsg_len, 0) < 0 ? -errno : 0;
 }
 

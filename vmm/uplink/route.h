@@ -21,7 +21,7 @@ int route_find(const char *name);
 /* Waits for a link of that name, which another process makes, on a socket of group RTMGRP_LINK; -ETIMEDOUT, -EPIPE: `gone` is readable. */
 int route_await(int fd, const char *name, int gone, int timeout_ms);
 
-int route_up(int fd, int index, uint32_t mtu);
+/* rtnl_*() by addresses as text; -EINVAL. */
 int route_add_address(int fd, int index, const char *address, uint8_t bits);
 int route_add_default(int fd, int index, const char *gateway);
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "mvm/cleanup.h"
+#include "rtnl.h"
 #include "uplink/holder.h"
 #include "uplink/nfnl.h"
 #include "uplink/route.h"
@@ -170,7 +171,7 @@ static void await_pasta(struct holder *h)
 			said = index == -EPIPE ? "it ended and did not say why" : strerror(-index);
 		holder_fail(-index, "pasta (%s): %.300s", h->request.pasta, said);
 	}
-	r = route_up(h->route, index, UPLINK_MTU);
+	r = rtnl_link_up(h->route, index, UPLINK_MTU);
 	if (r == 0 && h->request.flags & UPLINK_IP4)
 		r = route_add_address(h->route, index, UPLINK_OWN4, UPLINK_BITS4);
 	if (r == 0 && h->request.flags & UPLINK_IP4)
@@ -199,7 +200,7 @@ static void make_tap(struct holder *h)
 	if (ioctl(h->tap, TUNSETIFF, &request) < 0 || ioctl(h->tap, TUNSETVNETHDRSZ, &size) < 0)
 		holder_fail(errno, TUN_DEVICE ": no tap: %s", strerror(errno));
 	index = route_find(UPLINK_VM);
-	r = index < 0 ? index : route_up(h->route, index, h->request.mtu);
+	r = index < 0 ? index : rtnl_link_up(h->route, index, h->request.mtu);
 	if (r == 0 && h->request.flags & UPLINK_IP4)
 		r = route_add_address(h->route, index, UPLINK_GATEWAY4, UPLINK_BITS4);
 	if (r == 0 && h->request.flags & UPLINK_IP6)
