@@ -13,7 +13,7 @@ static void parse_packet(const uint8_t *data, size_t size)
 {
 	uint8_t *copy = malloc(size); /* aligned, and with an end that ASan knows */
 	struct uplink_refused refused;
-	char text[80];
+	char text[NET_USER_PLACE_TEXT];
 
 	if (!copy)
 		abort();
@@ -34,7 +34,7 @@ static void parse_rule(const uint8_t *data, size_t size)
 		return;
 	memcpy(text, data, size);
 	text[size] = '\0';
-	if (spec_egress_parse("--allow-egress", text, &rule, NULL) == 0 &&
+	if (spec_egress_parse("--allow-egress", text, &rule, NULL) == 0 && !rule.name[0] &&
 	    ((rule.to.family != 4 && rule.to.family != 6) || rule.to.prefix > (rule.to.family == 4 ? 32 : 128) ||
 	     (rule.protocol && !rule.port)))
 		abort();

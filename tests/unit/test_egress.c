@@ -41,10 +41,16 @@ static void test_parse(void **state)
 		{ "2001:db8::/32", 6, 32, 0, 0, NULL },
 		{ "[2001:db8::1]", 6, 128, 0, 0, NULL },
 		{ "[2001:db8::/32]:443/tcp", 6, 32, 443, IPPROTO_TCP, NULL },
-		{ "", 0, 0, 0, 0, "no address" },
-		{ "example.org", 0, 0, 0, 0, "names are not supported" },
-		{ "example.org:443", 0, 0, 0, 0, "names are not supported" },
-		{ "10.0.0", 0, 0, 0, 0, "no address" },
+		{ "example.org", 0, 0, 0, 0, NULL },
+		{ "*.Example.org:443", 0, 0, 443, 0, NULL },
+		{ "a-1.example.org.:53/udp", 0, 0, 53, IPPROTO_UDP, NULL },
+		{ "", 0, 0, 0, 0, "neither an address nor a name" },
+		{ "example.org/24", 0, 0, 0, 0, "neither" },
+		{ "*", 0, 0, 0, 0, "neither" },
+		{ "*example.org", 0, 0, 0, 0, "neither" },
+		{ "a.*.org", 0, 0, 0, 0, "neither" },
+		{ "example.org:0", 0, 0, 0, 0, "1 to 65535" },
+		{ "10.0.0", 0, 0, 0, 0, "neither an address" },
 		{ "10.0.0.1/33", 0, 0, 0, 0, "0 to 32 bits" },
 		{ "10.0.0.1/", 0, 0, 0, 0, "0 to 32 bits" },
 		{ "10.0.0.1/-1", 0, 0, 0, 0, "0 to 32 bits" },
@@ -57,9 +63,9 @@ static void test_parse(void **state)
 		{ "10.0.0.1:80/sctp", 0, 0, 0, 0, "tcp or udp" },
 		{ "[2001:db8::1", 0, 0, 0, 0, "brackets" },
 		{ "[2001:db8::1]x", 0, 0, 0, 0, "brackets" },
-		{ "[]:1", 0, 0, 0, 0, "no address" },
-		{ "fe80::1%eth0", 0, 0, 0, 0, "no address" },
-		{ "10.0.0.1; drop", 0, 0, 0, 0, "no address" },
+		{ "[]:1", 0, 0, 0, 0, "neither an address" },
+		{ "fe80::1%eth0", 0, 0, 0, 0, "neither an address" },
+		{ "10.0.0.1; drop", 0, 0, 0, 0, "neither an address" },
 	};
 
 	(void)state;
@@ -76,6 +82,8 @@ static void test_parse(void **state)
 		}
 		assert_int_equal(r, 0);
 		assert_int_equal(rule.to.family, cases[i].family);
+		assert_int_equal(rule.name[0] != '\0', !cases[i].family);
+		assert_int_equal(rule.below, cases[i].text[0] == '*');
 		assert_int_equal(rule.to.prefix, cases[i].prefix);
 		assert_int_equal(rule.port, cases[i].port);
 		assert_int_equal(rule.protocol, cases[i].protocol);
@@ -90,8 +98,11 @@ static void test_check(void **state)
 		{ "net", "user", NULL },
 		{ "allow-egress", "10.0.0.0/8", NULL },
 		{ "allow-egress", "[fd00::/8]:443/tcp", NULL },
+		{ "allow-egress", "example.org", NULL },
+		{ "egress", "allow", "--egress deny" },
+		{ "egress", "deny", NULL },
 		{ "net", "tap=t", NULL },
-		{ "net", "user", "one way out" },
+		{ "net", "user,dns=9.9.9.9", "one way out" },
 	};
 	struct mvm_spec *spec, *back;
 	struct mvm_error err;
@@ -115,7 +126,7 @@ static void test_check(void **state)
 	assert_int_equal(mvm_spec_to_json(spec, &json, &err), 0);
 	assert_non_null(strstr(json, "\"egress\":\"deny\""));
 	assert_int_equal(mvm_spec_from_json(json, strlen(json), &back, &err), 0);
-	assert_int_equal(back->allow_egress.n, 2);
+	assert_int_equal(back->allow_egress.n, 3);
 	assert_string_equal(back->allow_egress.v[1], "[fd00::/8]:443/tcp");
 	free(json);
 	mvm_spec_free(back);
@@ -259,6 +270,54 @@ static void test_rules(void **state)
 	expect_chain(&request, "to_private", "\t\tgoto refuse_private\n");
 }
 
+static void name_of(struct uplink_name *ret, const char *name, unsigned port, bool below)
+{
+	*ret = (struct uplink_name){ .port = (uint16_t)port, .below = below };
+	assert_true(dns_name(name, ret->name));
+}
+
+static void test_names(void **state)
+{
+	struct uplink_request request = { .flags = UPLINK_IP4 | UPLINK_DENY | UPLINK_DNS4, .nrules = 1, .nnames = 2 };
+	char *rules, *guest, *input;
+
+	(void)state;
+	name_of(&request.names[0], "example.org", 0, false);
+	name_of(&request.names[1], "example.net", 443, true);
+	assert_true(rules_name_matches(&request.names[0], "example.org"));
+	assert_false(rules_name_matches(&request.names[0], "a.example.org"));
+	assert_true(rules_name_matches(&request.names[1], "a.example.net"));
+	assert_true(rules_name_matches(&request.names[1], "a.b.example.net"));
+	assert_false(rules_name_matches(&request.names[1], "example.net"));
+	assert_false(rules_name_matches(&request.names[1], "anexample.net"));
+	assert_false(rules_name_matches(&request.names[1], ".example.net"));
+	assert_false(rules_name_matches(&request.names[1], "net"));
+	request.rules[0] = rule_of("10.0.0.1");
+	expect_chain(&request, "to_egress",
+		     "\t\tip daddr 10.0.0.1/32 goto new\n"
+		     "\t\tip daddr @name4_0 goto new\n"
+		     "\t\tip6 daddr @name6_0 goto new\n"
+		     "\t\tip daddr @name4_1 meta l4proto { tcp, udp } th dport 443 goto new\n"
+		     "\t\tip6 daddr @name6_1 meta l4proto { tcp, udp } th dport 443 goto new\n"
+		     "\t\tgoto refuse_egress\n");
+	/* what a name has that is private is not reached by it */
+	expect_chain(&request, "to_private", "\t\tip daddr 10.0.0.1/32 goto new\n\t\tgoto refuse_private\n");
+	rules = rules_text(&request);
+	guest = chain_of(rules, "guest");
+	input = chain_of(rules, "input");
+	assert_null(strstr(guest, "dport 53"));
+	assert_true(strstr(input, "\"vm0\" udp dport 53 accept") < strstr(input, "goto refuse_gateway"));
+	free(guest);
+	free(input);
+	free(rules);
+	request.nnames = 0;
+	rules = rules_text(&request);
+	input = chain_of(rules, "input");
+	assert_null(strstr(input, "53"));
+	free(input);
+	free(rules);
+}
+
 /* A message as nfnetlink_log writes it, cut to `len` of its packet. */
 static size_t make_log(uint8_t buf[512], const char *prefix, const void *packet, size_t len)
 {
@@ -286,7 +345,7 @@ static void test_refused(void **state)
 	static const uint8_t udp6[44] = { 0x60, [6] = IPPROTO_UDP, [24] = 0xfd, [39] = 1, 0, 1, 0, 53 };
 	uint8_t buf[512] __attribute__((aligned(8)));
 	struct uplink_refused refused;
-	char text[80];
+	char text[NET_USER_PLACE_TEXT];
 	size_t n;
 
 	(void)state;
@@ -471,9 +530,10 @@ static void test_find(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),      cmocka_unit_test(test_check),   cmocka_unit_test(test_private),
-		cmocka_unit_test(test_rules),      cmocka_unit_test(test_refused), cmocka_unit_test(test_host_routes),
-		cmocka_unit_test(test_host_links), cmocka_unit_test(test_servers), cmocka_unit_test(test_find),
+		cmocka_unit_test(test_parse),       cmocka_unit_test(test_check),      cmocka_unit_test(test_private),
+		cmocka_unit_test(test_rules),       cmocka_unit_test(test_names),      cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_host_routes), cmocka_unit_test(test_host_links), cmocka_unit_test(test_servers),
+		cmocka_unit_test(test_find),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

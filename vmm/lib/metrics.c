@@ -69,6 +69,7 @@ static const struct family of_vm[] = {
 	{ "mvm_vm_egress_refused_total", NULL, NULL, "why", "gateway", M(egress_refused[4]), false },
 	{ "mvm_vm_egress_refused_total", NULL, NULL, "why", "flows", M(egress_refused[5]), false },
 	{ "mvm_vm_egress_refused_total", NULL, NULL, "why", "spoofed", M(egress_refused[6]), false },
+	{ "mvm_vm_egress_refused_total", NULL, NULL, "why", "name", M(egress_refused[7]), false },
 	{ "mvm_vm_clients", "gauge", "Connections to the control socket.", NULL, NULL, M(clients), false },
 	{ "mvm_vm_clients_refused_total", "counter", "Connections of other users that were refused.", NULL, NULL, M(clients_refused), false },
 	{ "mvm_vm_events_lost_total", "counter", "Events that could not be written.", NULL, NULL, M(events_lost), false },

@@ -65,12 +65,22 @@ static int find_programs(struct uplink_request *request, struct mvm_error *err)
 static int put_rules(const struct mvm_spec *spec, struct uplink_request *request, struct mvm_error *err)
 {
 	for (size_t i = 0; i < spec->allow_egress.n && i < UPLINK_RULES; i++) {
-		struct uplink_rule *rule = &request->rules[request->nrules++];
+		struct uplink_rule *rule;
 		struct spec_egress parsed;
 		int r = spec_egress_parse("--allow-egress", spec->allow_egress.v[i], &parsed, err);
 
 		if (r < 0)
 			return r;
+		if (parsed.name[0]) {
+			struct uplink_name *name = &request->names[request->nnames++];
+
+			memcpy(name->name, parsed.name, sizeof(name->name));
+			name->port = parsed.port;
+			name->protocol = parsed.protocol;
+			name->below = parsed.below;
+			continue;
+		}
+		rule = &request->rules[request->nrules++];
 		rule->family = parsed.to.family;
 		rule->prefix = parsed.to.prefix;
 		rule->port = parsed.port;
@@ -90,19 +100,23 @@ static void set_address(struct spec_net_address *a, unsigned family, const char 
 static void describe(struct net_host_end *end, const struct uplink_request *request)
 {
 	struct spec_net *net = &end->net;
-	bool own_dns = !net->ndns;
+	bool own_dns = !net->ndns, direct = !(request->flags & UPLINK_DENY);
 
 	if (request->flags & UPLINK_IP4) {
 		set_address(&net->ip, 4, UPLINK_GUEST4, UPLINK_BITS4);
 		set_address(&net->gateway, 4, UPLINK_GATEWAY4, 0);
-		if (own_dns && request->flags & UPLINK_DNS4)
+		if (own_dns && direct && request->flags & UPLINK_DNS4)
 			set_address(&net->dns[net->ndns++], 4, UPLINK_PASTA4, 0);
+		if (own_dns && request->nnames)
+			set_address(&net->dns[net->ndns++], 4, UPLINK_GATEWAY4, 0);
 	}
 	if (request->flags & UPLINK_IP6) {
 		set_address(&net->ip6, 6, UPLINK_GUEST6, UPLINK_BITS6);
 		set_address(&net->gateway6, 6, UPLINK_GATEWAY6, 0);
-		if (own_dns && request->flags & UPLINK_DNS6)
+		if (own_dns && direct && request->flags & UPLINK_DNS6)
 			set_address(&net->dns[net->ndns++], 6, UPLINK_PASTA6, 0);
+		if (own_dns && request->nnames)
+			set_address(&net->dns[net->ndns++], 6, UPLINK_GATEWAY6, 0);
 	}
 }
 
@@ -124,15 +138,23 @@ static int make_request(const struct net_host_end *end, const struct mvm_spec *s
 				 UPLINK_LINKS);
 	net_user_host_servers("/etc/resolv.conf", &dns4, &dns6);
 	request->flags = (four ? UPLINK_IP4 : 0U) | (six ? UPLINK_IP6 : 0U) | (deny ? UPLINK_DENY : 0U);
-	/* Whoever may ask for any name may tell anything to anybody: under deny servers are reached as all is, by name. */
-	if (!deny)
+	r = put_rules(spec, request, err);
+	if (r < 0)
+		return r;
+	/* Whoever may ask for any name may tell anything to anybody: under deny only mvm-net asks, for those that are named. */
+	if (!deny || request->nnames)
 		request->flags |= (four && dns4 ? UPLINK_DNS4 : 0U) | (six && dns6 ? UPLINK_DNS6 : 0U);
 	if (end->net.mtu && six && end->net.mtu < 1280)
 		return error_set(err, EINVAL, "--net: user: mtu=%u: IPv6 wants 1280 or more (RFC 8200)", end->net.mtu);
+	if (request->nnames && !(request->flags & (UPLINK_DNS4 | UPLINK_DNS6)))
+		return error_set(
+			err, ENETUNREACH,
+			"--allow-egress: names: no name server of /etc/resolv.conf can be reached: this host has "
+			"a default route by IPv%c alone",
+			four ? '4' : '6');
 	request->mtu = end->net.mtu;
 	memcpy(request->mac, end->net.mac, sizeof(request->mac));
-	r = find_programs(request, err);
-	return r < 0 ? r : put_rules(spec, request, err);
+	return find_programs(request, err);
 }
 
 /* ---- the process ---- */
@@ -293,12 +315,20 @@ static bool is_power_of_two(uint64_t n)
 	return (n & (n - 1)) == 0;
 }
 
+static bool is_a_name(const char *text)
+{
+	char name[DNS_NAME];
+
+	return dns_name(text, name);
+}
+
 /* The place of such a packet, counted; NULL: told already, or there are too many. */
 static const struct net_user_place *note(struct net_user *user, const struct uplink_refused *refused)
 {
 	struct net_user_place *place = NULL;
 
-	if (refused->reason >= UPLINK_REASONS || (refused->family != 4 && refused->family != 6))
+	if (refused->reason >= UPLINK_REASONS || refused->name[DNS_NAME - 1] ||
+	    (refused->reason == UPLINK_NAME ? !is_a_name(refused->name) : refused->family != 4 && refused->family != 6))
 		return NULL;
 	for (unsigned i = 0; i < user->nplaces && !place; i++)
 		if (memcmp(&user->places[i].refused, refused, sizeof(*refused)) == 0)
@@ -406,16 +436,20 @@ void net_user_close(struct net_user *user)
 	net_user_init(user);
 }
 
-const char *net_user_place_text(const struct uplink_refused *refused, char buf[80])
+const char *net_user_place_text(const struct uplink_refused *refused, char buf[NET_USER_PLACE_TEXT])
 {
 	char address[INET6_ADDRSTRLEN], protocol[16];
 	bool four = refused->family == 4;
 
+	if (refused->reason == UPLINK_NAME) {
+		(void)snprintf(buf, NET_USER_PLACE_TEXT, "name %s", refused->name);
+		return buf;
+	}
 	(void)inet_ntop(four ? AF_INET : AF_INET6, refused->to, address, sizeof(address));
 	switch (refused->protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
-		(void)snprintf(buf, 80, four ? "%s %s:%u" : "%s [%s]:%u",
+		(void)snprintf(buf, NET_USER_PLACE_TEXT, four ? "%s %s:%u" : "%s [%s]:%u",
 			       refused->protocol == IPPROTO_TCP ? "tcp" : "udp", address, refused->port);
 		return buf;
 	case IPPROTO_ICMP:
@@ -425,6 +459,6 @@ const char *net_user_place_text(const struct uplink_refused *refused, char buf[8
 	default:
 		(void)snprintf(protocol, sizeof(protocol), "protocol %u", refused->protocol);
 	}
-	(void)snprintf(buf, 80, "%s %s", protocol, address);
+	(void)snprintf(buf, NET_USER_PLACE_TEXT, "%s %s", protocol, address);
 	return buf;
 }

@@ -17,7 +17,8 @@
 #include "lib/spec.h"
 #include "uplink/uplink.h"
 
-#define NET_USER_PLACES 16U /* that are kept of what was refused */
+#define NET_USER_PLACE_TEXT (DNS_NAME + 8U)
+#define NET_USER_PLACES     16U /* that are kept of what was refused */
 
 /* Where refused packets were to go. */
 struct net_user_place {
@@ -62,8 +63,8 @@ void net_user_count(struct net_user *user);
 /* Ends the process; nothing of the namespace is left when it returns, but for the tap that the VMM may hold. */
 void net_user_close(struct net_user *user);
 
-/* "tcp 10.0.0.1:80", "icmp 10.0.0.1"; returns buf. */
-const char *net_user_place_text(const struct uplink_refused *refused, char buf[80]);
+/* "tcp 10.0.0.1:80", "icmp 10.0.0.1", "name example.org"; returns buf. */
+const char *net_user_place_text(const struct uplink_refused *refused, char buf[NET_USER_PLACE_TEXT]);
 
 /* The absolute path of a program, of $PATH and then of where distributions have it. -ENOENT. */
 int net_user_find(const char *program, char ret_path[UPLINK_PATH]);

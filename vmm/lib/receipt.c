@@ -295,7 +295,7 @@ static json_object *egress_object(const struct net_user *net, const struct mvm_s
 		receipt_add_number(refused, uplink_reason_name(i), net->counters[i]);
 	for (unsigned i = 0; i < net->nplaces; i++) {
 		json_object *entry = json_object_new_object();
-		char text[80];
+		char text[NET_USER_PLACE_TEXT];
 
 		receipt_add_string(entry, "to", net_user_place_text(&net->places[i].refused, text));
 		receipt_add_string(entry, "why", uplink_reason_name(net->places[i].refused.reason));

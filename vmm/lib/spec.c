@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "lib/restart.h"
+#include "lib/spec_egress.h"
 #include "lib/text.h"
 #include "mvm/proto.h"
 
@@ -135,6 +136,30 @@ static int check_restart(const struct mvm_spec *spec, struct mvm_error *err)
 	return 0;
 }
 
+/* Names among --allow-egress: the VM's own resolver answers them, where they are what opens a way. */
+static int check_names(const struct mvm_spec *spec, struct mvm_error *err)
+{
+	for (size_t i = 0; i < spec->allow_egress.n; i++) {
+		const char *value = spec->allow_egress.v[i];
+		struct spec_egress rule;
+
+		if (spec_egress_parse("--allow-egress", value, &rule, NULL) < 0 || !rule.name[0])
+			continue;
+		if (!spec->egress || strcmp(spec->egress, "deny") != 0)
+			return error_set(err, EINVAL,
+					 "--allow-egress: '%.80s': a name opens nothing while --egress is allow: all "
+					 "that is public is open: add --egress deny, or "
+					 "give a private address itself",
+					 value);
+		for (size_t k = 0; k < spec->nnets; k++)
+			if (spec->nets[k].mode == SPEC_NET_USER && spec->nets[k].ndns)
+				return error_set(err, EINVAL,
+						 "--net: user: dns=: the VM's own resolver answers for the names of "
+						 "--allow-egress: leave dns= out, or name addresses");
+	}
+	return 0;
+}
+
 static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 {
 	unsigned users = 0;
@@ -156,7 +181,7 @@ static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 	if (spec->allow_egress.n > SPEC_EGRESS_MAX)
 		return error_set(err, E2BIG, "--allow-egress: at most %u are possible: name larger networks",
 				 SPEC_EGRESS_MAX);
-	return 0;
+	return check_names(spec, err);
 }
 
 int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)

@@ -9,7 +9,9 @@
 
 #include "lib/text.h"
 
-#define FORM "write ADDRESS[/BITS][:PORT[/tcp|/udp]], IPv6 with a port in brackets: [2001:db8::/32]:443"
+#define FORM                                                                                                           \
+	"write ADDRESS[/BITS] or NAME, and [:PORT[/tcp|/udp]] behind it, IPv6 with a port in brackets: "               \
+	"[2001:db8::/32]:443"
 
 /* Cuts "ADDRESS[/BITS]" from what follows it; *ret_rest: behind the ':', NULL: nothing. -EINVAL: brackets that do not match. */
 static int cut(char *text, char **ret_where, char **ret_rest)
@@ -47,6 +49,24 @@ static void clear_behind(struct spec_net_address *a, unsigned len)
 		a->bytes[bit / 8] &= (uint8_t) ~(0x80U >> bit % 8);
 }
 
+/* "example.org" and "*.example.org"; what ends in digits is an address that went wrong. */
+static bool parse_name(const char *where, struct spec_egress *ret)
+{
+	bool below = where[0] == '*' && where[1] == '.';
+	char name[DNS_NAME];
+	const char *last;
+
+	if (!dns_name(where + (below ? 2 : 0), name))
+		return false;
+	last = strrchr(name, '.');
+	last = last ? last + 1 : name;
+	if (!last[strspn(last, "0123456789")])
+		return false;
+	memcpy(ret->name, name, sizeof(name));
+	ret->below = below;
+	return true;
+}
+
 static int parse_where(const char *label, const char *value, char *where, struct spec_net_address *ret,
 		       struct mvm_error *err)
 {
@@ -62,10 +82,7 @@ static int parse_where(const char *label, const char *value, char *where, struct
 	else if (inet_pton(AF_INET6, where, a.bytes) == 1)
 		a.family = 6;
 	else
-		return error_set(
-			err, EINVAL,
-			"%s: '%.80s': no address, and names are not supported: give what it resolves to: " FORM, label,
-			value);
+		return error_set(err, EINVAL, "%s: '%.80s': neither an address nor a name: " FORM, label, value);
 	len = a.family == 4 ? 4 : 16;
 	bits = len * 8UL;
 	if (slash && text_parse_uint(slash, len * 8UL, &bits) < 0)
@@ -104,7 +121,7 @@ static int parse_port(const char *label, const char *value, char *rest, struct s
 int spec_egress_parse(const char *label, const char *value, struct spec_egress *ret_rule, struct mvm_error *err)
 {
 	struct spec_egress rule = { 0 };
-	char text[128], *where, *rest;
+	char text[300], *where, *rest;
 	int r;
 
 	if (strlen(value) >= sizeof(text))
@@ -112,7 +129,7 @@ int spec_egress_parse(const char *label, const char *value, struct spec_egress *
 	memcpy(text, value, strlen(value) + 1);
 	if (cut(text, &where, &rest) < 0)
 		return error_set(err, EINVAL, "%s: '%.80s': the brackets do not match: " FORM, label, value);
-	r = parse_where(label, value, where, &rule.to, err);
+	r = parse_name(where, &rule) ? 0 : parse_where(label, value, where, &rule.to, err);
 	if (r == 0 && rest)
 		r = parse_port(label, value, rest, &rule, err);
 	if (r == 0)

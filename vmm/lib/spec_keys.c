@@ -251,7 +251,7 @@ static const struct spec_key keys[] = {
 	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
 	{ { "net", 0, true, "MODE[,KEY=VALUE]", "a network device: user, tap=NAME or socket=PATH, with ip=, gw=, dns=, mac=, mtu= (none)" }, SPEC_NET, 0, NULL },
 	{ { "egress", 0, false, "allow|deny", "where --net user leads: the public internet, or nowhere but what is named (allow)" }, SPEC_STRING, FIELD(egress), check_egress },
-	{ { "allow-egress", 0, true, "CIDR[:PORT[/PROTO]]", "let --net user reach this, too: a private network, or with --egress deny anything" }, SPEC_LIST, FIELD(allow_egress), check_allow_egress },
+	{ { "allow-egress", 0, true, "CIDR|NAME[:PORT[/PROTO]]", "let --net user reach this, too: a private network, or with --egress deny anything" }, SPEC_LIST, FIELD(allow_egress), check_allow_egress },
 	{ { "publish", 'p', true, "[IP:]HOST:GUEST", "a TCP port of the host that leads to one of the guest's loopback (IP: 127.0.0.1)" }, SPEC_PUBLISH, 0, NULL },
 	{ { "net-pps", 0, false, "N", "most packets a second of each network device and direction (0: no limit)" }, SPEC_NUMBER, FIELD(net_pps), check_pps },
 	{ { "net-bps", 0, false, "SIZE", "most bytes a second of each network device and direction (0: no limit)" }, SPEC_SIZE, FIELD(net_bps), check_bps },

@@ -285,7 +285,7 @@ void supervisor_event_port(struct supervisor *s, const struct broker_answer *ans
 void supervisor_event_egress(struct supervisor *s, const struct net_user_place *place)
 {
 	json_object *event = begin(s, EVENT_EGRESS_REFUSED);
-	char text[80];
+	char text[NET_USER_PLACE_TEXT];
 
 	event_text(event, "to", net_user_place_text(&place->refused, text));
 	event_text(event, "why", uplink_reason_name(place->refused.reason));

@@ -14,7 +14,7 @@ int supervisor_net_open(struct supervisor *s, struct mvm_error *err)
 static void tell_place(struct supervisor *s, const struct net_user_place *place)
 {
 	const char *why = uplink_reason_name(place->refused.reason);
-	char text[80];
+	char text[NET_USER_PLACE_TEXT];
 
 	(void)net_user_place_text(&place->refused, text);
 	if (place->told == 1 && place->refused.reason == UPLINK_SPOOFED)
@@ -54,7 +54,7 @@ void supervisor_on_net(struct supervisor *s)
 
 void supervisor_net_ended(struct supervisor *s)
 {
-	char text[256] = "";
+	char text[40 * UPLINK_REASONS] = "";
 	size_t len = 0;
 
 	if (!s->net.asked)

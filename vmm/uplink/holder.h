@@ -23,6 +23,8 @@ struct holder {
 	int tap;
 	int pasta, pasta_says; /* its pidfd; what it writes to stderr */
 	int pasta_go; /* a byte here lets it begin */
+	int names; /* the resolver's socket; -1: no names are to be answered */
+	uint64_t names_refused;
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
 };
 
@@ -36,6 +38,22 @@ void space_make(struct holder *h);
 
 /* The last line of what pasta said; "" where it said nothing. */
 const char *space_pasta_says(struct holder *h, char *buf, size_t size);
+
+/* names.c: a process that answers the guest's questions, where the request has names. */
+void names_start(struct holder *h);
+/* What it has to say; true: a counter changed. */
+bool names_read(struct holder *h);
+
+/* Between names.c and resolver.c: each message is answered by a byte, for the resolver to go on. */
+struct resolved {
+	char name[DNS_NAME];
+	uint16_t type; /* DNS_A, DNS_AAAA; 0: the name was refused */
+	struct dns_answer answer;
+	uint64_t refused; /* names so far: not all of them are told */
+};
+
+/* resolver.c: its whole life. `four`, `six`: UDP sockets where the guest asks, -1: none; `holder`: a socket of packets. */
+void resolver(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
 
 /* watch.c: the host's addresses into the rules' sets, all of them once. */
 void watch_host(struct holder *h);

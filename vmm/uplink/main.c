@@ -167,13 +167,20 @@ static void wait_outside(pid_t inside)
 
 int main(void)
 {
-	struct holder h = {
-		.host = -1, .route = -1, .nft = -1, .log = -1, .tap = -1, .pasta = -1, .pasta_says = -1, .pasta_go = -1
-	};
+	struct holder h = { .host = -1,
+			    .route = -1,
+			    .nft = -1,
+			    .log = -1,
+			    .tap = -1,
+			    .pasta = -1,
+			    .pasta_says = -1,
+			    .pasta_go = -1,
+			    .names = -1 };
 	pid_t inside;
 
 	if (recv(UPLINK_FD, &h.request, sizeof(h.request), 0) != (ssize_t)sizeof(h.request) ||
-	    h.request.version != UPLINK_VERSION || h.request.nrules > UPLINK_RULES || h.request.nlinks > UPLINK_LINKS)
+	    h.request.version != UPLINK_VERSION || h.request.nrules > UPLINK_RULES || h.request.nlinks > UPLINK_LINKS ||
+	    h.request.nnames > UPLINK_NAMES)
 		holder_fail(EPROTO, "mvm-net: not of the same version as its supervisor: install mvm again");
 	(void)fcntl(UPLINK_FD, F_SETFD, FD_CLOEXEC);
 	(void)signal(SIGPIPE, SIG_IGN);

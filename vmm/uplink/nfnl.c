@@ -9,6 +9,7 @@
 #include <linux/netfilter/nfnetlink_log.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -126,6 +127,16 @@ static const uint8_t *attributes(const struct nlmsghdr *hdr, unsigned subsystem,
 	return (const uint8_t *)hdr + skip;
 }
 
+/* What an earlier batch left unread is not taken for the answer to this one. */
+static int ask(int fd, const struct out *out)
+{
+	uint8_t old[256];
+
+	while (recv(fd, old, sizeof(old), MSG_DONTWAIT) >= 0)
+		;
+	return send(fd, out->bytes, out->len, 0) < 0 ? -errno : 0;
+}
+
 /* Reads answers until the last one, or until the acknowledgement comes: its error. */
 static int answers(int fd, void (*each)(struct nlmsghdr *hdr, void *arg), void *arg)
 {
@@ -188,37 +199,59 @@ int nfnl_counters(int fd, uint64_t ret_counters[UPLINK_REASONS])
 {
 	uint32_t kind = htonl(NFT_OBJECT_COUNTER);
 	struct out out = { .len = 0 };
+	int r;
 
 	begin(&out, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETOBJ, NLM_F_DUMP, AF_UNSPEC, 0);
 	(void)put(&out, NFTA_OBJ_TYPE, &kind, sizeof(kind));
-	if (send(fd, out.bytes, out.len, 0) < 0)
-		return -errno;
-	return answers(fd, take_counter, ret_counters);
+	r = ask(fd, &out);
+	return r < 0 ? r : answers(fd, take_counter, ret_counters);
 }
 
 /* ---- sets ---- */
 
-int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len)
+static void put_element(struct out *out, uint16_t type, uint16_t flags, const char *set, const uint8_t *address,
+			size_t len, uint32_t timeout_s)
 {
+	uint64_t timeout_ms = htobe64(timeout_s * 1000ULL);
 	struct nlattr *list, *element, *key;
+
+	begin(out, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), flags, NFPROTO_INET, 0);
+	put_text(out, NFTA_SET_ELEM_LIST_TABLE, RULES_TABLE);
+	put_text(out, NFTA_SET_ELEM_LIST_SET, set);
+	list = nest(out, NFTA_SET_ELEM_LIST_ELEMENTS);
+	element = nest(out, NFTA_LIST_ELEM);
+	key = nest(out, NFTA_SET_ELEM_KEY);
+	(void)put(out, NFTA_DATA_VALUE, address, len);
+	nest_end(out, key);
+	if (timeout_s)
+		(void)put(out, NFTA_SET_ELEM_TIMEOUT, &timeout_ms, sizeof(timeout_ms));
+	nest_end(out, element);
+	nest_end(out, list);
+}
+
+/* `again`: in the place of the one that is there; -ENOENT: there is none. */
+static int add(int fd, const char *set, const uint8_t *address, size_t len, uint32_t timeout_s, bool again)
+{
 	struct out out = { .len = 0 };
 	int r;
 
 	begin(&out, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
-	begin(&out, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWSETELEM, NLM_F_ACK | NLM_F_CREATE, NFPROTO_INET, 0);
-	put_text(&out, NFTA_SET_ELEM_LIST_TABLE, RULES_TABLE);
-	put_text(&out, NFTA_SET_ELEM_LIST_SET, set);
-	list = nest(&out, NFTA_SET_ELEM_LIST_ELEMENTS);
-	element = nest(&out, NFTA_LIST_ELEM);
-	key = nest(&out, NFTA_SET_ELEM_KEY);
-	(void)put(&out, NFTA_DATA_VALUE, address, len);
-	nest_end(&out, key);
-	nest_end(&out, element);
-	nest_end(&out, list);
+	if (again)
+		put_element(&out, NFT_MSG_DELSETELEM, 0, set, address, len, 0);
+	put_element(&out, NFT_MSG_NEWSETELEM, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, set, address, len, timeout_s);
 	begin(&out, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
-	if (send(fd, out.bytes, out.len, 0) < 0)
-		return -errno;
-	r = answers(fd, ignore, NULL);
+	r = ask(fd, &out);
+	return r < 0 ? r : answers(fd, ignore, NULL);
+}
+
+int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len, uint32_t timeout_s)
+{
+	int r = add(fd, set, address, len, timeout_s, false);
+
+	if (r == -EEXIST && timeout_s) /* a kernel before 6.12 leaves an element's time-out as it was */
+		r = add(fd, set, address, len, timeout_s, true);
+	if (r == -ENOENT) /* its time was over just then */
+		r = add(fd, set, address, len, timeout_s, false);
 	return r == -EEXIST ? 0 : r;
 }
 
@@ -227,12 +260,12 @@ int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len
 static int configure_log(int fd, uint16_t type, const void *data, size_t len)
 {
 	struct out out = { .len = 0 };
+	int r;
 
 	begin(&out, NFNL_SUBSYS_ULOG << 8 | NFULNL_MSG_CONFIG, NLM_F_ACK, AF_UNSPEC, RULES_LOG_GROUP);
 	(void)put(&out, type, data, len);
-	if (send(fd, out.bytes, out.len, 0) < 0)
-		return -errno;
-	return answers(fd, ignore, NULL);
+	r = ask(fd, &out);
+	return r < 0 ? r : answers(fd, ignore, NULL);
 }
 
 int nfnl_listen(int fd)

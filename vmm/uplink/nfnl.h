@@ -19,8 +19,11 @@ int nfnl_open(int *ret_fd);
 /* All counters of the namespace's tables, by their reason's name. */
 int nfnl_counters(int fd, uint64_t ret_counters[UPLINK_REASONS]);
 
-/* Adds an address to a set of the table; one that is there is no error. */
-int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len);
+/*
+ * Adds an address to a set of the table; one that is there is no error. `timeout_s`: of a set with time-outs, from now on; 0: of one
+ * without. -ENFILE: the set is full.
+ */
+int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len, uint32_t timeout_s);
 
 /* Lets the socket hear what the rules log. */
 int nfnl_listen(int fd);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define FLOWS      4096U /* connections of a VM at once */
+#define FLOWS_UDP  1024U /* of them: each takes a port of the host's from all that are 32768 to 60999 */
 #define FLOW_RATE  100U /* new ones a second: one that is over costs the host as well, for a minute or two */
 #define FLOW_BURST 1000U
 #define LOG_RATE   5U /* refused packets a second that are told, after a burst of 20 */
@@ -115,6 +116,31 @@ static void put_translated(FILE *out)
 	(void)fputs(" }\n\t}\n", out);
 }
 
+bool rules_name_matches(const struct uplink_name *named, const char *name)
+{
+	size_t len = strlen(name), tail = strlen(named->name);
+
+	if (!named->below)
+		return !strcmp(name, named->name);
+	return len > tail + 1 && name[len - tail - 1] == '.' && !strcmp(name + len - tail, named->name);
+}
+
+const char *rules_name_set(unsigned i, bool four, char buf[20])
+{
+	(void)snprintf(buf, 20, "name%c_%u", four ? '4' : '6', i);
+	return buf;
+}
+
+/* Ports, and that it may be tried. */
+static void put_ports(FILE *out, unsigned port, unsigned protocol)
+{
+	if (port && protocol)
+		(void)fprintf(out, " %s dport %u", protocol == IPPROTO_TCP ? "tcp" : "udp", port);
+	else if (port)
+		(void)fprintf(out, " meta l4proto { tcp, udp } th dport %u", port);
+	(void)fputs(" goto new\n", out);
+}
+
 static void put_where(FILE *out, const struct uplink_rule *rule)
 {
 	char text[INET6_ADDRSTRLEN];
@@ -125,11 +151,20 @@ static void put_where(FILE *out, const struct uplink_rule *rule)
 		(void)fprintf(out, "\t\t%s daddr %s/%u", four ? "ip" : "ip6", text, rule->prefix);
 	else
 		(void)fprintf(out, "\t\tmeta nfproto %s", four ? "ipv4" : "ipv6");
-	if (rule->port && rule->protocol)
-		(void)fprintf(out, " %s dport %u", rule->protocol == IPPROTO_TCP ? "tcp" : "udp", rule->port);
-	else if (rule->port)
-		(void)fprintf(out, " meta l4proto { tcp, udp } th dport %u", rule->port);
-	(void)fputs(" goto new\n", out);
+	put_ports(out, rule->port, rule->protocol);
+}
+
+static void put_names(FILE *out, const struct uplink_request *request)
+{
+	char set[20];
+
+	for (unsigned i = 0; i < 2 * request->nnames; i++) {
+		const struct uplink_name *name = &request->names[i / 2];
+		bool four = i % 2 == 0;
+
+		(void)fprintf(out, "\t\t%s daddr @%s", four ? "ip" : "ip6", rules_name_set(i / 2, four, set));
+		put_ports(out, name->port, name->protocol);
+	}
 }
 
 /* What was refused is counted, told some times a second, and answered: a program that waits for nothing hangs. */
@@ -160,13 +195,21 @@ static void put_named(FILE *out, const struct uplink_request *request, enum upli
 		    (reason == UPLINK_PRIVATE && (rules_is_private(rule) || is_linked(request, rule))))
 			put_where(out, rule);
 	}
+	if (reason == UPLINK_EGRESS)
+		put_names(out, request);
 	if (reason == UPLINK_EGRESS && !(request->flags & UPLINK_DENY))
 		(void)fputs("\t\tgoto new\n", out);
 	(void)fprintf(out, "\t\tgoto refuse_%s\n\t}\n", uplink_reason_name(reason));
 }
 
-static void put_sets(FILE *out)
+static void put_sets(FILE *out, const struct uplink_request *request)
 {
+	char set[20];
+
+	for (unsigned i = 0; i < 2 * request->nnames; i++)
+		(void)fprintf(out, "\tset %s {\n\t\ttype %s\n\t\tflags timeout\n\t\tsize %u\n\t}\n",
+			      rules_name_set(i / 2, i % 2 == 0, set), i % 2 == 0 ? "ipv4_addr" : "ipv6_addr",
+			      RULES_NAME_SIZE);
 	put_set(out, "private4", AF_INET, private4, N(private4));
 	put_set(out, "private6", AF_INET6, private6, N(private6));
 	put_translated(out);
@@ -188,14 +231,17 @@ static void put_link(FILE *out, const struct uplink_rule *link)
 
 static void put_guest(FILE *out, const struct uplink_request *request)
 {
+	bool ask = !(request->flags & UPLINK_DENY);
+
 	(void)fprintf(out,
 		      "\tchain new {\n"
 		      "\t\tmeta l4proto != { tcp, udp, icmp, icmpv6 } goto refuse_egress\n"
 		      "\t\tlimit rate over %u/second burst %u packets goto refuse_flows\n"
 		      "\t\tct count over %u goto refuse_flows\n"
+		      "\t\tmeta l4proto udp ct count over %u goto refuse_flows\n"
 		      "\t\taccept\n"
 		      "\t}\n",
-		      FLOW_RATE, FLOW_BURST, FLOWS);
+		      FLOW_RATE, FLOW_BURST, FLOWS, FLOWS_UDP);
 	put_named(out, request, UPLINK_HOST);
 	put_named(out, request, UPLINK_METADATA);
 	put_named(out, request, UPLINK_PRIVATE);
@@ -209,9 +255,9 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 		    "\t\tip6 daddr { ::/96, ::ffff:0:0/96 } goto refuse_host\n",
 		    out);
 	/* pasta's own, which passes questions on to the server that the host asks */
-	if (request->flags & UPLINK_DNS4)
+	if (ask && request->flags & UPLINK_DNS4)
 		(void)fputs("\t\tip daddr " UPLINK_PASTA4 " udp dport 53 goto new\n", out);
-	if (request->flags & UPLINK_DNS6)
+	if (ask && request->flags & UPLINK_DNS6)
 		(void)fputs("\t\tip6 daddr " UPLINK_PASTA6 " udp dport 53 goto new\n", out);
 	(void)fputs("\t\tip daddr @" RULES_HOST4 " goto to_host\n"
 		    "\t\tip6 daddr @" RULES_HOST6 " goto to_host\n"
@@ -227,7 +273,7 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 	(void)fputs("\t\tgoto to_egress\n\t}\n", out);
 }
 
-static void put_hooks(FILE *out)
+static void put_hooks(FILE *out, bool names)
 {
 	(void)fputs("\tchain forward {\n"
 		    "\t\ttype filter hook forward priority filter\n"
@@ -238,8 +284,14 @@ static void put_hooks(FILE *out)
 		    "\tchain input {\n"
 		    "\t\ttype filter hook input priority filter\n"
 		    "\t\tpolicy drop\n"
-		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
-		    "\t\tiifname \"" UPLINK_OUT "\" drop\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
+		    out);
+	/* the resolver's: what it is asked, and what it hears */
+	if (names)
+		(void)fputs("\t\tiifname \"" UPLINK_VM "\" udp dport 53 accept\n"
+			    "\t\tiifname \"" UPLINK_OUT "\" udp sport 53 ct state established accept\n",
+			    out);
+	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" drop\n"
 		    /* what every Linux says when a link comes up, to all */
 		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
 		    "\t\tgoto refuse_gateway\n"
@@ -288,11 +340,11 @@ char *rules_text(const struct uplink_request *request)
 	(void)fputs("table inet " RULES_TABLE " {\n", out);
 	for (size_t i = 0; i < N(refusals); i++)
 		(void)fprintf(out, "\tcounter %s {\n\t}\n", uplink_reason_name(refusals[i]));
-	put_sets(out);
+	put_sets(out, request);
 	for (size_t i = 0; i < N(refusals); i++)
 		put_refusal(out, refusals[i]);
 	put_guest(out, request);
-	put_hooks(out);
+	put_hooks(out, request->nnames > 0);
 	(void)fputs("}\n", out);
 	put_ingress(out, request);
 	if (ferror(out) | fclose(out)) {

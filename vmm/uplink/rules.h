@@ -10,7 +10,7 @@
  *            the host never takes a service's port.
  * Policy:  an address of the host's own, or of a metadata service, must be named alone (/32, /128) to be reached; one of
  *          a private range by itself or by a network inside of that range; a public one always, or with --egress deny
- *          by any network around it.
+ *          by any network around it, or by its name: what a name has of the other kinds is not reached by it.
  * Trust:   the request is the supervisor's; numbers and addresses only get into the text.
  * Thread:  any; no state.
  */
@@ -25,12 +25,19 @@
 #define RULES_TABLE      "mvm"
 #define RULES_HOST4      "host4" /* sets of the host's addresses; more come while the VM runs */
 #define RULES_HOST6      "host6"
+#define RULES_NAME_SIZE  256U /* addresses of one name and family at once */
 #define RULES_LOG_GROUP  1U
 #define RULES_LOG_SNAP   64U /* bytes of a refused packet: its IP header, and the ports behind it */
 #define RULES_LOG_PREFIX "mvm-" /* then the reason's name */
 
 /* A new string; free() it. NULL: out of memory. */
 char *rules_text(const struct uplink_request *request);
+
+/* Whether a name is what `named` says; in the form of dns_name(), both. */
+bool rules_name_matches(const struct uplink_name *named, const char *name);
+
+/* Of the request's name `i`: the set of addresses that it has now, "name4_I" or "name6_I". */
+const char *rules_name_set(unsigned i, bool four, char buf[20]);
 
 /* Whether the network lies in a range that is refused unless it is named. */
 bool rules_is_private(const struct uplink_rule *rule);

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -281,30 +282,27 @@ static void run_nft(const struct holder *h, int in, int says)
 	_exit(127);
 }
 
-/* A few kilobytes: they fit into a pipe, so nobody waits for anybody. */
 static void load_rules(const struct holder *h)
 {
 	_cleanup_free_ char *rules = rules_text(&h->request);
 	char said[2048];
-	int in[2], says[2], status = 0;
+	int in, says[2], status = 0;
 	size_t len = 0;
 	ssize_t n;
 	pid_t pid;
 
 	if (!rules)
 		holder_fail(ENOMEM, "rules: out of memory");
-	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(says, O_CLOEXEC) < 0)
-		holder_fail(errno, "pipe: %s", strerror(errno));
-	(void)fcntl(in[1], F_SETFL, O_NONBLOCK);
-	if (write(in[1], rules, strlen(rules)) != (ssize_t)strlen(rules))
-		holder_fail(EPIPE, "rules: more than a pipe takes");
-	(void)close(in[1]);
+	in = memfd_create("rules", MFD_CLOEXEC);
+	if (in < 0 || pipe2(says, O_CLOEXEC) < 0 || write(in, rules, strlen(rules)) != (ssize_t)strlen(rules) ||
+	    lseek(in, 0, SEEK_SET) < 0)
+		holder_fail(errno, "rules: %s", strerror(errno));
 	pid = fork();
 	if (pid < 0)
 		holder_fail(errno, "no process can be made: %s", strerror(errno));
 	if (pid == 0)
-		run_nft(h, in[0], says[1]);
-	(void)close(in[0]);
+		run_nft(h, in, says[1]);
+	(void)close(in);
 	(void)close(says[1]);
 	while (len < sizeof(said) - 1 &&
 	       ((n = read(says[0], said + len, sizeof(said) - 1 - len)) > 0 || (n < 0 && errno == EINTR)))
@@ -361,6 +359,7 @@ void space_make(struct holder *h)
 	if (r < 0)
 		holder_fail(-r, "refused packets cannot be logged: %s: the kernel needs nfnetlink_log", strerror(-r));
 	watch_host(h);
+	names_start(h);
 	drop_capabilities();
 	await_pasta(h);
 }

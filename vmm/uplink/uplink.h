@@ -12,9 +12,12 @@
 #include <assert.h>
 #include <stdint.h>
 
-#define UPLINK_VERSION 1U
+#include "uplink/dns.h"
+
+#define UPLINK_VERSION 2U
 #define UPLINK_FD      0 /* the socket, in mvm-net */
 #define UPLINK_RULES   64U
+#define UPLINK_NAMES   64U
 #define UPLINK_LINKS   64U /* networks that the host is on */
 #define UPLINK_TEXT    400U
 #define UPLINK_PATH    256U
@@ -46,6 +49,7 @@ enum uplink_reason {
 	UPLINK_GATEWAY, /* the namespace itself */
 	UPLINK_FLOWS, /* more connections, or more new ones a second, than one VM may have */
 	UPLINK_SPOOFED, /* from an address that is not the guest's: the VMM should not have let it out */
+	UPLINK_NAME, /* a question for a name that is not among the named: counted by mvm-net, no packet of the rules' */
 	UPLINK_REASONS
 };
 
@@ -53,7 +57,7 @@ enum uplink_reason {
 static inline const char *uplink_reason_name(unsigned reason)
 {
 	static const char *const names[UPLINK_REASONS] = { "metadata", "host",  "private", "egress",
-							   "gateway",  "flows", "spoofed" };
+							   "gateway",  "flows", "spoofed", "name" };
 
 	return reason < UPLINK_REASONS ? names[reason] : 0;
 }
@@ -70,7 +74,17 @@ struct uplink_rule {
 
 _Static_assert(sizeof(struct uplink_rule) == 24, "wire");
 
-/* DNS4, DNS6: pasta passes questions on to a name server of the host's by that family. */
+/* What a name resolves to may be reached while the answer counts, as far as it is public. */
+struct uplink_name {
+	char name[DNS_NAME]; /* as dns_name() writes them */
+	uint16_t port; /* 0: all, of every protocol */
+	uint8_t protocol; /* IPPROTO_TCP, IPPROTO_UDP; 0: both */
+	uint8_t below; /* 1: the names below it, and not it: *.NAME */
+};
+
+_Static_assert(sizeof(struct uplink_name) == 258, "wire");
+
+/* DNS4, DNS6: pasta passes questions on to a name server of the host's by that family: the guest's, or mvm-net's under DENY. */
 enum { UPLINK_IP4 = 1, UPLINK_IP6 = 2, UPLINK_DENY = 4, UPLINK_DNS4 = 8, UPLINK_DNS6 = 16 };
 
 struct uplink_request {
@@ -81,6 +95,8 @@ struct uplink_request {
 	uint16_t mtu;
 	uint32_t nrules;
 	struct uplink_rule rules[UPLINK_RULES];
+	uint32_t nnames; /* with UPLINK_DENY alone */
+	struct uplink_name names[UPLINK_NAMES];
 	uint32_t nlinks;
 	struct uplink_rule links[UPLINK_LINKS]; /* the host's neighbours: private, whatever their addresses */
 	char pasta[UPLINK_PATH], nft[UPLINK_PATH]; /* absolute paths */
@@ -99,12 +115,13 @@ enum uplink_type {
 
 struct uplink_refused {
 	uint8_t reason;
-	uint8_t family; /* 4 or 6 */
+	uint8_t family; /* 4 or 6; of UPLINK_NAME 0 */
 	uint8_t protocol;
 	uint8_t reserved;
 	uint16_t port; /* of TCP, UDP; else 0 */
 	uint16_t reserved2;
 	uint8_t to[16];
+	char name[DNS_NAME]; /* of UPLINK_NAME; filled up with zeroes */
 };
 
 struct uplink_message {

@@ -34,7 +34,7 @@ static void take_address(const struct route_address *address, void *arg)
 {
 	struct holder *h = arg;
 	int r = nfnl_add_address(h->nft, address->family == 4 ? RULES_HOST4 : RULES_HOST6, address->bytes,
-				 address->family == 4 ? 4 : 16);
+				 address->family == 4 ? 4 : 16, 0);
 
 	if (r < 0)
 		holder_fail(-r, "an address of the host's does not get into the rules: %s", strerror(-r));
@@ -82,6 +82,7 @@ static void tell_counters(const struct holder *h)
 	struct uplink_message message = { .type = UPLINK_COUNTED };
 	int r = nfnl_counters(h->nft, message.counters);
 
+	message.counters[UPLINK_NAME] = h->names_refused;
 	if (r < 0)
 		holder_fail(-r, "counters: %s", strerror(-r));
 	holder_send(&message, -1);
@@ -152,11 +153,11 @@ void watch(struct holder *h)
 	(void)close(h->tap); /* the link goes with the VMM's */
 	lock();
 	for (;;) {
-		struct pollfd fds[] = { { .fd = UPLINK_FD, .events = POLLIN },
-					{ .fd = h->log, .events = POLLIN },
-					{ .fd = h->host, .events = POLLIN },
-					{ .fd = h->pasta, .events = POLLIN },
-					{ .fd = h->pasta_says, .events = POLLIN } };
+		struct pollfd fds[] = {
+			{ .fd = UPLINK_FD, .events = POLLIN },     { .fd = h->log, .events = POLLIN },
+			{ .fd = h->host, .events = POLLIN },       { .fd = h->pasta, .events = POLLIN },
+			{ .fd = h->pasta_says, .events = POLLIN }, { .fd = h->names, .events = POLLIN }
+		};
 		int64_t now = now_ms(), left = dirty ? told + COUNT_MS - now : INT_MAX;
 		int64_t silent = heard + SAID_MS - now;
 		char text[2048];
@@ -181,6 +182,8 @@ void watch(struct holder *h)
 			on_host(h);
 		if (fds[3].revents)
 			holder_fail(ECHILD, "pasta ended: %s", space_pasta_says(h, text, sizeof(text)));
+		if (fds[5].revents)
+			dirty |= names_read(h);
 		if (fds[4].revents) {
 			const char *said = space_pasta_says(h, text, sizeof(text));
 

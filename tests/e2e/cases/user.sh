@@ -48,7 +48,37 @@ serve() {
 	nsenter --net="/run/netns/$1" python3 -c '
 import selectors, socket, subprocess, sys, re
 who, sel = sys.argv[1], selectors.DefaultSelector()
-heard = open("heard", "a", buffering=1)
+names = {
+    "open.example": ["198.51.100.1", "2001:db8:99::1"],
+    "other.example": ["198.51.100.2"],
+    "alias.example": ["open.example"],
+    "a.wild.example": ["8.8.8.8"],
+    "wild.example": ["8.8.8.8"],
+    "rebind.example": ["10.9.8.7", "203.0.113.2", "169.254.169.254", "fd99::1"],
+}
+def wire(name):
+    return b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0"
+def records(name, kind):
+    for a in names.get(name, []):
+        if a in names:
+            yield name, 5, wire(a)
+            yield from records(a, kind)
+        elif (":" in a) == (kind == 28):
+            yield name, kind, socket.inet_pton(socket.AF_INET6 if kind == 28 else socket.AF_INET, a)
+def dns(data):
+    if len(data) < 12:
+        return b"answer"
+    labels, at = [], 12
+    while data[at]:
+        labels.append(data[at + 1:at + 1 + data[at]].decode())
+        at += 1 + data[at]
+    name, kind = ".".join(labels), int.from_bytes(data[at + 1:at + 3], "big")
+    asked.write(name + "\n")
+    found = list(records(name, kind))
+    return (data[:2] + (0x8180 if name in names else 0x8183).to_bytes(2, "big") + b"\0\1" + len(found).to_bytes(2, "big")
+        + bytes(4) + data[12:at + 5]
+        + b"".join(wire(n) + k.to_bytes(2, "big") + b"\0\1\0\0\0\5" + len(d).to_bytes(2, "big") + d for n, k, d in found))
+heard, asked = (open(name, "a", buffering=1) for name in ("heard", "asked"))
 for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"], capture_output=True, text=True).stdout)):
     if a.startswith("fe80"):
         continue
@@ -72,7 +102,7 @@ while True:
             c.close()
         else:
             data, peer = key.fileobj.recvfrom(2000)
-            key.fileobj.sendto(b"answer" if port == 53 else data, peer)
+            key.fileobj.sendto(dns(data) if port == 53 else data, peer)
         heard.write(f"{who} {kind} {a} {port}\n")
 ' "$2" >"serving.$2" 2>&1 &
 	until grep -q . "serving.$2"; do sleep 0.05; done
@@ -87,7 +117,7 @@ by() {
 		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$@" "$mvm")
 }
 
-# A probe of the guest's: each argument is KIND ADDRESS PORT; says "KIND ADDRESS PORT yes" or "… no".
+# A probe of the guest's: each argument is KIND ADDRESS-OR-NAME PORT; says "KIND ADDRESS PORT yes" or "… no".
 probe='
 import concurrent.futures, socket, struct, sys, time
 def ping(family, to):
@@ -106,10 +136,11 @@ def ping(family, to):
             return True
     return False
 def one(kind, to, port):
-    family = socket.AF_INET6 if ":" in to else socket.AF_INET
+    family = socket.AF_INET6 if ":" in to or kind == "tcp6" else socket.AF_INET
     if kind == "ping":
         return ping(family, to)
-    s = socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+    to = socket.getaddrinfo(to, port, family)[0][4][0]
+    s = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
     s.settimeout(3 if kind == "udp" else 10)
     s.connect((to, port))
     if kind == "udp":
@@ -187,6 +218,93 @@ test_deny() {
 	equal "$(jq -c '.egress | [.policy, .allowed]' receipt.json)" '["deny",["0.0.0.0/0","::/0"]]'
 }
 
+# Names: what they have that is public, once the VM's own resolver was asked; others are not even asked for.
+test_names() {
+	world || return 0
+	: >asked
+	policy "--egress deny --allow-egress open.example:7/tcp --allow-egress *.wild.example --allow-egress rebind.example --allow-egress ALIAS.example:8" \
+		"tcp open.example 7 yes" "tcp6 open.example 7 yes" "udp open.example 7 no" "tcp open.example. 7 yes" \
+		"tcp a.wild.example 8 yes" "tcp wild.example 7 no" "tcp alias.example 8 yes" \
+		"tcp evil.example 7 no" "tcp secret.data.evil.example 7 no" "tcp rebind.example 7 no" "tcp6 rebind.example 7 no" \
+		"tcp nothing.wild.example 7 no" "tcp 198.51.100.2 7 no" "udp 203.0.113.1 53 no" "udp 192.0.0.9 53 no" "tcp 192.0.0.1 53 no"
+	equal "$(sort -u asked)" "$(printf '%s\n' a.wild.example alias.example nothing.wild.example open.example rebind.example)"
+	equal "$(jq -c '.egress.refused | [.name >= 2, .private >= 1, .host]' receipt.json)" '[true,true,0]'
+	jq -e '.egress.refused_to[] | select(.to == "name evil.example" and .why == "name")' receipt.json >/dev/null ||
+		die "$(jq -c .egress receipt.json)"
+	grep -q 'net: the guest may not reach name secret.data.evil.example (name): see --allow-egress' stderr || die "$err"
+	# before its name was asked for an address is nobody's
+	policy "--egress deny --allow-egress open.example" "tcp 198.51.100.1 7 no" "tcp 2001:db8:99::1 7 no"
+	# without a server's answer
+	echo 'nameserver 203.0.113.77' >resolv.conf
+	limit=60 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net user --egress deny --allow-egress open.example -- \
+		python3 -c 'import socket
+try:
+    socket.getaddrinfo("open.example", 7)
+except socket.gaierror as e:
+    print(e.errno)'
+	equal "$out" -3
+	echo 'nameserver ::1' >resolv.conf
+	ip -n "$here" -6 route del default
+	refused "no name server" -- "${on_host[@]}" run --rootfs "$img" --net user --egress deny --allow-egress open.example -- true
+}
+
+# What a hostile guest asks of the resolver; who that is; and that without it there is no way out.
+test_resolver() {
+	local inner resolver
+	world || return 0
+	started "net$$" --egress deny --allow-egress open.example -- python3 -c '
+import os, socket, time
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+server = ("192.0.0.1", 53)
+name = b"\4open\7example\0"
+def ask(data, server=server):
+    s.sendto(data, server)
+    try:
+        return s.recv(2000)
+    except TimeoutError:
+        return b""
+def code(data):
+    a = ask(data)
+    return (a[3] & 15, a[7]) if a else None
+head = b"\1\2\1\0\0\1\0\0\0\0\0\0"
+print(code(head + name + b"\0\1\0\1"), code(head + name + b"\0\x10\0\1"), code(head + name + b"\0\x0f\0\3"))
+print(code(head + b"\4evil\7example\0\0\1\0\1"), code(head + b"\xc0\x0c\0\1\0\1"), code(head[:2] + b"\x28" + head[3:] + name + b"\0\1\0\1"))
+s.settimeout(0.2)
+print(code(b""), code(head[:2] + b"\x81" + head[3:] + name + b"\0\1\0\1"), code(b"x" * 11))
+for i in range(3000):
+    s.sendto(os.urandom(i % 1400), server)
+    s.sendto(head + name[:-9] + bytes([97 + i % 26]) + name[-9:] + b"\0\1\0\1", server)
+s.setblocking(False)
+while True:
+    try:
+        s.recv(2000)
+    except BlockingIOError:
+        time.sleep(0.5)
+        try:
+            s.recv(2000)
+        except BlockingIOError:
+            break
+s.settimeout(5)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+print(code(head + name + b"\0\1\0\1"), flush=True)
+while True:
+    time.sleep(1)
+'
+	until_so sh -c "'$mvm' logs net$$ | grep -c . | grep -qx 4"
+	equal "$("$mvm" logs "net$$")" "$(printf '%s\n' '(0, 1) (0, 0) (1, 0)' '(5, 0) (1, 0) (4, 0)' 'None None None' '(0, 1)')"
+	inner=$(pgrep -P "$(pgrep -x -o mvm-net)")
+	resolver=$(pgrep -x -P "$inner" mvm-net)
+	equal "$(awk '/^CapEff:|^CapPrm:|^CapBnd:/ { print $2 }' "/proc/$resolver/status" | head -2 | sort -u)" 0000000000000000
+	equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$resolver/status")" 2
+	equal "$(ls "/proc/$resolver/fd" | tr '\n' ' ')" "0 1 2 "
+	kill -KILL "$resolver"
+	until_so sh -c "'$mvm' logs net$$ 2>&1 | grep -q 'no way out any more: the resolver ended'"
+	expect 0 "$mvm" rm -f "net$$"
+	! pgrep -x mvm-net >/dev/null || die "left: $(pgrep -a mvm-net)"
+}
+
 # What is named by itself, or inside of its range.
 test_named() {
 	world || return 0
@@ -205,6 +323,7 @@ test_rootless() {
 	by setpriv --reuid 12345 --regid 12345 --groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
 	policy "--allow-missing cgroup,landlock-net" "tcp 198.51.100.1 7 yes" "udp 198.51.100.1 7 yes" "ping 198.51.100.1 0 yes" "tcp 2001:db8:99::1 7 yes" \
 		"udp 192.0.0.9 53 yes" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" "tcp 169.254.169.254 7 no"
+	policy "--allow-missing cgroup,landlock-net --egress deny --allow-egress open.example" "tcp open.example 7 yes" "tcp 198.51.100.2 7 no"
 }
 
 # A detached VM with a name.
@@ -351,10 +470,11 @@ test_refused() {
 	for bad in user,ip=10.0.0.2/24 user,ip6=fd00::2/64 user,gw=10.0.0.1 user=x; do
 		refused --net: -- run --net "$bad" -- true
 	done
-	for bad in example.org example.org:443 10.0.0.1/8 10.0.0.1:0 10.0.0.1:1/icmp; do
+	for bad in example.org/24 example..org 10.0.0 10.0.0.1/8 10.0.0.1:0 10.0.0.1:1/icmp example.org:1/icmp; do
 		refused --allow-egress: "$bad" -- run --net user --allow-egress "$bad" -- true
 	done
-	refused "names are not supported" -- run --net user --allow-egress example.org -- true
+	refused "add --egress deny" -- run --net user --allow-egress example.org -- true
+	refused "leave dns= out" -- run --net user,dns=198.51.100.1 --egress deny --allow-egress example.org -- true
 	refused --egress: "allow or deny" -- run --net user --egress no -- true
 	refused --egress: "--net user" -- run --egress deny -- true
 	refused --allow-egress: "--net user" -- run --net tap=t --allow-egress 10.0.0.1 -- true

@@ -1,0 +1,136 @@
+/* Names that may be reached: what the resolver says, into the rules' sets. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <arpa/inet.h>
+
+#include "jail/caps.h"
+#include "uplink/holder.h"
+#include "uplink/nfnl.h"
+#include "uplink/rules.h"
+
+#define PORT 53
+#define KEPT_LEAST                                                                                                     \
+	600U /* seconds that an address may be reached: programs keep what they resolved for longer than they should */
+#define KEPT_MOST 86400U
+#define BATCH     32U
+
+/* UDP, on an address of the namespace's. */
+static int listen_on(int family, const char *text)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in four;
+		struct sockaddr_in6 six;
+	} address = { .any.sa_family = (sa_family_t)family };
+	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (family == AF_INET) {
+		address.four.sin_port = htons(PORT);
+		(void)inet_pton(family, text, &address.four.sin_addr);
+	} else {
+		address.six.sin6_port = htons(PORT);
+		(void)inet_pton(family, text, &address.six.sin6_addr);
+	}
+	if (fd < 0 || bind(fd, &address.any, family == AF_INET ? sizeof(address.four) : sizeof(address.six)) < 0)
+		holder_fail(errno, "resolver: %s: %s", text, strerror(errno));
+	return fd;
+}
+
+/* With no capability, and no descriptor but these. */
+static void run(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
+
+static void run(const struct uplink_request *request, int four, int six, int holder)
+{
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if ((four >= 0 && dup2(four, 0) < 0) || (six >= 0 && dup2(six, 1) < 0) || dup2(holder, 2) < 0 ||
+	    close_range(3, ~0U, 0) < 0 || caps_drop_all() < 0)
+		_exit(1);
+	resolver(request, four < 0 ? -1 : 0, six < 0 ? -1 : 1, 2);
+}
+
+void names_start(struct holder *h)
+{
+	uint32_t flags = h->request.flags;
+	int pair[2], four, six;
+	pid_t pid;
+
+	if (!h->request.nnames)
+		return;
+	four = flags & UPLINK_IP4 ? listen_on(AF_INET, UPLINK_GATEWAY4) : -1;
+	six = flags & UPLINK_IP6 ? listen_on(AF_INET6, UPLINK_GATEWAY6) : -1;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		holder_fail(errno, "resolver: %s", strerror(errno));
+	pid = fork();
+	if (pid < 0)
+		holder_fail(errno, "no process can be made: %s", strerror(errno));
+	if (pid == 0)
+		run(&h->request, four, six, pair[1]);
+	(void)close(pair[1]);
+	if (four >= 0)
+		(void)close(four);
+	if (six >= 0)
+		(void)close(six);
+	h->names = pair[0];
+}
+
+/* An address that is not public is not reached by these sets: rules.h. */
+static void keep(struct holder *h, const struct resolved *said)
+{
+	const struct dns_answer *answer = &said->answer;
+	uint32_t seconds = answer->ttl < KEPT_LEAST ? KEPT_LEAST : answer->ttl > KEPT_MOST ? KEPT_MOST : answer->ttl;
+	bool four = said->type == DNS_A;
+	char set[20];
+
+	for (unsigned i = 0; i < h->request.nnames; i++) {
+		if (!rules_name_matches(&h->request.names[i], said->name))
+			continue;
+		for (unsigned k = 0; k < answer->n && k < DNS_ADDRESSES; k++) {
+			int r = nfnl_add_address(h->nft, rules_name_set(i, four, set), answer->addresses[k].bytes,
+						 four ? 4 : 16, seconds);
+
+			if (r == -ENFILE)
+				holder_warn("%s has had more than %u addresses: the latest cannot be reached yet",
+					    said->name, RULES_NAME_SIZE);
+			else if (r < 0)
+				holder_fail(-r, "an address of %s does not get into the rules: %s", said->name,
+					    strerror(-r));
+		}
+	}
+}
+
+static void refuse(struct holder *h, const struct resolved *said)
+{
+	struct uplink_message message = { .type = UPLINK_REFUSED, .refused.reason = UPLINK_NAME };
+
+	h->names_refused = said->refused;
+	memcpy(message.refused.name, said->name, sizeof(said->name));
+	holder_send(&message, -1);
+}
+
+bool names_read(struct holder *h)
+{
+	struct resolved said;
+	bool any = false;
+
+	for (unsigned i = 0; i < BATCH; i++) {
+		ssize_t n = recv(h->names, &said, sizeof(said), MSG_DONTWAIT);
+
+		if (n < 0)
+			return any;
+		if (n != (ssize_t)sizeof(said))
+			holder_fail(ECHILD, "the resolver ended");
+		said.name[DNS_NAME - 1] = '\0';
+		if (said.type)
+			keep(h, &said);
+		else
+			refuse(h, &said);
+		any |= !said.type;
+		(void)send(h->names, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+	return any;
+}
