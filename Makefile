@@ -145,7 +145,7 @@ kernel: ## the guest kernel, build/kernel/vmlinux
 kernel-qemu: kernel ## its twin that QEMU's microvm machine boots too (bench)
 	$(Q)kernel-config/build --variant qemu
 IMAGE := build/images/debian.img
-IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr redis-server
+IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr redis-server iperf3 nginx-light
 image: ## the Debian rootfs that demo and tests run
 	$(Q)tools/image/debian $(IMAGE) 700 $(IMAGE_PACKAGES)
 lab: ## a shell on an emulated machine with real KVM

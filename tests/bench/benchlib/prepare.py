@@ -55,12 +55,13 @@ def make_disk():
     folder, disk = os.path.join(BUILD, "files"), os.path.join(BUILD, "disk.img")
     root, raw = os.path.join(folder, "root.img"), os.path.join(folder, "blk.img")
     workload, jobs = os.path.join(BUILD, "workload"), os.path.join(HERE, "blk.fio")
-    if not older(disk, IMAGE, workload, jobs):
+    nginx = os.path.join(HERE, "nginx.conf")
+    if not older(disk, IMAGE, workload, jobs, nginx):
         return folder, disk
     os.makedirs(folder, exist_ok=True)
     sh(["cp", "--sparse=always", IMAGE, root])
     script = f"mkdir bench\nwrite {workload} bench/workload\nset_inode_field bench/workload mode 0100755\n" \
-             f"write {jobs} bench/blk.fio\n"
+             f"write {jobs} bench/blk.fio\nwrite {nginx} bench/nginx.conf\n"
     sh(["debugfs", "-w", "-f", "-", root], input=script.encode(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with open(raw, "wb") as f:
         for _ in range(BLK_MIB):

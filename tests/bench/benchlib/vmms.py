@@ -29,6 +29,13 @@ class Files:
         self.blk = os.path.join(disk, "blk.img")
 
 
+class Link:
+    """A tap of the host's for one VMM: 10.77.N.1 here, 10.77.N.2 in the guest."""
+
+    def __init__(self, number):
+        self.tap, self.host, self.guest = f"mb{number}", f"10.77.{number}.1", f"10.77.{number}.2/24"
+
+
 class Mvm:
     def __init__(self, files, kernel=None, vcpus=1):
         self.name = "mvm" if kernel is None else "mvm, QEMU's kernel"

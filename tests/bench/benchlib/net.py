@@ -1,0 +1,158 @@
+"""virtio-net on taps: iperf3 both ways, echo requests, nginx under wrk."""
+
+import json
+import re
+import subprocess
+import threading
+import time
+import urllib.request
+
+from benchlib.runs import Broken, RUN_TIMEOUT, interleave, paired_ratio, summary
+from benchlib.vmms import WORKLOAD, Link, Mvm, Qemu
+
+CASES = {  # title, unit, what divides for the table
+    "out": ("iperf3, guest to host", "Mbit/s", 1e6),
+    "in": ("iperf3, host to guest", "Mbit/s", 1e6),
+    "ping": ("echo request and reply", "µs", 1e3),
+    "nginx": ("nginx in the guest under wrk, 16 connections", "requests/s", 1),
+}
+PINGS = 500
+SMALLER_IS_BETTER = ("ping",)
+
+
+def sh(*cmd):
+    done = subprocess.run(cmd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Broken(f"{' '.join(cmd)}: {done.stderr.strip()}")
+
+
+class Networked:
+    """A VMM with a NIC on its own tap; command() runs with the address set, by whom ever."""
+
+    def __init__(self, vmm, number, vhost=None):
+        self.vmm, self.link, self.vhost = vmm, Link(number), vhost
+        self.name = vmm.name if vhost is None else f"QEMU, vhost {'on' if vhost else 'off'}"
+
+    def make(self):
+        sh("ip", "tuntap", "add", "dev", self.link.tap, "mode", "tap")
+        sh("ip", "address", "add", f"{self.link.host}/24", "dev", self.link.tap)
+        sh("ip", "link", "set", self.link.tap, "up")
+
+    def remove(self):
+        subprocess.run(["ip", "link", "del", self.link.tap], capture_output=True, check=False)
+
+    def command(self, args):
+        if self.vhost is None:
+            return self.vmm.command(args, options=("--net", f"tap={self.link.tap},ip={self.link.guest}"))
+        return self.vmm.command([WORKLOAD, "net", self.link.guest] + args, options=(
+            "-netdev", f"tap,id=n0,ifname={self.link.tap},script=no,downscript=no,vhost={'on' if self.vhost else 'off'}",
+            "-device", "virtio-net-device,netdev=n0"))
+
+
+def start(net, args):
+    # stdin stays open and silent: at its end QEMU would close the port that the guest writes to.
+    return subprocess.Popen(net.command(args), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(child, stop=False):
+    timer = threading.Timer(RUN_TIMEOUT, child.kill)
+    timer.start()
+    try:
+        if stop:
+            child.terminate()
+        text = child.stdout.read().decode(errors="replace")
+        child.wait()
+    finally:
+        timer.cancel()
+        child.stdin.close()
+    return text
+
+
+def iperf(net, seconds, reverse):
+    server = subprocess.Popen(["iperf3", "-s", "-1", "-B", net.link.host], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    try:
+        args = ["iperf3", "-c", net.link.host, "-t", str(seconds), "-O", "1", "-J"] + (["-R"] if reverse else [])
+        text = finish(start(net, args))
+        return json.loads(text[text.index("{"):text.rindex("}") + 1])["end"]["sum_received"]["bits_per_second"]
+    except (ValueError, KeyError) as e:
+        raise Broken(f"{net.name}: iperf3: {e}: {text[:500]}") from None
+    finally:
+        server.kill()
+        server.wait()
+
+
+def ping(net):
+    text = finish(start(net, [WORKLOAD, "ping", net.link.host, str(PINGS)]))
+    found = re.search(r"median (\d+)", text)
+    if not found:
+        raise Broken(f"{net.name}: ping: {text[:500]}")
+    return int(found.group(1))
+
+
+def nginx(net, seconds):
+    url = f"http://{net.link.guest.split('/')[0]}/"
+    child = start(net, ["nginx", "-c", "/bench/nginx.conf"])
+    try:
+        end = time.monotonic() + RUN_TIMEOUT / 2
+        while True:
+            try:
+                with urllib.request.urlopen(url, timeout=2) as answer:
+                    answer.read()
+                    break
+            except OSError as e:
+                if time.monotonic() > end or child.poll() is not None:
+                    raise Broken(f"{net.name}: nginx: {e}") from None
+                time.sleep(0.05)
+        done = subprocess.run(["wrk", "-t", "1", "-c", "16", "-d", f"{seconds}s", url], capture_output=True, text=True,
+                              check=False, timeout=RUN_TIMEOUT)
+        found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
+        if not found or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+            raise Broken(f"{net.name}: wrk: {done.stdout}{done.stderr}")
+        return float(found.group(1))
+    finally:
+        finish(child, stop=True)
+
+
+def once(net, case, seconds):
+    if case == "ping":
+        return ping(net)
+    return nginx(net, seconds) if case == "nginx" else iperf(net, seconds, case == "in")
+
+
+def run(files, options, progress):
+    nets = {"mvm": Networked(Mvm(files), 0), "qemu": Networked(Qemu(files), 1, vhost=False),
+            "qemu-vhost": Networked(Qemu(files), 2, vhost=True)}
+    found = {"skipped": {}, "cases": {}, "commands": {}}
+    subprocess.run(["modprobe", "-a", "tun", "vhost_net"], capture_output=True, check=False)
+    try:
+        for net in nets.values():
+            net.make()
+        try:
+            ping(nets["qemu-vhost"])
+        except Broken as e:
+            found["skipped"]["qemu-vhost"] = str(e)
+            nets.pop("qemu-vhost").remove()
+        for case in CASES:
+            results = interleave(nets, options.net_pairs, lambda name, c=case: once(nets[name], c, options.net_seconds),
+                                 progress)
+            found["cases"][case] = {name: summary(v) | {"name": nets[name].name, "ratio": paired_ratio(results["mvm"], v)}
+                                    for name, v in results.items()}
+        found["commands"] = {name: net.command(["iperf3", "-c", net.link.host]) for name, net in nets.items()}
+    finally:
+        for net in nets.values():
+            net.remove()
+    return found
+
+
+def show(found, out):
+    out.title("virtio-net on a tap of the host's, medians")
+    table = [("", "", "", "mvm's ratio to it", "")]
+    for case, rows in found["cases"].items():
+        title, unit, scale = CASES[case]
+        for row in rows.values():
+            table.append((title, row["name"], f"{row['median'] / scale:.0f} {unit}", f"{row['ratio']:.2f}",
+                          "less is better" if case in SMALLER_IS_BETTER else ""))
+    out.table(table)
+    for name, why in found["skipped"].items():
+        out.line(f"{name} skipped: {why}")
