@@ -78,13 +78,16 @@ work_bin=$mvm
 
 unit_set_up() {
 	[ "$(cat /proc/1/comm)" = systemd ] && [ "$(id -u)" = 0 ] || { echo "SKIP systemd is not pid 1 here, or not ours to command"; exit 0; }
-	sed "s|@PREFIX@/bin/mvm|$mvm|" "$top/tools/systemd/mvm@.service" >/run/systemd/system/mvm@.service
+	# The unit sees no home, /tmp or /root, where this tree may lie.
+	place=/srv/mvm-e2e
+	mkdir -p "$place" && mount --bind "$top" "$place" || die "no place for the unit to see"
+	sed "s|@PREFIX@/bin/mvm|${mvm/#$top/$place}|" "$top/tools/systemd/mvm@.service" >/run/systemd/system/mvm@.service
 	mkdir -p /etc/mvm "/run/systemd/system/mvm@e2e.service.d"
 	# shellcheck disable=SC2089
 	printf '{"rootfs": "%s", "memory": "96m", "args": ["sh", "-c", "trap \\"exit 0\\" TERM; while :; do sleep 0.1; done"]}\n' \
-		"$small/small.ext4" >/etc/mvm/e2e.json
+		"${small/#$top/$place}/small.ext4" >/etc/mvm/e2e.json
 	chmod 600 /etc/mvm/e2e.json # the unit's user need not read it
-	trap 'systemctl kill -s KILL mvm@e2e; systemctl stop mvm@e2e; systemctl reset-failed mvm@e2e; rm -rf /etc/mvm /run/systemd/system/mvm@*' EXIT
+	trap 'systemctl kill -s KILL mvm@e2e; systemctl stop mvm@e2e; systemctl reset-failed mvm@e2e; umount "$place"; rmdir "$place"; rm -rf /etc/mvm /run/systemd/system/mvm@*' EXIT
 }
 
 property() {
