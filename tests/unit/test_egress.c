@@ -306,7 +306,10 @@ static void test_names(void **state)
 	guest = chain_of(rules, "guest");
 	input = chain_of(rules, "input");
 	assert_null(strstr(guest, "dport 53"));
-	assert_true(strstr(input, "\"vm0\" udp dport 53 accept") < strstr(input, "goto refuse_gateway"));
+	assert_true(strstr(guest, "192.0.0.8/29 goto refuse_gateway") < strstr(guest, "goto to_private"));
+	assert_non_null(strstr(input, "udp dport 53"));
+	assert_true(strstr(input, "udp dport 53") < strstr(input, "goto refuse_gateway"));
+	assert_non_null(strstr(rules, "notrack"));
 	free(guest);
 	free(input);
 	free(rules);

@@ -53,7 +53,7 @@ static void clear_behind(struct spec_net_address *a, unsigned len)
 static bool parse_name(const char *where, struct spec_egress *ret)
 {
 	bool below = where[0] == '*' && where[1] == '.';
-	char name[DNS_NAME];
+	char name[DNS_NAME] = "";
 	const char *last;
 
 	if (!dns_name(where + (below ? 2 : 0), name))

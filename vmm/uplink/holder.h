@@ -25,6 +25,7 @@ struct holder {
 	int pasta_go; /* a byte here lets it begin */
 	int names; /* the resolver's socket; -1: no names are to be answered */
 	uint64_t names_refused;
+	int64_t names_told_ms, names_warned_ms;
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
 };
 

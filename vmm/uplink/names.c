@@ -3,7 +3,9 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <arpa/inet.h>
@@ -13,11 +15,12 @@
 #include "uplink/nfnl.h"
 #include "uplink/rules.h"
 
-#define PORT 53
-#define KEPT_LEAST                                                                                                     \
-	600U /* seconds that an address may be reached: programs keep what they resolved for longer than they should */
-#define KEPT_MOST 86400U
+#define PORT      53
+#define KEPT_S    1200U /* that an address may be reached: twice as long as the guest is told that its answer counts */
 #define BATCH     32U
+#define FILES_MAX 40U /* of the resolver: resolver.c has 32 questions with the server at most */
+#define TELL_MS   50 /* between two refused names that are told, whatever the resolver says */
+#define WARN_MS   1000
 
 /* UDP, on an address of the namespace's. */
 static int listen_on(int family, const char *text)
@@ -41,14 +44,17 @@ static int listen_on(int family, const char *text)
 	return fd;
 }
 
-/* With no capability, and no descriptor but these. */
+/* With no capability, and no descriptor but these; where the guest does not ask there is /dev/null, which 1 is. */
 static void run(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
 
 static void run(const struct uplink_request *request, int four, int six, int holder)
 {
+	const struct rlimit files = { FILES_MAX, FILES_MAX };
+
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if ((four >= 0 && dup2(four, 0) < 0) || (six >= 0 && dup2(six, 1) < 0) || dup2(holder, 2) < 0 ||
-	    close_range(3, ~0U, 0) < 0 || caps_drop_all() < 0)
+	(void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || dup2(four >= 0 ? four : 1, 0) < 0 ||
+	    (six >= 0 && dup2(six, 1) < 0) || dup2(holder, 2) < 0 || close_range(3, ~0U, 0) < 0 || caps_drop_all() < 0)
 		_exit(1);
 	resolver(request, four < 0 ? -1 : 0, six < 0 ? -1 : 1, 2);
 }
@@ -78,29 +84,41 @@ void names_start(struct holder *h)
 	h->names = pair[0];
 }
 
-/* An address that is not public is not reached by these sets: rules.h. */
+/* Whether it is time for one more; *last: when the last one was. */
+static bool is_time(int64_t *last, int64_t each_ms)
+{
+	struct timespec now;
+	int64_t ms;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	if (*last && ms - *last < each_ms)
+		return false;
+	*last = ms;
+	return true;
+}
+
+/* An address that is not public is not reached by these sets: rules.h. One that does not get in is not reached either. */
 static void keep(struct holder *h, const struct resolved *said)
 {
 	const struct dns_answer *answer = &said->answer;
-	uint32_t seconds = answer->ttl < KEPT_LEAST ? KEPT_LEAST : answer->ttl > KEPT_MOST ? KEPT_MOST : answer->ttl;
 	bool four = said->type == DNS_A;
 	char set[20];
+	int failed = 0;
 
 	for (unsigned i = 0; i < h->request.nnames; i++) {
 		if (!rules_name_matches(&h->request.names[i], said->name))
 			continue;
 		for (unsigned k = 0; k < answer->n && k < DNS_ADDRESSES; k++) {
 			int r = nfnl_add_address(h->nft, rules_name_set(i, four, set), answer->addresses[k].bytes,
-						 four ? 4 : 16, seconds);
+						 four ? 4 : 16, KEPT_S);
 
-			if (r == -ENFILE)
-				holder_warn("%s has had more than %u addresses: the latest cannot be reached yet",
-					    said->name, RULES_NAME_SIZE);
-			else if (r < 0)
-				holder_fail(-r, "an address of %s does not get into the rules: %s", said->name,
-					    strerror(-r));
+			failed = r < 0 ? r : failed;
 		}
 	}
+	if (failed && is_time(&h->names_warned_ms, WARN_MS))
+		holder_warn("an address of %s cannot be reached: %s", said->name,
+			    failed == -ENFILE ? "it has had too many of late" : strerror(-failed));
 }
 
 static void refuse(struct holder *h, const struct resolved *said)
@@ -109,7 +127,8 @@ static void refuse(struct holder *h, const struct resolved *said)
 
 	h->names_refused = said->refused;
 	memcpy(message.refused.name, said->name, sizeof(said->name));
-	holder_send(&message, -1);
+	if (is_time(&h->names_told_ms, TELL_MS))
+		holder_send(&message, -1);
 }
 
 bool names_read(struct holder *h)

@@ -132,7 +132,7 @@ static int ask(int fd, const struct out *out)
 {
 	uint8_t old[256];
 
-	while (recv(fd, old, sizeof(old), MSG_DONTWAIT) >= 0)
+	while (recv(fd, old, sizeof(old), MSG_DONTWAIT) >= 0 || errno == ENOBUFS || errno == EINTR)
 		;
 	return send(fd, out->bytes, out->len, 0) < 0 ? -errno : 0;
 }

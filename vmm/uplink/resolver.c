@@ -1,8 +1,9 @@
 /*
  * The process that answers a guest's questions, for names that it may reach and no other.
  *
- * It reads what the guest and any name server send, and can do nothing but ask the server again and tell the holder: a
- * guest that took it over could reach more of the public internet, and neither the host nor what is private (rules.h).
+ * It reads what the guest and any name server send, and can do nothing but ask the server again and tell the holder. The
+ * rules hold for its packets, too: a guest that took it over could ask the host's server for any name, and reach more of
+ * the public internet; neither the host nor what is private (rules.h).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -10,8 +11,8 @@
 #include <poll.h>
 #include <seccomp.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,13 +20,16 @@
 #include "uplink/holder.h"
 #include "uplink/rules.h"
 
-#define PORT    53
-#define WAITING 32U /* questions that are with the server */
-#define WAIT_MS 5000
-#define KNOWN   128U /* answers that are kept */
-#define KNOWN_S 600U /* for so long at most: the addresses may be reached for as long (names.c) */
+#define PORT      53
+#define WAITING   32U /* questions that are with the server */
+#define WAIT_MS   5000
+#define KNOWN     128U /* answers that are kept */
+#define KNOWN_S   600U /* for so long at most: the addresses may be reached for twice as long (names.c) */
+#define NOTHING_S 10U /* an answer without an address */
+#define ASKERS    8U /* that wait for the same answer */
+#define WRONG_MAX 8U /* answers that are none, from whomever: then the question is given up */
 #define ASK_RATE                                                                                                       \
-	20U /* questions a second for the server, after a burst of 128: each has a port of the host's for a while */
+	5U /* questions a second for the server, after a burst: each has a port of the host's for three minutes */
 #define ASK_BURST  128U
 #define TELL_RATE  5U /* refused names a second, after a burst of 20 */
 #define TELL_BURST 20U
@@ -50,10 +54,14 @@ struct resolver {
 	uint64_t refused; /* names */
 	struct waiting {
 		int fd; /* -1: free */
-		unsigned from; /* of guest[] */
-		union address who;
-		struct dns_question question; /* as the guest has it */
-		uint16_t id; /* the server's */
+		struct dns_question question; /* with the number that the server has */
+		unsigned wrong, naskers;
+		struct asker {
+			unsigned from; /* of guest[] */
+			union address who;
+			uint16_t id;
+			bool recursion;
+		} askers[ASKERS];
 		int64_t end_ms;
 	} waiting[WAITING];
 	struct known {
@@ -137,7 +145,7 @@ static void know(struct resolver *r, const struct dns_question *question, const 
 	}
 	*place = (struct known){ .type = question->type, .answer = *what };
 	memcpy(place->name, question->name, sizeof(place->name));
-	place->end_ms = now + (what->ttl < KNOWN_S ? what->ttl : KNOWN_S) * 1000LL;
+	place->end_ms = now + what->ttl * 1000LL;
 }
 
 /* True: it was known, and the guest has it. */
@@ -151,7 +159,7 @@ static bool answer_known(struct resolver *r, unsigned from, const union address 
 		if (k->end_ms <= now || k->type != question->type || strcmp(k->name, question->name) != 0)
 			continue;
 		what = k->answer;
-		what.ttl = (uint32_t)((k->end_ms - now) / 1000);
+		what.ttl = what.n ? (uint32_t)((k->end_ms - now) / 1000) : 0;
 		answer(r, from, who, question, &what);
 		return true;
 	}
@@ -181,61 +189,95 @@ static int connect_server(const struct resolver *r)
 	return fd;
 }
 
-static void forget(struct waiting *w)
+/* To all who asked; it waits no more. */
+static void settle(struct resolver *r, struct waiting *w, const struct dns_answer *what)
 {
+	for (unsigned i = 0; i < w->naskers; i++) {
+		struct dns_question theirs = w->question;
+
+		theirs.id = w->askers[i].id;
+		theirs.recursion = w->askers[i].recursion;
+		answer(r, w->askers[i].from, &w->askers[i].who, &theirs, what);
+	}
 	(void)close(w->fd);
 	w->fd = -1;
 }
 
-/* False: not now. */
+static void give_up(struct resolver *r, struct waiting *w)
+{
+	const struct dns_answer failed = { .code = DNS_SERVFAIL };
+
+	settle(r, w, &failed);
+}
+
+/* False: it has as many as it takes. */
+static bool join(struct waiting *w, unsigned from, const union address *who, const struct dns_question *question)
+{
+	if (w->naskers == ASKERS)
+		return false;
+	w->askers[w->naskers++] =
+		(struct asker){ .from = from, .who = *who, .id = question->id, .recursion = question->recursion };
+	return true;
+}
+
+/* The guest asks again after some seconds, or two of its programs the same: the server is asked once. False: not now. */
 static bool ask(struct resolver *r, unsigned from, const union address *who, const struct dns_question *question,
 		int64_t now)
 {
-	struct dns_question theirs = *question;
-	struct waiting *w = NULL;
+	struct waiting *free = NULL;
 	uint8_t msg[DNS_MESSAGE];
+	uint16_t id;
 	size_t len;
 
-	for (unsigned i = 0; i < WAITING && !w; i++)
-		w = r->waiting[i].fd < 0 ? &r->waiting[i] : NULL;
-	if (!w || !take(&r->ask, now) || getrandom(&theirs.id, sizeof(theirs.id), 0) != sizeof(theirs.id))
+	for (unsigned i = 0; i < WAITING; i++) {
+		struct waiting *w = &r->waiting[i];
+
+		if (w->fd < 0)
+			free = w;
+		else if (w->question.type == question->type && !strcmp(w->question.name, question->name))
+			return join(w, from, who, question);
+	}
+	/* The call itself: the C library's function may map memory of its own. */
+	if (!free || !take(&r->ask, now) || syscall(SYS_getrandom, &id, sizeof(id), 0) != sizeof(id))
 		return false;
-	*w = (struct waiting){
-		.from = from, .who = *who, .question = *question, .id = theirs.id, .end_ms = now + WAIT_MS
-	};
-	w->fd = connect_server(r);
-	if (w->fd < 0)
+	*free = (struct waiting){ .fd = connect_server(r), .question = *question, .end_ms = now + WAIT_MS };
+	free->question.id = id;
+	if (free->fd < 0)
 		return false;
-	len = dns_put_question(msg, &theirs);
-	if (send(w->fd, msg, len, MSG_DONTWAIT) == (ssize_t)len)
-		return true;
-	forget(w);
-	return false;
+	(void)join(free, from, who, question);
+	len = dns_put_question(msg, &free->question);
+	if (send(free->fd, msg, len, MSG_DONTWAIT) != (ssize_t)len)
+		give_up(r, free);
+	return true;
 }
 
 static void on_server(struct resolver *r, struct waiting *w, int64_t now)
 {
 	struct resolved said = { .type = w->question.type };
-	struct dns_question theirs = w->question;
 	uint8_t msg[DNS_MESSAGE];
 	ssize_t n = recv(w->fd, msg, sizeof(msg), MSG_DONTWAIT);
 
-	theirs.id = w->id;
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (n >= 0 && dns_parse_answer(msg, (size_t)n, &theirs, &said.answer) < 0)
-		return; /* somebody else's: the right one may come yet */
-	if (n < 0) /* nobody serves there */
-		said.answer.code = DNS_SERVFAIL;
+	if (n < 0) { /* nobody serves there */
+		give_up(r, w);
+		return;
+	}
+	if (dns_parse_answer(msg, (size_t)n, &w->question, &said.answer) < 0) {
+		if (++w->wrong == WRONG_MAX) /* somebody guesses */
+			give_up(r, w);
+		return;
+	}
 	if (said.answer.n) {
 		memcpy(said.name, w->question.name, sizeof(said.name));
 		tell(r, &said);
-		if (said.answer.ttl > KNOWN_S)
-			said.answer.ttl = KNOWN_S;
-		know(r, &w->question, &said.answer, now);
 	}
-	answer(r, w->from, &w->who, &w->question, &said.answer);
-	forget(w);
+	if (!said.answer.n)
+		said.answer.ttl = NOTHING_S;
+	else if (said.answer.ttl > KNOWN_S)
+		said.answer.ttl = KNOWN_S;
+	know(r, &w->question, &said.answer, now);
+	settle(r, w, &said.answer);
 }
 
 /* ---- the guest ---- */
@@ -305,9 +347,9 @@ static void lock(void)
 	for (size_t i = 0; r == 0 && i < sizeof(calls) / sizeof(calls[0]); i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
 	for (unsigned i = 0; r == 0 && i < 2; i++)
-		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 2,
+		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3,
 				     SCMP_A0(SCMP_CMP_EQ, i ? AF_INET6 : AF_INET),
-				     SCMP_A1(SCMP_CMP_EQ, SOCK_DGRAM | SOCK_NONBLOCK));
+				     SCMP_A1(SCMP_CMP_EQ, SOCK_DGRAM | SOCK_NONBLOCK), SCMP_A2(SCMP_CMP_EQ, 0));
 	if (r < 0 || seccomp_load(filter) < 0)
 		_exit(1);
 	seccomp_release(filter);
@@ -325,8 +367,7 @@ static int64_t expire(struct resolver *r, int64_t now)
 		if (w->fd < 0)
 			continue;
 		if (w->end_ms <= now) {
-			answer_code(r, w->from, &w->who, &w->question, DNS_SERVFAIL);
-			forget(w);
+			give_up(r, w);
 		} else if (w->end_ms < next) {
 			next = w->end_ms;
 		}

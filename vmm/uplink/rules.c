@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLOWS      4096U /* connections of a VM at once */
-#define FLOWS_UDP  1024U /* of them: each takes a port of the host's from all that are 32768 to 60999 */
-#define FLOW_RATE  100U /* new ones a second: one that is over costs the host as well, for a minute or two */
-#define FLOW_BURST 1000U
-#define LOG_RATE   5U /* refused packets a second that are told, after a burst of 20 */
+#define FLOWS          4096U /* connections of a VM at once */
+#define FLOWS_UDP      1024U /* of them: each takes a port of the host's from all that are 32768 to 60999 */
+#define FLOW_RATE      100U /* new ones a second: one that is over costs the host as well, for a minute or two */
+#define FLOW_BURST     1000U
+#define QUESTION_RATE  200U /* a second that the resolver hears */
+#define QUESTION_BURST 400U
+#define LOG_RATE       5U /* refused packets a second that are told, after a burst of 20 */
 
 struct block {
 	const char *address;
@@ -100,18 +102,18 @@ static void put_set(FILE *out, const char *name, int family, const struct block 
 	(void)fputs(" }\n\t}\n", out);
 }
 
-/* private4 behind NAT64: the IPv4 address is the last 32 bits. */
-static void put_translated(FILE *out)
+/* IPv4 networks behind NAT64: the address is the last 32 bits. */
+static void put_translated(FILE *out, const char *name, const struct block *blocks, size_t n)
 {
 	uint8_t address[16] = { 0 };
 	char text[INET6_ADDRSTRLEN];
 
 	memcpy(address, nat64, sizeof(nat64));
-	(void)fputs("\tset nat64private {\n\t\ttype ipv6_addr\n\t\tflags interval\n\t\telements = { ", out);
-	for (size_t i = 0; i < N(private4); i++) {
-		(void)inet_pton(AF_INET, private4[i].address, address + 12);
+	(void)fprintf(out, "\tset %s {\n\t\ttype ipv6_addr\n\t\tflags interval\n\t\telements = { ", name);
+	for (size_t i = 0; i < n; i++) {
+		(void)inet_pton(AF_INET, blocks[i].address, address + 12);
 		(void)inet_ntop(AF_INET6, address, text, sizeof(text));
-		(void)fprintf(out, "%s%s/%u", i ? ", " : "", text, 96 + private4[i].bits);
+		(void)fprintf(out, "%s%s/%u", i ? ", " : "", text, 96 + blocks[i].bits);
 	}
 	(void)fputs(" }\n\t}\n", out);
 }
@@ -212,7 +214,8 @@ static void put_sets(FILE *out, const struct uplink_request *request)
 			      RULES_NAME_SIZE);
 	put_set(out, "private4", AF_INET, private4, N(private4));
 	put_set(out, "private6", AF_INET6, private6, N(private6));
-	put_translated(out);
+	put_translated(out, "nat64private", private4, N(private4));
+	put_translated(out, "nat64metadata", metadata4, N(metadata4));
 	put_set(out, "metadata4", AF_INET, metadata4, N(metadata4));
 	put_set(out, "metadata6", AF_INET6, metadata6, N(metadata6));
 	(void)fputs("\tset " RULES_HOST4 " {\n\t\ttype ipv4_addr\n\t\tsize 65536\n\t}\n"
@@ -259,11 +262,16 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 		(void)fputs("\t\tip daddr " UPLINK_PASTA4 " udp dport 53 goto new\n", out);
 	if (ask && request->flags & UPLINK_DNS6)
 		(void)fputs("\t\tip6 daddr " UPLINK_PASTA6 " udp dport 53 goto new\n", out);
+	/* what else is there is nobody's to reach, whatever range is named */
+	(void)fputs("\t\tip daddr 192.0.0.8/29 goto refuse_gateway\n"
+		    "\t\tip6 daddr fd6e:82a4:17c9::8/125 goto refuse_gateway\n",
+		    out);
 	(void)fputs("\t\tip daddr @" RULES_HOST4 " goto to_host\n"
 		    "\t\tip6 daddr @" RULES_HOST6 " goto to_host\n"
 		    "\t\tip daddr @metadata4 goto to_metadata\n"
 		    "\t\tip6 daddr @metadata6 goto to_metadata\n"
 		    "\t\tip daddr @private4 goto to_private\n"
+		    "\t\tip6 daddr @nat64metadata goto to_metadata\n"
 		    "\t\tip6 daddr @nat64private goto to_private\n"
 		    "\t\tip6 daddr 64:ff9b::/96 goto to_egress\n"
 		    "\t\tip6 daddr @private6 goto to_private\n",
@@ -271,6 +279,54 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 	for (uint32_t i = 0; i < request->nlinks; i++)
 		put_link(out, &request->links[i]);
 	(void)fputs("\t\tgoto to_egress\n\t}\n", out);
+}
+
+/* What the resolver is asked, and what it hears. Questions are not tracked: each port would be an entry of the host kernel's. */
+static void put_resolver(FILE *out)
+{
+	static const char *const addresses[] = { "ip daddr " UPLINK_GATEWAY4, "ip6 daddr " UPLINK_GATEWAY6 };
+
+	for (unsigned i = 0; i < N(addresses); i++)
+		(void)fprintf(out,
+			      "\t\tiifname \"" UPLINK_VM
+			      "\" %s udp dport 53 limit rate %u/second burst %u packets accept\n"
+			      "\t\tiifname \"" UPLINK_VM "\" %s udp dport 53 drop\n",
+			      addresses[i], QUESTION_RATE, QUESTION_BURST, addresses[i]);
+	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" udp sport 53 ct state established accept\n", out);
+}
+
+static void put_untracked(FILE *out)
+{
+	(void)fputs("\tchain untracked_in {\n"
+		    "\t\ttype filter hook prerouting priority raw\n"
+		    "\t\tiifname \"" UPLINK_VM "\" ip daddr " UPLINK_GATEWAY4 " udp dport 53 notrack\n"
+		    "\t\tiifname \"" UPLINK_VM "\" ip6 daddr " UPLINK_GATEWAY6 " udp dport 53 notrack\n"
+		    "\t}\n"
+		    "\tchain untracked_out {\n"
+		    "\t\ttype filter hook output priority raw\n"
+		    "\t\toifname \"" UPLINK_VM "\" udp sport 53 notrack\n"
+		    "\t}\n",
+		    out);
+}
+
+/* What the namespace's own processes send: answers, and the resolver's questions to pasta's forwarder. */
+static void put_output(FILE *out, bool names)
+{
+	static const char *const servers[] = { "ip daddr " UPLINK_PASTA4, "ip6 daddr " UPLINK_PASTA6 };
+
+	(void)fputs("\tchain output {\n"
+		    "\t\ttype filter hook output priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t\toifname \"" UPLINK_VM "\" accept\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+		    "\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n",
+		    out);
+	for (unsigned i = 0; names && i < N(servers); i++)
+		(void)fprintf(out,
+			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 ct count over %u drop\n"
+			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 accept\n",
+			      servers[i], FLOWS_UDP, servers[i]);
+	(void)fputs("\t}\n", out);
 }
 
 static void put_hooks(FILE *out, bool names)
@@ -286,11 +342,8 @@ static void put_hooks(FILE *out, bool names)
 		    "\t\tpolicy drop\n"
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
 		    out);
-	/* the resolver's: what it is asked, and what it hears */
 	if (names)
-		(void)fputs("\t\tiifname \"" UPLINK_VM "\" udp dport 53 accept\n"
-			    "\t\tiifname \"" UPLINK_OUT "\" udp sport 53 ct state established accept\n",
-			    out);
+		put_resolver(out);
 	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" drop\n"
 		    /* what every Linux says when a link comes up, to all */
 		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
@@ -345,6 +398,9 @@ char *rules_text(const struct uplink_request *request)
 		put_refusal(out, refusals[i]);
 	put_guest(out, request);
 	put_hooks(out, request->nnames > 0);
+	put_output(out, request->nnames > 0);
+	if (request->nnames)
+		put_untracked(out);
 	(void)fputs("}\n", out);
 	put_ingress(out, request);
 	if (ferror(out) | fclose(out)) {

@@ -4,7 +4,8 @@
  * Purpose: the text that `nft -f -` reads, made of a request. What it says:
  *          - from the guest, by its own addresses alone, new connections go out of pasta's link, where the policy allows;
  *          - answers to those, and nothing else, go back;
- *          - the namespace itself answers neighbour discovery, and nothing else;
+ *          - the namespace itself answers neighbour discovery, and questions for names where there are any; what its own
+ *            processes send is answers, and questions to the host's name server;
  *          - connections are bounded in number and in new ones a second: conntrack's table is the host kernel's memory;
  *          - outgoing packets get the namespace's address and a port of the ephemeral range, so that what pasta binds on
  *            the host never takes a service's port.

@@ -232,6 +232,11 @@ test_names() {
 	jq -e '.egress.refused_to[] | select(.to == "name evil.example" and .why == "name")' receipt.json >/dev/null ||
 		die "$(jq -c .egress receipt.json)"
 	grep -q 'net: the guest may not reach name secret.data.evil.example (name): see --allow-egress' stderr || die "$err"
+	# whatever range is named, the host's name server is asked by the VM's own resolver alone
+	: >asked
+	policy "--egress deny --allow-egress fc00::/7 --allow-egress 192.0.0.0/24 --allow-egress open.example" "udp fd6e:82a4:17c9::9 53 no" \
+		"udp 192.0.0.9 53 no" "udp 192.0.0.10 53 no"
+	[ ! -s asked ] || die "asked: $(cat asked)"
 	# before its name was asked for an address is nobody's
 	policy "--egress deny --allow-egress open.example" "tcp 198.51.100.1 7 no" "tcp 2001:db8:99::1 7 no"
 	# without a server's answer
@@ -272,6 +277,10 @@ print(code(head + name + b"\0\1\0\1"), code(head + name + b"\0\x10\0\1"), code(h
 print(code(head + b"\4evil\7example\0\0\1\0\1"), code(head + b"\xc0\x0c\0\1\0\1"), code(head[:2] + b"\x28" + head[3:] + name + b"\0\1\0\1"))
 s.settimeout(0.2)
 print(code(b""), code(head[:2] + b"\x81" + head[3:] + name + b"\0\1\0\1"), code(b"x" * 11))
+for i in range(5000):
+    u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    u.sendto(b"x" * 12, server)
+    u.close()
 for i in range(3000):
     s.sendto(os.urandom(i % 1400), server)
     s.sendto(head + name[:-9] + bytes([97 + i % 26]) + name[-9:] + b"\0\1\0\1", server)
@@ -299,6 +308,8 @@ while True:
 	equal "$(awk '/^CapEff:|^CapPrm:|^CapBnd:/ { print $2 }' "/proc/$resolver/status" | head -2 | sort -u)" 0000000000000000
 	equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$resolver/status")" 2
 	equal "$(ls "/proc/$resolver/fd" | tr '\n' ' ')" "0 1 2 "
+	# questions are no connections of the host kernel's
+	(($(nsenter -t "$inner" -n cat /proc/sys/net/netfilter/nf_conntrack_count) < 200)) || die "many connections are tracked"
 	kill -KILL "$resolver"
 	until_so sh -c "'$mvm' logs net$$ 2>&1 | grep -q 'no way out any more: the resolver ended'"
 	expect 0 "$mvm" rm -f "net$$"
