@@ -226,7 +226,7 @@ test_names() {
 		"tcp open.example 7 yes" "tcp6 open.example 7 yes" "udp open.example 7 no" "tcp open.example. 7 yes" \
 		"tcp a.wild.example 8 yes" "tcp wild.example 7 no" "tcp alias.example 8 yes" \
 		"tcp evil.example 7 no" "tcp secret.data.evil.example 7 no" "tcp rebind.example 7 no" "tcp6 rebind.example 7 no" \
-		"tcp nothing.wild.example 7 no" "tcp 198.51.100.2 7 no" "udp 203.0.113.1 53 no" "udp 192.0.0.9 53 no" "tcp 192.0.0.1 53 no"
+		"tcp nothing.wild.example 7 no" "tcp 198.51.100.2 7 no" "tcp 203.0.113.1 53 no" "udp 192.0.0.9 53 no" "tcp 192.0.0.1 53 no"
 	equal "$(sort -u asked)" "$(printf '%s\n' a.wild.example alias.example nothing.wild.example open.example rebind.example)"
 	equal "$(jq -c '.egress.refused | [.name >= 2, .private >= 1, .host]' receipt.json)" '[true,true,0]'
 	jq -e '.egress.refused_to[] | select(.to == "name evil.example" and .why == "name")' receipt.json >/dev/null ||
