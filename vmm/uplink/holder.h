@@ -25,7 +25,10 @@ struct holder {
 	int pasta_go; /* a byte here lets it begin */
 	int names; /* the resolver's socket; -1: no names are to be answered */
 	uint64_t names_refused;
-	int64_t names_told_ms, names_warned_ms;
+	struct names_said {
+		long second; /* of the clock */
+		unsigned times;
+	} names_told, names_warned;
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
 };
 

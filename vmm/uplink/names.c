@@ -19,8 +19,8 @@
 #define KEPT_S    1200U /* that an address may be reached: twice as long as the guest is told that its answer counts */
 #define BATCH     32U
 #define FILES_MAX 40U /* of the resolver: resolver.c has 32 questions with the server at most */
-#define TELL_MS   50 /* between two refused names that are told, whatever the resolver says */
-#define WARN_MS   1000
+#define TOLD      20U /* refused names a second; resolver.c tells fewer */
+#define WARNINGS  1U
 
 /* UDP, on an address of the namespace's. */
 static int listen_on(int family, const char *text)
@@ -84,18 +84,15 @@ void names_start(struct holder *h)
 	h->names = pair[0];
 }
 
-/* Whether it is time for one more; *last: when the last one was. */
-static bool is_time(int64_t *last, int64_t each_ms)
+/* Whether it may be said: so many in a second, whatever the resolver says. */
+static bool may_say(struct names_said *said, unsigned most)
 {
 	struct timespec now;
-	int64_t ms;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-	if (*last && ms - *last < each_ms)
-		return false;
-	*last = ms;
-	return true;
+	if (now.tv_sec != said->second)
+		*said = (struct names_said){ .second = now.tv_sec };
+	return said->times++ < most;
 }
 
 /* An address that is not public is not reached by these sets: rules.h. One that does not get in is not reached either. */
@@ -116,7 +113,7 @@ static void keep(struct holder *h, const struct resolved *said)
 			failed = r < 0 ? r : failed;
 		}
 	}
-	if (failed && is_time(&h->names_warned_ms, WARN_MS))
+	if (failed && may_say(&h->names_warned, WARNINGS))
 		holder_warn("an address of %s cannot be reached: %s", said->name,
 			    failed == -ENFILE ? "it has had too many of late" : strerror(-failed));
 }
@@ -127,7 +124,7 @@ static void refuse(struct holder *h, const struct resolved *said)
 
 	h->names_refused = said->refused;
 	memcpy(message.refused.name, said->name, sizeof(said->name));
-	if (is_time(&h->names_told_ms, TELL_MS))
+	if (may_say(&h->names_told, TOLD))
 		holder_send(&message, -1);
 }
 
