@@ -1,7 +1,7 @@
 /*
- * mvm-net's own parts, shared by vmm/uplink/{main,space,watch}.c and nobody else.
+ * mvm-net's own parts, shared by vmm/uplink/{main,space,watch,proxy}.c and nobody else.
  *
- * Purpose: main.c is the process's birth, space.c makes the network namespace, watch.c waits in it.
+ * Purpose: main.c is the process's birth, space.c makes the network namespace, watch.c waits in it, proxy.c serves in it.
  * Ownership: the struct owns every descriptor in it, -1 where there is none.
  * Thread:  one.
  */
@@ -23,6 +23,8 @@ struct holder {
 	int tap;
 	int pasta, pasta_says; /* its pidfd; what it writes to stderr */
 	int pasta_go; /* a byte here lets it begin */
+	int conns, proxied; /* of a proxy, as they came with the request */
+	int proxy; /* its pidfd */
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
 };
 
@@ -36,6 +38,9 @@ void space_make(struct holder *h);
 
 /* The last line of what pasta said; "" where it said nothing. */
 const char *space_pasta_says(struct holder *h, char *buf, size_t size);
+
+/* proxy.c: the process that serves the guest's connections; forked, it drops all that it may before it takes the first. */
+void proxy_start(struct holder *h);
 
 /* watch.c: the host's addresses into the rules' sets, all of them once. */
 void watch_host(struct holder *h);

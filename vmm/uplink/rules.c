@@ -133,7 +133,7 @@ static void put_where(FILE *out, const struct uplink_rule *rule)
 }
 
 /* What was refused is counted, told some times a second, and answered: a program that waits for nothing hangs. */
-static void put_refusal(FILE *out, enum uplink_reason reason)
+static void put_refusal(FILE *out, enum uplink_reason reason, bool proxy)
 {
 	const char *name = uplink_reason_name(reason);
 
@@ -142,9 +142,10 @@ static void put_refusal(FILE *out, enum uplink_reason reason)
 		      "\t\tlimit rate %u/second burst 20 packets log prefix \"" RULES_LOG_PREFIX
 		      "%s\" group %u snaplen %u\n",
 		      LOG_RATE, name, RULES_LOG_GROUP, RULES_LOG_SNAP);
+	if (reason != UPLINK_FLOWS && !proxy)
+		(void)fputs("\t\tmeta l4proto tcp reject with tcp reset\n", out);
 	if (reason != UPLINK_FLOWS)
-		(void)fputs("\t\tmeta l4proto tcp reject with tcp reset\n\t\treject with icmpx admin-prohibited\n",
-			    out);
+		(void)fputs("\t\treject with icmpx admin-prohibited\n", out);
 	(void)fputs("\t\tdrop\n\t}\n", out);
 }
 
@@ -227,6 +228,33 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 	(void)fputs("\t\tgoto to_egress\n\t}\n", out);
 }
 
+/* Of a proxy: what the namespace's own process sends goes the guest's way. The kernel's own (ICMP) gets no further than to it. */
+static void put_proxy_hooks(FILE *out)
+{
+	(void)fputs("\tchain forward {\n"
+		    "\t\ttype filter hook forward priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t}\n"
+		    "\tchain output {\n"
+		    "\t\ttype filter hook output priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t\tmeta l4proto { tcp, udp } oifname \"" UPLINK_OUT "\" goto guest\n"
+		    "\t\tmeta l4proto { tcp, udp } ip daddr 127.0.0.0/8 goto refuse_host\n"
+		    "\t\tmeta l4proto { tcp, udp } ip6 daddr ::1 goto refuse_host\n"
+		    "\t\tmeta l4proto { tcp, udp } goto refuse_gateway\n"
+		    "\t\toifname \"lo\" meta l4proto { icmp, icmpv6 } accept\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+		    "\t}\n"
+		    "\tchain input {\n"
+		    "\t\ttype filter hook input priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+		    "\t\tiifname \"lo\" meta l4proto { icmp, icmpv6 } accept\n"
+		    "\t\tiifname \"" UPLINK_OUT "\" ct state established,related accept\n"
+		    "\t}\n",
+		    out);
+}
+
 static void put_hooks(FILE *out)
 {
 	(void)fputs("\tchain forward {\n"
@@ -243,8 +271,13 @@ static void put_hooks(FILE *out)
 		    /* what every Linux says when a link comes up, to all */
 		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
 		    "\t\tgoto refuse_gateway\n"
-		    "\t}\n"
-		    "\tchain postrouting {\n"
+		    "\t}\n",
+		    out);
+}
+
+static void put_translation(FILE *out)
+{
+	(void)fputs("\tchain postrouting {\n"
 		    "\t\ttype nat hook postrouting priority srcnat\n"
 		    "\t\toifname \"" UPLINK_OUT "\" meta l4proto { tcp, udp } masquerade to :32768-60999\n"
 		    "\t\toifname \"" UPLINK_OUT "\" masquerade\n"
@@ -279,6 +312,7 @@ char *rules_text(const struct uplink_request *request)
 {
 	static const enum uplink_reason refusals[] = { UPLINK_METADATA, UPLINK_HOST,    UPLINK_PRIVATE,
 						       UPLINK_EGRESS,   UPLINK_GATEWAY, UPLINK_FLOWS };
+	bool proxy = request->flags & UPLINK_PROXY;
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
@@ -290,11 +324,16 @@ char *rules_text(const struct uplink_request *request)
 		(void)fprintf(out, "\tcounter %s {\n\t}\n", uplink_reason_name(refusals[i]));
 	put_sets(out);
 	for (size_t i = 0; i < N(refusals); i++)
-		put_refusal(out, refusals[i]);
+		put_refusal(out, refusals[i], proxy);
 	put_guest(out, request);
-	put_hooks(out);
+	if (proxy)
+		put_proxy_hooks(out);
+	else
+		put_hooks(out);
+	put_translation(out);
 	(void)fputs("}\n", out);
-	put_ingress(out, request);
+	if (!proxy)
+		put_ingress(out, request);
 	if (ferror(out) | fclose(out)) {
 		free(text);
 		return NULL;
