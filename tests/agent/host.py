@@ -116,7 +116,7 @@ class Guest:
     def listen(self, port):
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         s.bind("\0mvm-agent-test/%s/%u" % (self.token, port))
-        s.listen(4)
+        s.listen(300)
         s.settimeout(PATIENCE)
         return s
 
