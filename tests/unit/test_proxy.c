@@ -83,6 +83,13 @@ static void test_http(void **state)
 		{ "GET http://example.org/ HTTP/1.1\r\nA : b\r\n\r\n", NULL, 0, 0, 0, PROXY_BAD },
 		{ "GET http://example.org/ HTTP/1.1\r\nA: b\r\n c\r\n\r\n", NULL, 0, 0, 0, PROXY_BAD },
 		{ "GET http://example.org/ HTTP/1.1\r\nA: b\rB: c\r\n\r\n", NULL, 0, 0, 0, PROXY_BAD },
+		{ "GET http://a.b/ HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", NULL, 0, 0, 0,
+		  PROXY_BAD },
+		{ "GET http://a.b/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", NULL, 0, 0, 0,
+		  PROXY_BAD },
+		{ "GET http://a.b/ HTTP/1.1\r\nContent-Length: \r\n\r\n", NULL, 0, 0, 0, PROXY_BAD },
+		{ "GET http://a.b/ HTTP/1.1\r\nContent-Length: -1\r\n\r\n", NULL, 0, 0, 0, PROXY_BAD },
+		{ "GET http://a.b/ HTTP/1.1\r\nContent-Length: 1000000000000000000\r\n\r\n", NULL, 0, 0, 0, PROXY_BAD },
 		{ "PRI * HTTP/2.0\r\n\r\n", NULL, 0, 0, 0, PROXY_VERSION },
 		{ "TRACE http://example.org/ HTTP/1.1\r\n\r\n", NULL, 0, 0, 0, PROXY_METHOD },
 	};
@@ -451,6 +458,33 @@ static void test_forward(void **state)
 	(void)close(end);
 	assert_string_equal(heard(client), "HTTP/1.1 204 No Content\r\n\r\n");
 	assert_null(heard(client));
+	(void)close(client);
+	turn();
+	assert_int_equal(proxy.nconns, 0);
+	/* what is behind the body is another request, which may be for somebody else */
+	(void)snprintf(
+		text, sizeof(text),
+		"GET http://127.0.0.1:%u/ HTTP/1.1\r\ncontent-length:\t6 \r\n\r\nbodGET http://a.b/ HTTP/1.1\r\n\r\n",
+		port);
+	client = client_of(text, strlen(text));
+	end = accept_one(listener);
+	assert_non_null(strstr(heard(end), "\r\n\r\nbodGET"));
+	say(client, "more");
+	assert_string_equal(heard(end), "");
+	say(end, "answer");
+	assert_string_equal(heard(client), "answer");
+	(void)close(end);
+	assert_null(heard(client));
+	(void)close(client);
+	/* a body whose end it tells itself */
+	(void)snprintf(text, sizeof(text), "GET http://127.0.0.1:%u/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+		       port);
+	client = client_of(text, strlen(text));
+	end = accept_one(listener);
+	(void)heard(end);
+	say(client, "1\r\nx");
+	assert_string_equal(heard(end), "1\r\nx");
+	(void)close(end);
 	(void)close(client);
 	(void)close(listener);
 	turn();

@@ -136,11 +136,15 @@ static int allow(scmp_filter_ctx filter)
 
 	for (size_t i = 0; r == 0 && i < sizeof(calls) / sizeof(calls[0]); i++)
 		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, calls[i].call, calls[i].n, &calls[i].arg);
-	for (unsigned i = 0; r == 0 && i < 4; i++)
-		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3,
-				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i / 2]),
-				     SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)(kinds[i % 2] | SOCK_NONBLOCK | SOCK_CLOEXEC)),
-				     SCMP_A2(SCMP_CMP_EQ, 0));
+	for (unsigned i = 0; r == 0 && i < 4; i++) {
+		const struct scmp_arg_cmp args[] = {
+			{ 0, SCMP_CMP_EQ, (scmp_datum_t)families[i / 2], 0 },
+			{ 1, SCMP_CMP_EQ, (scmp_datum_t)(kinds[i % 2] | SOCK_NONBLOCK | SOCK_CLOEXEC), 0 },
+			{ 2, SCMP_CMP_EQ, 0, 0 },
+		};
+
+		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3, args);
+	}
 	return r;
 }
 

@@ -69,8 +69,10 @@ static enum move move_once(struct proxy_half *half, int from, int to, uint64_t *
 	n = recv(from, half->bytes, PROXY_BUFFER, MSG_DONTWAIT);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? MOVE_WAIT : MOVE_NO_WRITER;
-	half->end = (size_t)n;
 	half->eof = n == 0;
+	half->end = (uint64_t)n < half->left ? (size_t)n : (size_t)half->left;
+	if (half->left != UINT64_MAX)
+		half->left -= half->end;
 	return MOVE_AGAIN;
 }
 
@@ -111,6 +113,21 @@ static void put(struct proxy_half *half, const uint8_t *bytes, size_t len)
 	half->end += len;
 }
 
+/* The loopback, and the namespace's own network; for a reader's eyes, too. */
+static bool is_own(const struct proxy_address *address)
+{
+	static const uint8_t none[10] = { 0 };
+	uint8_t own[16], size = address->family == 4 ? 4 : 16;
+
+	if (address->family == 4 && (address->bytes[0] == 127 || address->bytes[0] == 0))
+		return true;
+	if (address->family == 6 && !memcmp(address->bytes, none, sizeof(none)))
+		return true;
+	(void)inet_pton(address->family == 4 ? AF_INET : AF_INET6, address->family == 4 ? UPLINK_OWN4 : UPLINK_OWN6,
+			own);
+	return !memcmp(address->bytes, own, size - 1U) && (address->bytes[size - 1] & 0xf8) == (own[size - 1] & 0xf8);
+}
+
 /* Of an address that the rules refuse: what they had in mind, for a reader's eyes. */
 static const char *why_of(const struct proxy_conn *c, const struct proxy_address *address)
 {
@@ -130,12 +147,11 @@ void proxy_refuse(struct proxy_conn *c, enum proxy_result result, uint64_t now)
 	char where[PROXY_WHERE] = "";
 	const char *why = "";
 
-	counters_add(result == PROXY_POLICY || result == PROXY_UNNAMED ? &c->proxy->counted->refused
-								       : &c->proxy->counted->failed,
-		     1);
+	counters_add(result <= PROXY_UNNAMED ? &c->proxy->counted->refused : &c->proxy->counted->failed, 1);
 	if (result == PROXY_POLICY) {
 		address = &c->refused;
 		why = why_of(c, address);
+		result = is_own(address) ? PROXY_OWN : PROXY_POLICY;
 	}
 	if (address->family)
 		proxy_address_text(address, c->request.port, where);
@@ -163,11 +179,16 @@ static void begin(struct proxy_conn *c, size_t used, uint64_t now)
 	struct proxy_half *up = &c->up;
 
 	if (c->request.kind == PROXY_FORWARD) {
-		size_t len = proxy_rewrite(up->bytes, used, &c->request, c->proxy->made);
+		size_t len = proxy_rewrite(up->bytes, used, &c->request, c->proxy->made), body = up->end - used;
 
-		memmove(up->bytes + len, up->bytes + used, up->end - used);
+		/* A second request may be for another server: it is not for this one to read. */
+		if (body > c->request.body)
+			body = (size_t)c->request.body;
+		if (c->request.body != UINT64_MAX)
+			up->left = c->request.body - body;
+		memmove(up->bytes + len, up->bytes + used, body);
 		memcpy(up->bytes, c->proxy->made, len);
-		up->end = len + up->end - used;
+		up->end = len + body;
 	} else {
 		up->begin = used;
 	}
@@ -276,8 +297,8 @@ void proxy_take(struct proxy *p, int fd, uint64_t now)
 		.client = fd,
 		.server = -1,
 		.deadline_ns = now + HEAD_NS,
-		.up.bytes = c->up.bytes,
-		.down.bytes = c->down.bytes,
+		.up = { .bytes = c->up.bytes, .left = UINT64_MAX },
+		.down = { .bytes = c->down.bytes, .left = UINT64_MAX },
 	};
 	p->nconns++;
 }

@@ -21,11 +21,13 @@
 #define PROXY_BUFFER (64U << 10) /* bytes; a vsock packet's most */
 #define PROXY_ARENA  (2UL * UPLINK_CONNS * PROXY_BUFFER) /* bytes */
 #define PROXY_TRIES  8U /* addresses of a name */
-#define PROXY_FDS    (2U * UPLINK_CONNS)
+#define PROXY_FDS    (2UL * UPLINK_CONNS)
 
 struct proxy_half {
 	uint8_t *bytes; /* read, and not taken by the reader yet: from begin to end */
 	size_t begin, end;
+	uint64_t
+		left; /* bytes that are still to be taken of the writer; what is behind them is dropped. UINT64_MAX: all */
 	bool eof; /* the writer has said its last */
 	bool over; /* and the reader was told, or is gone */
 };

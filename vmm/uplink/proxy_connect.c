@@ -198,7 +198,7 @@ static void begin_name(struct proxy_conn *c, uint64_t now)
 /* IPv6 first (RFC 6724 §2.1), then of each in turn (RFC 8305 §4): of either some have room. */
 static void take_answer(struct proxy_conn *c, unsigned type, const struct dns_answer *answer)
 {
-	struct proxy_address merged[PROXY_TRIES], of[2][PROXY_TRIES];
+	struct proxy_address of[2][PROXY_TRIES];
 	unsigned n[2] = { 0, 0 }, at[2] = { 0, 0 };
 
 	c->answered |= answer->code == DNS_NOERROR || answer->code == DNS_NXDOMAIN;
@@ -213,8 +213,7 @@ static void take_answer(struct proxy_conn *c, unsigned type, const struct dns_an
 	c->naddresses = 0;
 	for (unsigned six = 1; c->naddresses < PROXY_TRIES && (at[0] < n[0] || at[1] < n[1]); six = !six)
 		if (at[six] < n[six])
-			merged[c->naddresses++] = of[six][at[six]++];
-	memcpy(c->addresses, merged, c->naddresses * sizeof(merged[0]));
+			c->addresses[c->naddresses++] = of[six][at[six]++];
 }
 
 static void on_answer(struct proxy_conn *c, uint64_t now)

@@ -208,6 +208,41 @@ static bool set_target(struct proxy_request *ret, const uint8_t *bytes, struct t
 	return set_authority(ret, authority, 80);
 }
 
+/* Content-Length or Transfer-Encoding (RFC 9112 §6.3); both, or two lengths, are what request smuggling is made of. */
+static bool set_body(struct proxy_request *ret, const uint8_t *bytes, size_t len, size_t at)
+{
+	bool any = false;
+	struct text line;
+
+	while (next_line(bytes, len, &at, &line) && line.len) {
+		struct text name = name_of(line), value = { line.at + name.len + 1, line.len - name.len - 1 };
+
+		if (!is(name, "Content-Length") && !is(name, "Transfer-Encoding"))
+			continue;
+		if (any)
+			return false;
+		any = true;
+		if (is(name, "Transfer-Encoding")) {
+			ret->body = UINT64_MAX;
+			continue;
+		}
+		while (value.len && strchr(" \t", *value.at)) {
+			value.at++;
+			value.len--;
+		}
+		while (value.len && strchr(" \t", value.at[value.len - 1]))
+			value.len--;
+		if (!value.len || value.len > 18) /* a number below 10^18 */
+			return false;
+		for (size_t i = 0; i < value.len; i++) {
+			if (value.at[i] < '0' || value.at[i] > '9')
+				return false;
+			ret->body = ret->body * 10 + (uint64_t)(value.at[i] - '0');
+		}
+	}
+	return true;
+}
+
 static int parse_line(const uint8_t *bytes, struct text line, struct proxy_request *ret, enum proxy_result *ret_why)
 {
 	const char *blank = memchr(line.at, ' ', line.len);
@@ -250,7 +285,13 @@ int proxy_http_request(const uint8_t *bytes, size_t len, struct proxy_request *r
 		return r;
 	if (r > (int)PROXY_HEAD)
 		return refuse(PROXY_LARGE, ret_why);
-	return !is_clean(line) ? refuse(PROXY_BAD, ret_why) : parse_line(bytes, line, ret, ret_why) < 0 ? -1 : r;
+	if (!is_clean(line))
+		return refuse(PROXY_BAD, ret_why);
+	if (parse_line(bytes, line, ret, ret_why) < 0)
+		return -1;
+	if (ret->kind == PROXY_FORWARD && !set_body(ret, bytes, (size_t)r, at))
+		return refuse(PROXY_BAD, ret_why);
+	return r;
 }
 
 /* ---- a request passed on ---- */
@@ -321,10 +362,11 @@ size_t proxy_rewrite(const uint8_t *head, size_t len, const struct proxy_request
 		     uint8_t out_bytes[PROXY_REWRITE])
 {
 	struct out out = { .bytes = out_bytes };
-	struct text line = { NULL, 0 };
+	struct text line;
 	size_t at = 0, fields;
 
-	(void)next_line(head, len, &at, &line);
+	if (!next_line(head, len, &at, &line)) /* never: it was read before */
+		return 0;
 	fields = at;
 	put(&out, head, request->method_len);
 	put_text(&out, " ");
@@ -360,6 +402,7 @@ static const struct {
 } results[] = {
 	[PROXY_OPENED] = { 200, 0, false, "Connection established" },
 	[PROXY_POLICY] = { 403, 2, true, "is refused" },
+	[PROXY_OWN] = { 403, 2, true, "the loopback and mvm's own addresses lead nowhere: see no_proxy" },
 	[PROXY_UNNAMED] = { 403, 2, true, "names are not resolved with --egress deny: ask for an address" },
 	[PROXY_NO_NAME] = { 502, 4, true, "there is no such name, or it has no address" },
 	[PROXY_NO_ANSWER] = { 504, 4, true, "the name server does not answer: see the host's /etc/resolv.conf" },

@@ -36,11 +36,13 @@ struct proxy_request {
 	uint16_t port; /* 1 to 65535 */
 	/* of FORWARD, in the head: */
 	size_t method_len, authority, authority_len, path, path_len;
+	uint64_t body; /* bytes behind the head that are the request's; UINT64_MAX: as many as come (chunked) */
 };
 
 enum proxy_result {
 	PROXY_OPENED,
 	PROXY_POLICY, /* the namespace's rules refuse the address */
+	PROXY_OWN, /* so do they that of the loopback, and of the namespace: nothing can name it */
 	PROXY_UNNAMED, /* a name, where none is resolved */
 	PROXY_NO_NAME, /* there is no such name, or it has no address */
 	PROXY_NO_ANSWER, /* of the name server's */
