@@ -43,17 +43,23 @@ proxy_end() {
 	ip netns del "$there" 2>/dev/null
 }
 
-# On every address there: port 7 echoes, port 80 answers with the request that it got, 53 knows names; who was spoken to is in
-# `heard`.
+# On every address there: port 7 echoes, port 9 takes and gives much, port 80 answers with the request that it got, 53 knows names;
+# who was spoken to is in `heard`.
 proxy_serve() {
 	nsenter --net="/run/netns/$1" python3 -c '
-import socket, subprocess, sys, re, struct, threading
+import hashlib, socket, subprocess, sys, re, struct, threading
 who, heard = sys.argv[1], open("heard", "a", buffering=1)
 names = {"www.example.org": {1: "198.51.100.1", 28: "2001:db8:99::1"}, "four.example.org": {1: "198.51.100.2"},
          "intra.example.org": {1: "10.9.8.7"}, "both.example.org": {1: "198.51.100.1", 28: "fd99::1"}}
 def echo(c):
     while data := c.recv(65536):
         c.sendall(data)
+def bulk(c):
+    f = c.makefile("rwb")
+    n = int(f.readline())
+    f.write(hashlib.sha256(f.read(n)).hexdigest().encode() + bytes(range(256)) * (n // 256))
+    f.flush()
+    f.read(1)
 def http(c):
     got = b""
     while b"\r\n\r\n" not in got and (data := c.recv(65536)):
@@ -89,7 +95,7 @@ for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"],
     if a.startswith("fe80"):
         continue
     family = socket.AF_INET6 if ":" in a else socket.AF_INET
-    for port, serve in (7, echo), (80, http):
+    for port, serve in (7, echo), (9, bulk), (80, http):
         t = socket.create_server((a, port), family=family, backlog=300)
         threading.Thread(target=tcp, args=(t, a, port, serve), daemon=True).start()
     u = socket.socket(family, socket.SOCK_DGRAM)
@@ -240,22 +246,20 @@ for url in "http://intra.example.org/", "http://nobody.example.org/":
 test_load() {
 	proxy_world || return 0
 	expect 0 "${on_host[@]}" run -d --name "p$$" --rootfs "$img" -m 256M --proxy -p 0:80 --receipt receipt.json -- python3 -c '
-import hashlib, os, socket, threading
-def through():
+import hashlib, os, socket
+def through(port=7):
     s = socket.create_connection(("127.0.0.1", 3128), 120)
-    s.sendall(b"CONNECT 198.51.100.1:7 HTTP/1.1\r\n\r\n")
+    s.sendall(b"CONNECT 198.51.100.1:%d HTTP/1.1\r\n\r\n" % port)
     got = b""
     while b"\r\n\r\n" not in got:
         got += s.recv(1)
     assert b" 200 " in got, got
     return s
-s, data, back = through(), os.urandom(20 << 20), bytearray()
-t = threading.Thread(target=s.sendall, args=(data,))
-t.start()
-while len(back) < len(data) and (piece := s.recv(1 << 20)):
+s, data, back = through(9), os.urandom(20 << 20), bytearray()
+s.sendall(b"%d\n" % len(data) + data)
+while len(back) < 64 + len(data) and (piece := s.recv(1 << 20)):
     back += piece
-t.join()
-print("bulk", bytes(back) == data, flush=True)
+print("bulk", back == hashlib.sha256(data).hexdigest().encode() + bytes(range(256)) * (len(data) // 256), flush=True)
 many = [through() for _ in range(100)]
 for i, m in enumerate(many):
     m.sendall(b"%3d" % i)
