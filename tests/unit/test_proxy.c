@@ -593,6 +593,37 @@ static void test_slow(void **state)
 	assert_int_equal(proxy.nconns, 0);
 }
 
+/* A client that is gone, with bytes on their way to it, and a server that does not read: nothing turns until it does. */
+static void test_gone(void **state)
+{
+	uint16_t port;
+	int listener = server(SOCK_STREAM, &port), client, end;
+	static char bytes[65536];
+	char text[100];
+
+	(void)state;
+	(void)snprintf(text, sizeof(text), "CONNECT 127.0.0.1:%u HTTP/1.1\r\n\r\n", port);
+	client = client_of(text, strlen(text));
+	end = accept_one(listener);
+	for (int idle = 0; idle < 3; idle++) {
+		while (send(end, bytes, sizeof(bytes), MSG_DONTWAIT) > 0 ||
+		       send(client, bytes, sizeof(bytes), MSG_DONTWAIT) > 0)
+			idle = 0;
+		turn();
+	}
+	(void)close(client);
+	turn();
+	assert_int_equal(proxy.nconns, 1);
+	while (proxy.nconns) { /* at last by a reset: what it had sent was not wanted */
+		while (recv(end, bytes, sizeof(bytes), 0) > 0)
+			;
+		turn();
+	}
+	assert_int_equal(proxy.nconns, 0);
+	(void)close(end);
+	(void)close(listener);
+}
+
 /* A question that has come, answered with `address`, or with none. */
 static void answer(int names, const char *address)
 {
@@ -783,6 +814,7 @@ int main(void)
 		cmocka_unit_test_setup(test_refused, set_up),
 		cmocka_unit_test_setup(test_late, set_up),
 		cmocka_unit_test_setup(test_slow, set_up),
+		cmocka_unit_test_setup(test_gone, set_up),
 		cmocka_unit_test_setup(test_names, set_up),
 		cmocka_unit_test_setup(test_many, set_up),
 		cmocka_unit_test(test_hand_over),

@@ -95,10 +95,12 @@ static void pump(struct proxy_conn *c)
 		c->up.begin = c->up.end = 0;
 		(void)shutdown(c->client, SHUT_RD);
 	}
-	if (c->client_gone)
+	if (c->client_gone) {
 		c->down.over = true;
-	else
+		c->down.begin = c->down.end = 0;
+	} else {
 		down = move(&c->down, c->server, c->client, &c->proxy->counted->to_guest_bytes);
+	}
 	if (up == MOVE_NO_WRITER || down == MOVE_NO_WRITER || down == MOVE_NO_READER || (c->up.over && c->down.over))
 		proxy_end(c);
 }
