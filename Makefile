@@ -60,7 +60,7 @@ all: $(ESCAPE_TOOLS)
 endif
 SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
 # mvm-net: what a test can do without a namespace of its own is in libmvm.a.
-NET_SRC := $(addprefix vmm/uplink/,main.c space.c watch.c names.c resolver.c)
+NET_SRC := $(addprefix vmm/uplink/,main.c space.c watch.c names.c resolver.c proxy.c)
 LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
 	$(filter-out $(NET_SRC),$(wildcard vmm/uplink/*.c)) \
 	$(addprefix guest/,proto.c failure.c tar_pax.c tar_reader.c tar_writer.c pack.c place.c unpack.c rtnl.c)

@@ -23,7 +23,7 @@
 #define INPUT_MAX  (sizeof(struct proto_hdr) + PROTO_PAYLOAD_MAX)
 
 /* The soft limit of open files (init.c): of a connection two, of a session three streams' ends and a pidfd. */
-_Static_assert(2 * PROTO_CONNS_MAX + PROTO_PUBLISH_MAX + 7 * (PROTO_SESSIONS_MAX + 1) + 24 <= 1024, "descriptors");
+_Static_assert(2 * PROTO_CONNS_MAX + PROTO_PUBLISH_MAX + 7 * (PROTO_SESSIONS_MAX + 1) + 25 <= 1024, "descriptors");
 
 static uint64_t now_ns(void)
 {
@@ -131,6 +131,23 @@ static void on_publish(struct agent *a, struct proto_in in)
 		agent_fail(a, "PUBLISH message is malformed or out of order");
 	} else if (r < 0) {
 		(void)fail(&f, -r, "published port %u", port);
+		agent_fail(a, f.text);
+	}
+}
+
+/* Before the workload, as above. */
+static void on_proxy(struct agent *a, struct proto_in in)
+{
+	uint16_t port;
+	int r = a->rooted ? -EPROTO : request_publish(in, &port);
+	struct failure f;
+
+	if (r == 0)
+		r = forward_listen_proxy(&a->forward, port);
+	if (r == -EPROTO || r == -EEXIST) {
+		agent_fail(a, "PROXY message is malformed or out of order");
+	} else if (r < 0) {
+		(void)fail(&f, -r, "the proxy's port %u", port);
 		agent_fail(a, f.text);
 	}
 }
@@ -365,6 +382,9 @@ static void dispatch(struct agent *a, uint16_t type, struct proto_in in)
 		break;
 	case PROTO_PUBLISH:
 		on_publish(a, in);
+		break;
+	case PROTO_PROXY:
+		on_proxy(a, in);
 		break;
 	case PROTO_SETUP:
 		on_setup(a, in);

@@ -11,6 +11,9 @@
 #include "mvm/cleanup.h"
 
 #define ROUNDS 4 /* buffers moved per call and direction: one busy connection does not starve the others */
+#define DIALS                                                                                                          \
+	8 /* of the proxy's clients at once: the host takes CONTROL_DIALS_MAX of a guest, streams of commands among them */
+#define BACKLOG 256 /* of the proxy: as many connections as there may be */
 
 /* One direction. */
 struct half {
@@ -28,7 +31,8 @@ struct forward_conn {
 	int host, local; /* -1: closed; both: over */
 	uint16_t port;
 	bool listed; /* in todo */
-	bool connected; /* the local end is */
+	bool outward; /* the local end's peer began it, a client of the proxy; else the host's */
+	bool connected; /* the end that did not begin it is */
 	bool six; /* it is ::1 */
 	bool host_gone; /* nothing sent to the host arrives any more */
 	struct half up, down; /* to the host, from it */
@@ -49,9 +53,18 @@ static void drop_rest(struct half *half)
 	half->rest = NULL;
 }
 
+/* An outward connection's dial is answered. */
+static void dial_over(struct forward_conn *c)
+{
+	if (c->outward && !c->connected)
+		c->forward->ndialling--;
+	c->connected = true;
+}
+
 /* Freed by forward_pump(). */
 static void end(struct forward_conn *c)
 {
+	dial_over(c);
 	watch_close(c->forward->epoll, &c->local);
 	watch_close(c->forward->epoll, &c->host);
 	drop_rest(&c->up);
@@ -207,6 +220,8 @@ static void local_ready(struct watch *w, uint32_t events)
 
 	if (c->local < 0)
 		return;
+	if (!c->connected && c->outward) /* pumped when the host has answered */
+		return;
 	if (!c->connected) {
 		if (getsockopt(c->local, SOL_SOCKET, SO_ERROR, &error, &len) < 0 || error || !(events & EPOLLOUT)) {
 			if (error || events & (EPOLLERR | EPOLLHUP))
@@ -228,10 +243,22 @@ static void host_ready(struct watch *w, uint32_t events)
 		return;
 	if (events & (EPOLLERR | EPOLLHUP))
 		c->host_gone = true; /* what it sent before is still to be read: the pump finds the end */
+	if (c->outward && !c->connected && !c->host_gone && events & EPOLLOUT)
+		dial_over(c);
 	if (c->host_gone && !c->connected)
 		end(c);
 	else
 		pump(c);
+}
+
+static void link_in(struct forward *f, struct forward_conn *c)
+{
+	c->next = f->conns;
+	c->link = &f->conns;
+	if (c->next)
+		c->next->link = &c->next;
+	f->conns = c;
+	f->nconns++;
 }
 
 static void take(struct forward_port *p, int fd_arg)
@@ -251,12 +278,7 @@ static void take(struct forward_port *p, int fd_arg)
 		return;
 	}
 	c->host = take_fd(&fd);
-	c->next = f->conns;
-	c->link = &f->conns;
-	if (c->next)
-		c->next->link = &c->next;
-	f->conns = c;
-	f->nconns++;
+	link_in(f, c);
 	connect_next(c);
 }
 
@@ -272,12 +294,70 @@ static void port_ready(struct watch *w, uint32_t events)
 			take(p, fd);
 }
 
+/* ---- the proxy's clients ---- */
+
+/* A client, and the host dialled for it. One that cannot be served is refused by the end of it. */
+static void serve(struct forward *f, int fd_arg)
+{
+	_cleanup_fd_ int local = fd_arg, host = dial(PROTO_PORT_PROXY);
+	struct forward_conn *c = host < 0 ? NULL : calloc(1, sizeof(*c));
+	int one = 1;
+
+	if (!c)
+		return;
+	(void)setsockopt(local, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* a hint, as above */
+	c->host_watch.ready = host_ready;
+	c->local_watch.ready = local_ready;
+	c->forward = f;
+	c->outward = true;
+	c->host = c->local = -1;
+	if (watch_add(f->epoll, host, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &c->host_watch) < 0 ||
+	    watch_add(f->epoll, local, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &c->local_watch) < 0) {
+		watch_close(f->epoll, &host);
+		free(c); /* no event of this turn is its */
+		return;
+	}
+	c->host = take_fd(&host);
+	c->local = take_fd(&local);
+	link_in(f, c);
+	f->nclients++;
+	f->ndialling++;
+}
+
+/* As many as may be; the kernel keeps the others until forward_pump() asks again. */
+static void open_door(struct forward *f)
+{
+	unsigned most = f->nports ? PROTO_CONNS_MAX / 2 : PROTO_CONNS_MAX;
+
+	while (f->door.knocked && f->ndialling < DIALS && f->nclients < most && f->nconns < PROTO_CONNS_MAX) {
+		int fd = accept4(f->door.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd >= 0) {
+			serve(f, fd);
+		} else if (errno != ECONNABORTED) {
+			f->door.knocked = errno != EAGAIN;
+			return;
+		}
+	}
+}
+
+static void door_ready(struct watch *w, uint32_t events)
+{
+	struct forward *f = watch_owner(watch_owner(w, struct forward_door, watch), struct forward, door);
+
+	(void)events;
+	f->door.knocked = true;
+	open_door(f);
+}
+
 /* ---- for the agent ---- */
 
 void forward_init(struct forward *f, int epoll)
 {
 	f->epoll = epoll;
-	f->nports = f->nconns = 0;
+	f->nports = f->nconns = f->nclients = f->ndialling = 0;
+	f->door.fd = -1;
+	f->door.knocked = false;
 	f->conns = f->todo = NULL;
 	f->buffer = NULL;
 }
@@ -306,6 +386,29 @@ int forward_listen(struct forward *f, uint16_t port)
 	return r;
 }
 
+int forward_listen_proxy(struct forward *f, uint16_t port)
+{
+	struct sockaddr_in here = { .sin_family = AF_INET,
+				    .sin_port = htons(port),
+				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	_cleanup_fd_ int fd = -1;
+	int r, one = 1;
+
+	if (f->door.fd >= 0)
+		return -EEXIST;
+	if (!f->buffer && !(f->buffer = malloc(FORWARD_BUFFER)))
+		return -ENOMEM;
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&here, sizeof(here)) < 0 || listen(fd, BACKLOG) < 0)
+		return -errno;
+	f->door.watch.ready = door_ready;
+	r = watch_add(f->epoll, fd, EPOLLIN, &f->door.watch);
+	if (r == 0)
+		f->door.fd = take_fd(&fd);
+	return r;
+}
+
 bool forward_pump(struct forward *f)
 {
 	struct forward_conn *c = f->todo, *next;
@@ -321,8 +424,10 @@ bool forward_pump(struct forward *f)
 		if (c->next)
 			c->next->link = c->link;
 		f->nconns--;
+		f->nclients -= c->outward;
 		free(c);
 	}
+	open_door(f); /* there may be room again, of which no event tells */
 	return f->todo;
 }
 

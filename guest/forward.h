@@ -1,10 +1,11 @@
 /*
- * Connections to published ports (proto.h, PUBLISH).
+ * Connections to published ports, and those of the proxy's clients (proto.h, PUBLISH, PROXY).
  *
  * Purpose: takes the host's vsock connections, connects each to a TCP port of the loopback (127.0.0.1, then ::1) and
- *          moves bytes both ways. An end of stream travels as a half-close; an end that fails closes the other.
+ *          moves bytes both ways; or takes those to a port of 127.0.0.1 and dials the host for each. An end of stream travels
+ *          as a half-close; an end that fails closes the other.
  * Trust:   both ends are hostile; neither's bytes are looked at.
- * Bounds:  PROTO_CONNS_MAX connections, of each two descriptors and, in a direction whose reader is slow, one buffer of
+ * Bounds:  PROTO_CONNS_MAX connections, of which the proxy's take half at most where ports are published; of each two descriptors and, in a direction whose reader is slow, one buffer of
  *          FORWARD_BUFFER bytes, for as long as it is. A connection that stands still costs no other anything.
  * Ownership: struct forward owns the listening sockets and the connections. One that is over is freed by
  *          forward_pump(), behind the events of its turn (watch.h).
@@ -26,6 +27,12 @@ struct forward_conn;
 struct forward {
 	int epoll;
 	unsigned nports, nconns;
+	unsigned nclients, ndialling; /* of the proxy: all; those whose dial is not answered yet */
+	struct forward_door {
+		struct watch watch;
+		int fd; /* the proxy's clients come there; -1: there is no proxy */
+		bool knocked; /* some may be waiting */
+	} door;
 	struct forward_port {
 		struct watch watch;
 		struct forward *forward;
@@ -40,6 +47,9 @@ void forward_init(struct forward *f, int epoll);
 
 /* Listens for a port. 0; -EEXIST, -E2BIG: the host's mistake; -errno. */
 int forward_listen(struct forward *f, uint16_t port);
+
+/* Listens for the proxy's clients. 0; -EEXIST: the host's mistake; -errno. */
+int forward_listen_proxy(struct forward *f, uint16_t port);
 
 /* Behind the events of a turn: goes on with what had more to do than one call may. True: there is more. */
 bool forward_pump(struct forward *f);

@@ -48,6 +48,8 @@ int request_net(struct proto_in in, struct net_request *ret)
 	return 0;
 }
 
+_Static_assert(sizeof(struct proto_publish) == sizeof(struct proto_proxy), "both are a port");
+
 int request_publish(struct proto_in in, uint16_t *ret_port)
 {
 	struct proto_publish wire;

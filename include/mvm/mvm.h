@@ -288,12 +288,15 @@ struct mvm_stats {
 	/* Of published ports: clients there are now and were taken, by the host; the VMM's word. */
 	uint64_t publish_open, publish_accepted, publish_refused;
 	uint64_t publish_from_guest, publish_to_guest; /* bytes */
+	/* Of --proxy, the proxy's word: connections that it made, refused by the rules, and could not make. */
+	uint64_t proxy_opened, proxy_refused, proxy_failed;
+	uint64_t proxy_from_guest, proxy_to_guest; /* bytes */
 };
 
 /* struct mvm_stats stats = MVM_STATS; */
 #define MVM_STATS                                                                                                      \
 	{                                                                                                              \
-		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                            \
+		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0             \
 	}
 
 int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err);

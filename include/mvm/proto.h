@@ -12,7 +12,9 @@
  * Published: for each PUBLISH the agent listens on guest port PROTO_PORT_PUBLISH + port, for the host alone. A
  *          connection there is one to that TCP port of the guest's loopback: raw bytes both ways, half-closed as it is;
  *          closed without a half-close before, where nobody listens behind it.
- * Order:   host: HELLO, a NET for each network device, a PUBLISH for each published port, SETUP EXEC(1), then
+ * Proxied: after PROXY the agent listens on that TCP port of 127.0.0.1. For each connection to it, it dials host port
+ *          PROTO_PORT_PROXY: raw bytes both ways, half-closed as it is. What is said there is the host's affair.
+ * Order:   host: HELLO, a NET for each network device, a PUBLISH for each published port, at most one PROXY, SETUP EXEC(1), then
  *          SIGNAL/RESIZE/SHUTDOWN at any time, and once session 1 has STARTED any number of EXEC/TOP/STAT.
  *          agent: HELLO, then for each EXEC either FAILED or STARTED and EXITED, for each TOP and STAT
  *          its answer; session 1's EXITED or FAILED after every other session's; at last BYE when every
@@ -41,12 +43,13 @@
 #include "mvm/endian.h"
 
 #define PROTO_MAGIC        0x414d564dU /* "MVMA" */
-#define PROTO_VERSION      5U
+#define PROTO_VERSION      6U
 #define PROTO_PORT         1U /* host port of the control session */
 #define PROTO_PORT_STREAM  0x40000000U /* first host port granted to a stream */
 #define PROTO_PORT_PUBLISH 0x50000000U /* guest port of published TCP port 0 */
+#define PROTO_PORT_PROXY   0x60000000U /* host port of the proxy */
 #define PROTO_PUBLISH_MAX  32U /* published ports */
-#define PROTO_CONNS_MAX    256U /* connections to them at once */
+#define PROTO_CONNS_MAX    256U /* connections to them and of the proxy's clients at once */
 #define PROTO_PAYLOAD_MAX  (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
 #define PROTO_REPLY_MAX    (64U << 10) /* bytes; bound on what an agent may send */
 #define PROTO_STRINGS_MAX  32768U /* argv or env entries */
@@ -68,6 +71,7 @@ enum proto_type {
 	PROTO_STAT = 8, /* struct proto_query */
 	PROTO_NET = 9,
 	PROTO_PUBLISH = 10,
+	PROTO_PROXY = 11, /* struct proto_proxy */
 	/* agent -> host */
 	PROTO_STARTED = 32,
 	PROTO_FAILED = 33,
@@ -113,6 +117,11 @@ struct proto_net {
 
 struct proto_publish {
 	struct le16 port; /* TCP, of the guest's loopback; not 0, each once */
+	struct le16 zero;
+};
+
+struct proto_proxy {
+	struct le16 port; /* TCP, of the guest's loopback; not 0 */
 	struct le16 zero;
 };
 
@@ -231,6 +240,7 @@ _Static_assert(sizeof(struct proto_hello) == 8, "wire");
 _Static_assert(sizeof(struct proto_setup) == 16, "wire");
 _Static_assert(sizeof(struct proto_net) == 48, "wire");
 _Static_assert(sizeof(struct proto_publish) == 4, "wire");
+_Static_assert(sizeof(struct proto_proxy) == 4, "wire");
 _Static_assert(sizeof(struct proto_exec) == 32, "wire");
 _Static_assert(sizeof(struct proto_signal) == 8, "wire");
 _Static_assert(sizeof(struct proto_resize) == 8, "wire");

@@ -14,14 +14,15 @@ import struct
 import tempfile
 import time
 
-HELLO, SETUP, EXEC, SIGNAL, RESIZE, SHUTDOWN, TOP, STAT, NET, PUBLISH = range(1, 11)
+HELLO, SETUP, EXEC, SIGNAL, RESIZE, SHUTDOWN, TOP, STAT, NET, PUBLISH, PROXY = range(1, 12)
 STARTED, FAILED, EXITED, BYE, ERROR, TOPPED, STATTED = range(32, 39)
 NAMES = {1: "HELLO", 32: "STARTED", 33: "FAILED", 34: "EXITED", 35: "BYE", 36: "ERROR", 37: "TOPPED", 38: "STATTED"}
 NOT_FOUND, NOT_EXECUTABLE, REFUSED = 1, 2, 3
 STATUS, SIGNALLED, OOM = 1, 2, 3
-MAGIC, VERSION = 0x414D564D, 5
+MAGIC, VERSION = 0x414D564D, 6
 STREAM = 0x40000000
 PUBLISHED = 0x50000000
+PROXIED = 0x60000000
 PATIENCE = 60  # seconds until a test that waits is called hung
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS = 0x20000, 0x02000000, 0x04000000
@@ -53,6 +54,10 @@ def setup(device, fstype, hostname="guest", rw=False, scratch=0, pids=0):
 
 def publish(port, zero=0):
     return frame(PUBLISH, struct.pack("<HH", port, zero))
+
+
+def proxy(port, zero=0):
+    return frame(PROXY, struct.pack("<HH", port, zero))
 
 
 def execute(argv, env=(), cwd="", user="", ports=(STREAM, STREAM + 1, STREAM + 2), tty=None, session=1, copy=False):
@@ -111,7 +116,7 @@ class Guest:
     def listen(self, port):
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         s.bind("\0mvm-agent-test/%s/%u" % (self.token, port))
-        s.listen(4)
+        s.listen(300)
         s.settimeout(PATIENCE)
         return s
 

@@ -78,6 +78,7 @@ static void read_frame(uint16_t type, struct proto_in in)
 			abort();
 		break;
 	case PROTO_PUBLISH:
+	case PROTO_PROXY:
 		if (request_publish(in, &rows) == 0 && !rows)
 			abort();
 		break;

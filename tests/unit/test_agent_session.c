@@ -256,6 +256,62 @@ static void test_agent_exit_kinds(void **state)
 }
 
 /* What the agent is told, as it reads it. */
+/* The agent is told to listen, and the command where it is; what the user says of that counts. */
+static void test_agent_proxy(void **state)
+{
+	static const char *const want[] = {
+		"ALL_PROXY=socks5h://127.0.0.1:3128",
+		"HTTPS_PROXY=mine",
+		"HTTP_PROXY=http://127.0.0.1:3128",
+		"NO_PROXY=localhost,127.0.0.1,::1",
+	};
+	struct agent_request request = { .device = "vda", .fs_type = "erofs", .hostname = "box" };
+	uint8_t bytes[8192];
+	struct mvm_spec *spec;
+	struct proto_proxy proxy;
+	struct proto_exec exec;
+	struct proto_in in;
+	struct peer peer;
+	char **strs;
+	uint16_t type;
+	ssize_t len;
+	long at = 0;
+	const char *s;
+
+	(void)state;
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set(spec, "proxy", NULL, NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "env", "HTTPS_PROXY=mine", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "ls", NULL }, NULL), 0);
+	request.spec = spec;
+	peer_open(&peer);
+	assert_int_equal(agent_session_greet(&peer.agent, &request), 0);
+	assert_int_equal(agent_session_flush(&peer.agent), 0);
+	len = read(peer.fd, bytes, sizeof(bytes));
+	assert_true(len > 0);
+	at += proto_next(bytes, (size_t)len, PROTO_PAYLOAD_MAX, &type, &in);
+	at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_PROXY);
+	assert_int_equal(proto_get(&in, &proxy, sizeof(proxy)), 0);
+	assert_int_equal(le16_get(proxy.port), 3128);
+	at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(type, PROTO_SETUP);
+	(void)proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+	assert_int_equal(proto_get(&in, &exec, sizeof(exec)), 0);
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_int_equal(proto_get_str(&in, &s), 0);
+	assert_int_equal(le32_get(exec.envc), 9);
+	assert_int_equal(proto_get_strs(&in, le32_get(exec.envc), &strs), 0);
+	for (unsigned i = 0; i < 4; i++)
+		assert_string_equal(strs[i], want[i]);
+	assert_int_equal(strncmp(strs[4], "PATH=/usr", 9), 0);
+	assert_string_equal(strs[7], "https_proxy=http://127.0.0.1:3128");
+	free(strs);
+	mvm_spec_free(spec);
+	peer_close(&peer);
+}
+
 static void test_agent_greeting(void **state)
 {
 	struct agent_request request = { .device = "vda", .fs_type = "erofs", .hostname = "box", .rows = 3, .cols = 4 };
@@ -751,6 +807,7 @@ int main(void)
 		cmocka_unit_test(test_agent_damaged),
 		cmocka_unit_test(test_agent_exit_kinds),
 		cmocka_unit_test(test_agent_greeting),
+		cmocka_unit_test(test_agent_proxy),
 		cmocka_unit_test(test_agent_that_does_not_read),
 		cmocka_unit_test(test_exec_lives),
 		cmocka_unit_test(test_exec_refusals),

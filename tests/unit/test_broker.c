@@ -58,6 +58,41 @@ static void test_grants_are_good_once(void **state)
 	(void)close(fd);
 }
 
+static int offer(void *arg)
+{
+	int *left = arg;
+
+	return (*left)-- > 0 ? some_fd() : -EAGAIN;
+}
+
+/* A channel that makes a socket for each dial; what it cannot is told the first time, the second, the fourth. */
+static void test_offers(void **state)
+{
+	struct broker broker = { 0 };
+	struct broker_answer answer;
+	int left = 2, fd;
+
+	(void)state;
+	assert_int_equal(broker_offer(&broker, 7, "there", offer, &left), 0);
+	assert_int_equal(broker_offer(&broker, 7, "there", offer, &left), -EEXIST);
+	for (unsigned i = 0; i < 2; i++) {
+		fd = dial(&broker, 7);
+		assert_true(fd >= 0);
+		(void)close(fd);
+	}
+	for (unsigned i = 1; i <= 4; i++) {
+		assert_true(broker_dial(&broker, 1, 7, 0, &answer));
+		assert_int_equal(answer.fd, -1);
+		assert_int_equal(answer.error, EAGAIN);
+		assert_int_equal(answer.tell, i != 3);
+		assert_string_equal(answer.channel->target, "there");
+	}
+	assert_int_equal(broker.channels[0].opened, 2);
+	assert_int_equal(broker.channels[0].failed, 4);
+	assert_int_equal(broker.refused, 0);
+	broker_free(&broker);
+}
+
 static void test_grants_are_bounded_and_closed(void **state)
 {
 	struct broker broker = { 0 };
@@ -490,6 +525,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_grants_are_good_once),
+		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_grants_are_bounded_and_closed),
 		cmocka_unit_test(test_refusals_are_counted),
 		cmocka_unit_test(test_channels),

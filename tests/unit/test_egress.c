@@ -90,6 +90,45 @@ static void test_parse(void **state)
 	}
 }
 
+/* With a proxy the rules have something to rule, and one way out is enough. */
+static void test_check_proxy(void **state)
+{
+	static const char *const steps[][3] = {
+		{ "egress", "deny", "add it" },
+		{ "proxy", NULL, NULL },
+		{ "net", "tap=t", NULL },
+		{ "publish", "80:80", NULL },
+		{ "publish", "3128", "the proxy's" },
+	};
+	struct mvm_spec *spec, *back;
+	struct mvm_error err;
+	char *json;
+
+	(void)state;
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		int r;
+
+		assert_int_equal(mvm_spec_set(spec, steps[i][0], steps[i][1], &err), 0);
+		r = mvm_spec_check(spec, &err);
+		if (!steps[i][2])
+			assert_int_equal(r, 0);
+		else
+			assert_true(r < 0 && strstr(err.text, steps[i][2]));
+	}
+	assert_int_equal(mvm_spec_set(spec, "net", "user", &err), 0);
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "leads out already"));
+	assert_int_equal(mvm_spec_to_json(spec, &json, &err), 0);
+	assert_non_null(strstr(json, "\"proxy\":true"));
+	assert_int_equal(mvm_spec_from_json(json, strlen(json), &back, &err), 0);
+	assert_true(back->proxy);
+	free(json);
+	mvm_spec_free(back);
+	mvm_spec_free(spec);
+}
+
 /* In the order of the steps: each is refused with those words, or fine. */
 static void test_check(void **state)
 {
@@ -533,10 +572,10 @@ static void test_find(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),       cmocka_unit_test(test_check),      cmocka_unit_test(test_private),
-		cmocka_unit_test(test_rules),       cmocka_unit_test(test_names),      cmocka_unit_test(test_refused),
-		cmocka_unit_test(test_host_routes), cmocka_unit_test(test_host_links), cmocka_unit_test(test_servers),
-		cmocka_unit_test(test_find),
+		cmocka_unit_test(test_parse),   cmocka_unit_test(test_check),       cmocka_unit_test(test_check_proxy),
+		cmocka_unit_test(test_private), cmocka_unit_test(test_names),       cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_refused), cmocka_unit_test(test_host_routes), cmocka_unit_test(test_host_links),
+		cmocka_unit_test(test_servers), cmocka_unit_test(test_find),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

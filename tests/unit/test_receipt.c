@@ -47,6 +47,8 @@ static void test_contents(void **state)
 	};
 	struct sockaddr_storage addr = { .ss_family = AF_UNIX };
 	struct broker broker = { 0 };
+	const struct uplink_proxied proxied = { .opened = 3, .refused = 2, .to_guest_bytes = 77 };
+	struct net_user net = { .asked = true, .proxy.counted = &proxied };
 	struct publish publish = { .nports = 1, .ports[0].host = 4711, .accepted = 9 };
 	struct jail jail;
 	struct mvm_spec *spec;
@@ -87,6 +89,7 @@ static void test_contents(void **state)
 	broker.refused_ports[0].times = 6;
 	receipt.broker = &broker;
 	receipt.publish = &publish;
+	receipt.net = &net;
 	receipt.spec = spec;
 	jail_init(&jail);
 	jail.missing = JAIL_LAYER_LANDLOCK_NET;
@@ -120,6 +123,10 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/channels/refused"), "7");
 	assert_string_equal(field(root, "/channels/published/0"), "127.0.0.1:4711->80/tcp");
 	assert_string_equal(field(root, "/channels/accepted"), "9");
+	assert_string_equal(field(root, "/egress/policy"), "allow");
+	assert_string_equal(field(root, "/egress/proxy/opened"), "3");
+	assert_string_equal(field(root, "/egress/proxy/refused"), "2");
+	assert_string_equal(field(root, "/egress/proxy/to_guest_bytes"), "77");
 	assert_string_equal(field(root, "/devices/publish/refused"), "2");
 	assert_string_equal(field(root, "/channels/refused_ports/0/port"), "99");
 	assert_string_equal(field(root, "/channels/refused_ports/0/times"), "6");

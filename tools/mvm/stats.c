@@ -59,6 +59,11 @@ static struct json_object *to_json(const char *id, const char *name, const struc
 		{ "publish_refused", s->publish_refused },
 		{ "publish_from_guest", s->publish_from_guest },
 		{ "publish_to_guest", s->publish_to_guest },
+		{ "proxy_opened", s->proxy_opened },
+		{ "proxy_refused", s->proxy_refused },
+		{ "proxy_failed", s->proxy_failed },
+		{ "proxy_from_guest", s->proxy_from_guest },
+		{ "proxy_to_guest", s->proxy_to_guest },
 	};
 	struct json_object *o = json_object_new_object();
 

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "lib/net_proxy.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
 
@@ -81,6 +82,15 @@ static void put_publish(struct proto_out *out, const struct mvm_spec *spec)
 	}
 }
 
+static void put_proxy(struct proto_out *out)
+{
+	struct proto_proxy wire = { .port = le16_of(NET_PROXY_PORT) };
+
+	proto_begin(out, PROTO_PROXY);
+	proto_put(out, &wire, sizeof(wire));
+	proto_end(out);
+}
+
 static void put_hello_and_setup(struct proto_out *out, const struct agent_request *request)
 {
 	struct proto_hello hello = { .magic = le32_of(PROTO_MAGIC), .version = le16_of(PROTO_VERSION) };
@@ -97,6 +107,8 @@ static void put_hello_and_setup(struct proto_out *out, const struct agent_reques
 	if (request->nets)
 		put_nets(out, request->nets);
 	put_publish(out, request->spec);
+	if (request->spec->proxy)
+		put_proxy(out);
 	proto_begin(out, PROTO_SETUP);
 	proto_put(out, &setup, sizeof(setup));
 	proto_put_str(out, request->device);
@@ -105,13 +117,13 @@ static void put_hello_and_setup(struct proto_out *out, const struct agent_reques
 	proto_end(out);
 }
 
+#define DEFAULTS 16U
+
 static int put_exec(struct proto_out *out, const struct agent_request *request)
 {
-	static const char *const plain[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-					     NULL };
-	static const char *const with_tty[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-						"TERM=xterm", NULL };
 	const struct mvm_spec *spec = request->spec;
+	const char *defaults[DEFAULTS] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" };
+	size_t n = 1;
 	_cleanup_free_ const char **env = NULL;
 	struct proto_exec exec = {
 		.session = le32_of(AGENT_SESSION_ID),
@@ -123,8 +135,13 @@ static int put_exec(struct proto_out *out, const struct agent_request *request)
 		.cols = le16_of(request->cols),
 	};
 	size_t envc = 0;
-	int r = spec_environment(spec, spec->tty ? with_tty : plain, &env, &envc);
+	int r;
 
+	if (spec->tty)
+		defaults[n++] = "TERM=xterm";
+	for (size_t i = 0; spec->proxy && net_proxy_environment[i] && n < DEFAULTS - 1; i++)
+		defaults[n++] = net_proxy_environment[i];
+	r = spec_environment(spec, defaults, &env, &envc);
 	if (r < 0)
 		return r;
 	exec.argc = le32_of((uint32_t)spec->args.n);

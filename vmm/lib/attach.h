@@ -97,6 +97,7 @@ struct attach_stats {
 	uint64_t publish_open, publish_accepted,
 		publish_refused; /* clients of published ports; refused: VMM's word … */
 	uint64_t publish_from_guest, publish_to_guest; /* … as these bytes */
+	struct uplink_proxied proxied; /* the proxy's word */
 };
 
 enum attach_view_flags {
@@ -141,7 +142,8 @@ struct attach_metrics {
 	uint64_t events_lost;
 	uint64_t publish_open, publish_accepted; /* clients of published ports: now, and ever */
 	uint64_t phase; /* enum attach_phase */
-	uint64_t egress_refused[UPLINK_REASONS]; /* packets of --net user, by why */
+	uint64_t egress_refused[UPLINK_REASONS]; /* packets of --net user or --proxy, by why */
+	struct uplink_proxied proxied; /* the proxy's word */
 	struct counters counters;
 };
 

@@ -36,28 +36,42 @@ void broker_revoke(struct broker *broker, uint32_t port)
 		}
 }
 
-int broker_allow(struct broker *broker, uint32_t port, const char *target, const struct sockaddr_storage *addrs,
-		 unsigned naddrs)
+static int add_channel(struct broker *broker, struct broker_channel channel)
 {
-	struct broker_channel *channels, *channel;
+	struct broker_channel *channels;
 
-	if (!naddrs || naddrs > BROKER_ADDRS_MAX)
-		return -EINVAL;
 	for (unsigned i = 0; i < broker->nchannels; i++)
-		if (broker->channels[i].port == port)
+		if (broker->channels[i].port == channel.port)
 			return -EEXIST;
 	channels = reallocarray(broker->channels, broker->nchannels + 1, sizeof(*channels));
 	if (!channels)
 		return -ENOMEM;
 	broker->channels = channels;
-	channel = &channels[broker->nchannels];
-	*channel = (struct broker_channel){ .port = port, .naddrs = naddrs, .target = target };
-	channel->addrs = calloc(naddrs, sizeof(*addrs));
-	if (!channel->addrs)
-		return -ENOMEM;
-	memcpy(channel->addrs, addrs, naddrs * sizeof(*addrs));
-	broker->nchannels++;
+	channels[broker->nchannels++] = channel;
 	return 0;
+}
+
+int broker_allow(struct broker *broker, uint32_t port, const char *target, const struct sockaddr_storage *addrs,
+		 unsigned naddrs)
+{
+	struct broker_channel channel = { .port = port, .naddrs = naddrs, .target = target };
+	int r;
+
+	if (!naddrs || naddrs > BROKER_ADDRS_MAX)
+		return -EINVAL;
+	channel.addrs = calloc(naddrs, sizeof(*addrs));
+	if (!channel.addrs)
+		return -ENOMEM;
+	memcpy(channel.addrs, addrs, naddrs * sizeof(*addrs));
+	r = add_channel(broker, channel);
+	if (r < 0)
+		free(channel.addrs);
+	return r;
+}
+
+int broker_offer(struct broker *broker, uint32_t port, const char *target, int (*open)(void *arg), void *arg)
+{
+	return add_channel(broker, (struct broker_channel){ .port = port, .target = target, .open = open, .arg = arg });
 }
 
 /* ---- refusals ---- */
@@ -131,6 +145,19 @@ static int check(struct broker_pending *p, const struct sockaddr_storage *addr, 
 	return -error;
 }
 
+static void open_offered(struct broker_channel *channel, struct broker_answer *answer)
+{
+	int r = channel->open(channel->arg);
+
+	answer->channel = channel;
+	if (r < 0) {
+		fail(channel, answer, -r);
+		return;
+	}
+	channel->opened++;
+	answer->fd = r;
+}
+
 /* Moves a dial on by as much as is possible now. True: it is over. */
 static bool advance(struct broker *broker, struct broker_pending *p, bool fresh, uint64_t now_ns,
 		    struct broker_answer *ret)
@@ -189,6 +216,11 @@ bool broker_dial(struct broker *broker, uint32_t id, uint32_t port, uint64_t now
 		p.channel++;
 	if (p.channel == broker->nchannels) {
 		refuse_unknown(broker, &answer);
+		*ret = answer;
+		return true;
+	}
+	if (broker->channels[p.channel].open) {
+		open_offered(&broker->channels[p.channel], &answer);
 		*ret = answer;
 		return true;
 	}

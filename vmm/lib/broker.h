@@ -3,7 +3,8 @@
  *
  * Purpose: decides every CONTROL_DIAL, outside of the process that a guest might take over. A grant
  *          is a descriptor made before, good for one connection; a channel (--allow-port) leads to
- *          addresses known since the VM started, and is connected anew for each dial, without blocking.
+ *          addresses known since the VM started, and is connected anew for each dial, without blocking; or to what
+ *          makes a socket for each (--proxy).
  * Trust:   control messages are hostile; control_from_vmm() is their only reader. Nothing that a
  *          guest asks costs more than BROKER_PENDING_MAX descriptors or BROKER_CONNECT_NS each.
  * Ownership: a granted descriptor belongs to the broker until a dial takes it; an answer's
@@ -33,6 +34,8 @@ struct broker_channel {
 	unsigned naddrs;
 	const char *target; /* borrowed, for logs */
 	struct sockaddr_storage *addrs;
+	int (*open)(void *arg); /* NULL: the addresses are connected to */
+	void *arg;
 	uint64_t opened, failed;
 };
 
@@ -73,6 +76,12 @@ struct broker_answer {
 
 /* Takes fd over, always. -EEXIST, -ENOSPC. */
 int broker_grant(struct broker *broker, uint32_t port, int fd);
+
+/*
+ * Adds a channel whose connections open() makes, at once: a connected, non-blocking socket that is the answer's, or -errno.
+ * -EEXIST, -ENOMEM.
+ */
+int broker_offer(struct broker *broker, uint32_t port, const char *target, int (*open)(void *arg), void *arg);
 
 /* Takes a grant back that no dial has taken. */
 void broker_revoke(struct broker *broker, uint32_t port);

@@ -62,7 +62,7 @@ static const struct family of_vm[] = {
 	{ "mvm_vm_ports_total", "counter", "Connections to host ports that the guest asked for.", "result", "opened", M(ports_opened), false },
 	{ "mvm_vm_ports_total", NULL, NULL, "result", "failed", M(ports_failed), false },
 	{ "mvm_vm_ports_total", NULL, NULL, "result", "refused", M(ports_refused), false },
-	{ "mvm_vm_egress_refused_total", "counter", "Packets that --net user refused.", "why", "metadata", M(egress_refused[0]), false },
+	{ "mvm_vm_egress_refused_total", "counter", "Packets that --net user or --proxy refused.", "why", "metadata", M(egress_refused[0]), false },
 	{ "mvm_vm_egress_refused_total", NULL, NULL, "why", "host", M(egress_refused[1]), false },
 	{ "mvm_vm_egress_refused_total", NULL, NULL, "why", "private", M(egress_refused[2]), false },
 	{ "mvm_vm_egress_refused_total", NULL, NULL, "why", "egress", M(egress_refused[3]), false },
@@ -75,6 +75,12 @@ static const struct family of_vm[] = {
 	{ "mvm_vm_events_lost_total", "counter", "Events that could not be written.", NULL, NULL, M(events_lost), false },
 	{ "mvm_vm_publish_clients", "gauge", "Clients of published ports.", NULL, NULL, M(publish_open), false },
 	{ "mvm_vm_publish_clients_total", "counter", "Clients of published ports that were taken.", NULL, NULL, M(publish_accepted), false },
+	/* the proxy's word */
+	{ "mvm_vm_proxy_connections_total", "counter", "Connections of the proxy.", "result", "opened", M(proxied.opened), false },
+	{ "mvm_vm_proxy_connections_total", NULL, NULL, "result", "refused", M(proxied.refused), false },
+	{ "mvm_vm_proxy_connections_total", NULL, NULL, "result", "failed", M(proxied.failed), false },
+	{ "mvm_vm_proxy_bytes_total", "counter", "Payload of the proxy.", "direction", "from_guest", M(proxied.from_guest_bytes), false },
+	{ "mvm_vm_proxy_bytes_total", NULL, NULL, "direction", "to_guest", M(proxied.to_guest_bytes), false },
 	/* from here on the VMM's word */
 	{ "mvm_vm_publish_connections_total", "counter", "Connections to published ports.", "result", "opened", M(counters.publish.opened), false },
 	{ "mvm_vm_publish_connections_total", NULL, NULL, "result", "refused", M(counters.publish.refused), false },

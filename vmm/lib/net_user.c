@@ -29,6 +29,7 @@
 void net_user_init(struct net_user *user)
 {
 	*user = (struct net_user){ .fd = -1, .pidfd = -1, .ids = { .folder = -1, .lock = -1 } };
+	net_proxy_init(&user->proxy);
 }
 
 /* ---- the request ---- */
@@ -53,12 +54,12 @@ int net_user_find(const char *program, char ret_path[UPLINK_PATH])
 	return -ENOENT;
 }
 
-static int find_programs(struct uplink_request *request, struct mvm_error *err)
+static int find_programs(const char *flag, struct uplink_request *request, struct mvm_error *err)
 {
 	if (net_user_find("pasta", request->pasta) < 0)
-		return error_set(err, ENOENT, "--net: user: pasta is not installed: apt install passt");
+		return error_set(err, ENOENT, "%s: pasta is not installed: apt install passt", flag);
 	if (net_user_find("nft", request->nft) < 0)
-		return error_set(err, ENOENT, "--net: user: nft is not installed: apt install nftables");
+		return error_set(err, ENOENT, "%s: nft is not installed: apt install nftables", flag);
 	return 0;
 }
 
@@ -120,8 +121,9 @@ static void describe(struct net_host_end *end, const struct uplink_request *requ
 	}
 }
 
-static int make_request(const struct net_host_end *end, const struct mvm_spec *spec, struct uplink_request *request,
-			struct mvm_error *err)
+/* `end`: NULL with a proxy, of which nothing is in the guest but its port. */
+static int make_request(const struct net_user *user, const struct net_host_end *end, const struct mvm_spec *spec,
+			struct uplink_request *request, struct mvm_error *err)
 {
 	bool deny = spec->egress && !strcmp(spec->egress, "deny"), four, six, dns4, dns6;
 	int r;
@@ -130,12 +132,12 @@ static int make_request(const struct net_host_end *end, const struct mvm_spec *s
 	net_user_host_routes("/proc/net", &four, &six);
 	if (!four && !six)
 		return error_set(err, ENETUNREACH,
-				 "--net: user: this host has no default route, by which pasta finds its way out");
+				 "%s: this host has no default route, by which pasta finds its way out", user->flag);
 	if (net_user_host_links("/proc/net", request->links, &request->nlinks) < 0)
 		return error_set(err, E2BIG,
-				 "--net: user: this host is on more than %u networks: start it in a network "
+				 "%s: this host is on more than %u networks: start it in a network "
 				 "namespace with fewer (ip netns exec)",
-				 UPLINK_LINKS);
+				 user->flag, UPLINK_LINKS);
 	net_user_host_servers("/etc/resolv.conf", &dns4, &dns6);
 	request->flags = (four ? UPLINK_IP4 : 0U) | (six ? UPLINK_IP6 : 0U) | (deny ? UPLINK_DENY : 0U);
 	r = put_rules(spec, request, err);
@@ -144,17 +146,22 @@ static int make_request(const struct net_host_end *end, const struct mvm_spec *s
 	/* Whoever may ask for any name may tell anything to anybody: under deny only mvm-net asks, for those that are named. */
 	if (!deny || request->nnames)
 		request->flags |= (four && dns4 ? UPLINK_DNS4 : 0U) | (six && dns6 ? UPLINK_DNS6 : 0U);
-	if (end->net.mtu && six && end->net.mtu < 1280)
-		return error_set(err, EINVAL, "--net: user: mtu=%u: IPv6 wants 1280 or more (RFC 8200)", end->net.mtu);
 	if (request->nnames && !(request->flags & (UPLINK_DNS4 | UPLINK_DNS6)))
 		return error_set(
 			err, ENETUNREACH,
 			"--allow-egress: names: no name server of /etc/resolv.conf can be reached: this host has "
 			"a default route by IPv%c alone",
 			four ? '4' : '6');
-	request->mtu = end->net.mtu;
-	memcpy(request->mac, end->net.mac, sizeof(request->mac));
-	return find_programs(request, err);
+	if (!end) {
+		request->flags |= UPLINK_PROXY;
+	} else {
+		if (end->net.mtu && six && end->net.mtu < 1280)
+			return error_set(err, EINVAL, "%s: mtu=%u: IPv6 wants 1280 or more (RFC 8200)", user->flag,
+					 end->net.mtu);
+		request->mtu = end->net.mtu;
+		memcpy(request->mac, end->net.mac, sizeof(request->mac));
+	}
+	return find_programs(user->flag, request, err);
 }
 
 /* ---- the process ---- */
@@ -193,7 +200,7 @@ static int start(struct net_user *user, struct mvm_error *err)
 	if (r < 0)
 		return r;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_set(err, errno, "--net: user: socket: %s", strerror(errno));
+		return error_set(err, errno, "%s: socket: %s", user->flag, strerror(errno));
 	user->fd = pair[0];
 	theirs = pair[1];
 	/* Above what run() makes its own. */
@@ -201,14 +208,14 @@ static int start(struct net_user *user, struct mvm_error *err)
 		int up = fcntl(theirs, F_DUPFD_CLOEXEC, 3);
 
 		if (up < 0)
-			return error_set(err, errno, "--net: user: socket: %s", strerror(errno));
+			return error_set(err, errno, "%s: socket: %s", user->flag, strerror(errno));
 		(void)close(theirs);
 		theirs = up;
 	}
 	child.path = path;
 	child.socket = theirs;
 	r = spawn_run(&child.spawn, &user->pid, &user->pidfd);
-	return r < 0 ? error_set(err, -r, "--net: user: %s: %s: %s", path,
+	return r < 0 ? error_set(err, -r, "%s: %s: %s: %s", user->flag, path,
 				 child.spawn.failed ? child.spawn.failed : "start", strerror(-r))
 		     : 0;
 }
@@ -241,7 +248,8 @@ static ssize_t receive(int fd, struct uplink_message *message, int *ret_fd)
 	return n;
 }
 
-static int await_tap(struct net_user *user, int *ret_tap, struct mvm_error *err)
+/* ret_tap: NULL with a proxy. */
+static int await_ready(struct net_user *user, int *ret_tap, struct mvm_error *err)
 {
 	uint64_t end = text_now_ns() + START_WAIT_MS * 1000000ULL;
 	struct uplink_message message;
@@ -253,7 +261,7 @@ static int await_tap(struct net_user *user, int *ret_tap, struct mvm_error *err)
 		ssize_t n;
 
 		if (now >= end)
-			return error_set(err, ETIMEDOUT, "--net: user: " PROGRAM " was not ready after %u s",
+			return error_set(err, ETIMEDOUT, "%s: " PROGRAM " was not ready after %u s", user->flag,
 					 START_WAIT_MS / 1000);
 		if (poll(&news, 1, (int)((end - now) / 1000000) + 1) <= 0)
 			continue;
@@ -262,17 +270,49 @@ static int await_tap(struct net_user *user, int *ret_tap, struct mvm_error *err)
 			continue;
 		if (n <= 0)
 			return error_set(err, n < 0 ? (int)-n : EPIPE,
-					 "--net: user: " PROGRAM
-					 " ended before its network was ready: dmesg may say why");
-		if (message.type == UPLINK_READY && tap >= 0) {
+					 "%s: " PROGRAM " ended before its network was ready: dmesg may say why",
+					 user->flag);
+		if (message.type == UPLINK_READY && tap >= 0 && ret_tap) {
 			*ret_tap = tap;
 			return 0;
 		}
 		cleanup_fd(&tap);
+		if (message.type == UPLINK_READY && !ret_tap)
+			return 0;
 		message.text[UPLINK_TEXT - 1] = '\0';
 		if (message.type == UPLINK_FAILED)
-			return error_set(err, message.code > 0 ? message.code : EIO, "--net: user: %s", message.text);
+			return error_set(err, message.code > 0 ? message.code : EIO, "%s: %s", user->flag,
+					 message.text);
 	}
+}
+
+/* With what a proxy needs, which is mvm-net's then. */
+static int send_request(struct net_user *user, const struct uplink_request *request, struct mvm_error *err)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)request, .iov_len = sizeof(*request) };
+	int fds[UPLINK_PROXY_FDS] = { -1, -1 }, r = 0;
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(fds))];
+	} control = { 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (request->flags & UPLINK_PROXY) {
+		r = net_proxy_open(&user->proxy, fds);
+		if (r < 0)
+			return error_set(err, -r, "%s: %s", user->flag, strerror(-r));
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		control.hdr.cmsg_level = SOL_SOCKET;
+		control.hdr.cmsg_type = SCM_RIGHTS;
+		control.hdr.cmsg_len = CMSG_LEN(sizeof(fds));
+		memcpy(CMSG_DATA(&control.hdr), fds, sizeof(fds));
+	}
+	if (sendmsg(user->fd, &msg, MSG_NOSIGNAL) != (ssize_t)sizeof(*request))
+		r = error_set(err, errno, "%s: " PROGRAM ": %s", user->flag, strerror(errno));
+	cleanup_fd(&fds[0]);
+	cleanup_fd(&fds[1]);
+	return r;
 }
 
 int net_user_open(struct net_user *user, struct net_host *host, const struct mvm_spec *spec, uint32_t uid_first,
@@ -286,10 +326,11 @@ int net_user_open(struct net_user *user, struct net_host *host, const struct mvm
 	for (unsigned i = 0; i < host->n; i++)
 		if (host->ends[i].net.mode == SPEC_NET_USER)
 			end = &host->ends[i];
-	if (!end)
+	if (!end && !spec->proxy)
 		return 0;
 	user->asked = true;
-	r = make_request(end, spec, &request, err);
+	user->flag = end ? "--net: user" : "--proxy";
+	r = make_request(user, end, spec, &request, err);
 	if (r == 0 && geteuid() == 0 && ids_are_ours()) {
 		(void)!getrandom(&spread, sizeof(spread), GRND_NONBLOCK); /* where the search begins */
 		r = ids_take(IDS_FOLDER, uid_first, uid_count, spread, &user->ids, err);
@@ -298,12 +339,11 @@ int net_user_open(struct net_user *user, struct net_host *host, const struct mvm
 	}
 	if (r == 0)
 		r = start(user, err);
-	if (r < 0)
-		return r;
-	if (send(user->fd, &request, sizeof(request), MSG_NOSIGNAL) != (ssize_t)sizeof(request))
-		return error_set(err, errno, "--net: user: " PROGRAM ": %s", strerror(errno));
-	r = await_tap(user, &end->fd, err);
 	if (r == 0)
+		r = send_request(user, &request, err);
+	if (r == 0)
+		r = await_ready(user, end ? &end->fd : NULL, err);
+	if (r == 0 && end)
 		describe(end, &request);
 	return r;
 }
@@ -433,6 +473,7 @@ void net_user_close(struct net_user *user)
 	}
 	cleanup_fd(&user->pidfd);
 	ids_release(&user->ids);
+	net_proxy_close(&user->proxy);
 	net_user_init(user);
 }
 

@@ -1,7 +1,7 @@
 /*
- * --net user: the supervisor's side of mvm-net, the process that holds the VM's network namespace (uplink/uplink.h).
+ * --net user, --proxy: the supervisor's side of mvm-net, the process that holds the VM's network namespace (uplink/uplink.h).
  *
- * Purpose: starts it, gets the VM's tap from it, hears what it refused, ends it.
+ * Purpose: starts it, gets the VM's tap from it (or gives connections to its proxy: net_proxy.h), hears what it refused, ends it.
  * Trust:   what it says is bounded here: it reads headers of refused packets, which are the guest's.
  * Ownership: the struct owns its descriptors, the process, and root's uid for it.
  * Thread:  one.
@@ -14,6 +14,7 @@
 
 #include "jail/ids.h"
 #include "lib/net_host.h"
+#include "lib/net_proxy.h"
 #include "lib/spec.h"
 #include "uplink/uplink.h"
 
@@ -30,7 +31,9 @@ struct net_user {
 	int fd, pidfd; /* -1: none */
 	pid_t pid;
 	struct jail_ids ids;
-	bool asked; /* the VM has such a device */
+	bool asked; /* the VM has such a device, or a proxy */
+	const char *flag; /* that asked for it, for errors */
+	struct net_proxy proxy;
 	uint64_t counters[UPLINK_REASONS];
 	struct net_user_place places[NET_USER_PLACES];
 	unsigned nplaces;
@@ -39,7 +42,7 @@ struct net_user {
 void net_user_init(struct net_user *user);
 
 /*
- * Makes what the one end of mode SPEC_NET_USER among `host` needs; there is none: nothing. `uid_first`, `uid_count`: of
+ * Makes what the one end of mode SPEC_NET_USER among `host` needs, or a proxy; there is neither: nothing. `uid_first`, `uid_count`: of
  * which root gives it one.
  */
 int net_user_open(struct net_user *user, struct net_host *host, const struct mvm_spec *spec, uint32_t uid_first,

@@ -278,7 +278,24 @@ static void add_published(json_object *o, const struct publish *publish)
 	receipt_add_number(o, "accepted", publish ? publish->accepted : 0);
 }
 
-/* Where --net user was allowed to lead, and what it refused; null: there was no such device. */
+/* What the proxy did, its own word; null: there was none. */
+static json_object *proxy_object(const struct net_user *net)
+{
+	json_object *o = net->proxy.counted ? json_object_new_object() : NULL;
+	struct uplink_proxied counted;
+
+	if (!o)
+		return NULL;
+	net_proxy_counted(&net->proxy, &counted);
+	receipt_add_number(o, "opened", counted.opened);
+	receipt_add_number(o, "refused", counted.refused);
+	receipt_add_number(o, "failed", counted.failed);
+	receipt_add_number(o, "from_guest_bytes", counted.from_guest_bytes);
+	receipt_add_number(o, "to_guest_bytes", counted.to_guest_bytes);
+	return o;
+}
+
+/* Where --net user or --proxy was allowed to lead, and what it refused; null: there was neither. */
 static json_object *egress_object(const struct net_user *net, const struct mvm_spec *spec)
 {
 	json_object *o, *allowed, *refused, *places;
@@ -306,6 +323,7 @@ static json_object *egress_object(const struct net_user *net, const struct mvm_s
 	receipt_add(o, "allowed", allowed);
 	receipt_add(o, "refused", refused);
 	receipt_add(o, "refused_to", places);
+	receipt_add(o, "proxy", proxy_object(net));
 	return o;
 }
 

@@ -69,7 +69,7 @@ struct receipt {
 	const struct proto_exited *exited;
 	const struct broker *broker; /* NULL: there was none */
 	const struct publish *publish; /* the same */
-	const struct net_user *net; /* of --net user; NULL, or not asked: there was none */
+	const struct net_user *net; /* of --net user, --proxy; NULL, or not asked: there was neither */
 	const struct jail *jail; /* NULL: no VMM was started */
 	const struct receipt_used *used; /* NULL: the same */
 	const struct counters *counters; /* a copy; the VMM's word; NULL: the same */

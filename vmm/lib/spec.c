@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/net_proxy.h"
 #include "lib/restart.h"
 #include "lib/spec_egress.h"
 #include "lib/text.h"
@@ -174,9 +175,16 @@ static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 	if ((spec->net_pps || spec->net_bps) && (!spec->nnets || spec->nets[0].mode == SPEC_NET_NONE))
 		return error_set(err, EINVAL, "--net-%s: without --net there is nothing to limit: add it",
 				 spec->net_pps ? "pps" : "bps");
-	if ((spec->egress || spec->allow_egress.n) && !users)
+	if (spec->proxy && users)
+		return error_set(err, EINVAL, "--proxy: --net user leads out already: leave one out");
+	for (size_t i = 0; spec->proxy && i < spec->npublish; i++)
+		if (spec->publish[i].guest == NET_PROXY_PORT)
+			return error_set(err, EINVAL, "--publish: port %u of the guest is the proxy's: take another",
+					 NET_PROXY_PORT);
+	if ((spec->egress || spec->allow_egress.n) && !users && !spec->proxy)
 		return error_set(err, EINVAL,
-				 "--%s: rules are for --net user: add it; who made a tap or a socket filters there",
+				 "--%s: rules are for --net user or --proxy: add it; who made a tap or a socket "
+				 "filters there",
 				 spec->egress ? "egress" : "allow-egress");
 	if (spec->allow_egress.n > SPEC_EGRESS_MAX)
 		return error_set(err, E2BIG, "--allow-egress: at most %u are possible: name larger networks",

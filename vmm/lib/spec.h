@@ -76,7 +76,7 @@ struct mvm_spec {
 	struct io_max io_max; /* of the devices below all disks together */
 	uint64_t console_rate; /* bytes a second; 0: the VMM's own */
 	uint64_t log_max; /* bytes; 0: OUTPUT_LOG_DEFAULT */
-	bool rw, interactive, tty, detach, remove;
+	bool rw, interactive, tty, detach, remove, proxy;
 	struct spec_list env_file, env, args; /* entries of --env-file come before those of --env */
 	struct spec_list allow_egress; /* each as spec_egress_parse() reads it */
 };

@@ -166,6 +166,14 @@ static int allow_ports(struct supervisor *s, struct mvm_error *err)
 	return r;
 }
 
+/* --proxy: a connection to it for each dial. */
+static int offer_proxy(struct supervisor *s, struct mvm_error *err)
+{
+	int r = s->spec->proxy ? broker_offer(&s->broker, PROTO_PORT_PROXY, "proxy", net_proxy_dial, &s->net.proxy) : 0;
+
+	return r < 0 ? error_set(err, -r, "--proxy: %s", strerror(-r)) : 0;
+}
+
 /* The VM's folder, for all its runs. */
 static int open_folder(struct supervisor *s, struct mvm_error *err)
 {
@@ -205,6 +213,8 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 		r = supervisor_attach_open(s, &err);
 	if (r == 0)
 		r = allow_ports(s, &err);
+	if (r == 0)
+		r = offer_proxy(s, &err);
 	if (r == 0)
 		r = supervisor_publish_open(s, &err);
 	s->stages[STAGE_OPENED] = text_now_ns();

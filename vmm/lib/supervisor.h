@@ -73,7 +73,7 @@ struct supervisor {
 	struct mvm_spec *spec;
 	struct state_dir state;
 	struct vm_files files;
-	struct net_user net; /* of --net user */
+	struct net_user net; /* of --net user, --proxy */
 	struct jail jail;
 	struct broker broker;
 	struct publish publish; /* its listening sockets are the VM's, its connections a run's */
@@ -245,9 +245,10 @@ void supervisor_exec_event(struct supervisor *s, const struct agent_event *event
 void supervisor_exec_client(struct supervisor *s, unsigned client);
 void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
 
-/* supervisor_net.c: --net user. */
+/* supervisor_net.c: --net user, --proxy. */
 int supervisor_net_open(struct supervisor *s, struct mvm_error *err);
 void supervisor_on_net(struct supervisor *s);
+uint64_t supervisor_proxy_bytes(const struct supervisor *s); /* both ways, the proxy's word */
 void supervisor_net_ended(struct supervisor *s); /* the VMM is gone: the last count, and the process's end */
 
 /* supervisor_metrics.c: answers with struct attach_metrics. */

@@ -58,7 +58,7 @@ static int launch(struct supervisor *s, const struct mvm_spec *spec, const struc
 		.ports = { ports[0], ports[1], ports[2] },
 	};
 	size_t envc;
-	int r = spec_environment(spec, none, &env, &envc);
+	int r = spec_environment(spec, s->spec->proxy && !copy ? net_proxy_environment : none, &env, &envc);
 
 	if (r < 0)
 		return r;

@@ -72,7 +72,8 @@ static void look_whether_idle(struct supervisor *s, uint64_t now)
 
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		busy |= s->clients[i].fd >= 0 && s->clients[i].kind == CLIENT_RUNS;
-	if (!idle_look(&s->idle, now, supervisor_cpu_time(s), s->stream_bytes + supervisor_publish_bytes(s), busy))
+	if (!idle_look(&s->idle, now, supervisor_cpu_time(s),
+		       s->stream_bytes + supervisor_publish_bytes(s) + supervisor_proxy_bytes(s), busy))
 		return;
 	s->facts.idle_timed_out = !s->facts.operator_why && !s->facts.timed_out;
 	supervisor_hurry(s, END_GRACE_NS);

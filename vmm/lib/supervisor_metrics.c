@@ -86,6 +86,7 @@ void supervisor_metrics(const struct supervisor *s, int fd)
 		m.ports_failed += s->broker.channels[i].failed;
 	}
 	memcpy(m.egress_refused, s->net.counters, sizeof(m.egress_refused));
+	net_proxy_counted(&s->net.proxy, &m.proxied);
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		m.clients += s->clients[i].fd >= 0;
 	if (s->counters)

@@ -1,4 +1,4 @@
-/* --net user: what the VM's network namespace has to tell, and its end. See net_user.h. */
+/* --net user, --proxy: what the VM's network namespace has to tell, and its end. See net_user.h. */
 #include <stdio.h>
 #include <string.h>
 
@@ -50,6 +50,14 @@ void supervisor_on_net(struct supervisor *s)
 			return;
 		}
 	}
+}
+
+uint64_t supervisor_proxy_bytes(const struct supervisor *s)
+{
+	struct uplink_proxied counted;
+
+	net_proxy_counted(&s->net.proxy, &counted);
+	return counted.from_guest_bytes + counted.to_guest_bytes;
 }
 
 void supervisor_net_ended(struct supervisor *s)

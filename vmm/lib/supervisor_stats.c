@@ -42,6 +42,7 @@ static void send_stats(struct supervisor *s, unsigned client, const struct proto
 		stats.publish_from_guest = counters.publish.from_guest_bytes;
 		stats.publish_to_guest = counters.publish.to_guest_bytes;
 	}
+	net_proxy_counted(&s->net.proxy, &stats.proxied);
 	cgroup_memory(&s->jail.cgroup, &stats.memory, &stats.memory_peak, &stats.memory_max);
 	if (guest) {
 		stats.guest_memory_total = le64_get(guest->memory_total);

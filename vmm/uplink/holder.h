@@ -1,7 +1,7 @@
 /*
- * mvm-net's own parts, shared by vmm/uplink/{main,space,watch}.c and nobody else.
+ * mvm-net's own parts, shared by vmm/uplink/{main,space,watch,proxy}.c and nobody else.
  *
- * Purpose: main.c is the process's birth, space.c makes the network namespace, watch.c waits in it.
+ * Purpose: main.c is the process's birth, space.c makes the network namespace, watch.c waits in it, proxy.c serves in it.
  * Ownership: the struct owns every descriptor in it, -1 where there is none.
  * Thread:  one.
  */
@@ -29,6 +29,8 @@ struct holder {
 		long second; /* of the clock */
 		unsigned times;
 	} names_told, names_warned;
+	int conns, proxied; /* of a proxy, as they came with the request */
+	int proxy; /* its pidfd */
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
 };
 
@@ -58,6 +60,8 @@ struct resolved {
 
 /* resolver.c: its whole life. `four`, `six`: UDP sockets where the guest asks, -1: none; `holder`: a socket of packets. */
 void resolver(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
+/* proxy.c: the process that serves the guest's connections; forked, it drops all that it may before it takes the first. */
+void proxy_start(struct holder *h);
 
 /* watch.c: the host's addresses into the rules' sets, all of them once. */
 void watch_host(struct holder *h);

@@ -1,5 +1,5 @@
 /*
- * mvm-net: holds the network namespace of one VM with --net user, for as long as its supervisor lives.
+ * mvm-net: holds the network namespace of one VM with --net user or --proxy, for as long as its supervisor lives.
  *
  * It is started by the supervisor with a socket as descriptor 0, reads one request (uplink.h), gives up whatever uid root
  * had, and makes a user namespace and a pid namespace. The process in there, number 1, makes the network namespace;
@@ -165,6 +165,33 @@ static void wait_outside(pid_t inside)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
+/* The request, with the descriptors that a proxy needs. */
+static bool receive(struct holder *h)
+{
+	struct uplink_request *request = &h->request;
+	struct iovec iov = { .iov_base = request, .iov_len = sizeof(*request) };
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(UPLINK_PROXY_FDS * sizeof(int))];
+	} control;
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
+	ssize_t n = recvmsg(UPLINK_FD, &msg, MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+	int fds[UPLINK_PROXY_FDS] = { -1, -1 };
+	bool two = hdr && hdr->cmsg_level == SOL_SOCKET && hdr->cmsg_type == SCM_RIGHTS &&
+		   hdr->cmsg_len == CMSG_LEN(sizeof(fds));
+
+	if (two)
+		memcpy(fds, CMSG_DATA(hdr), sizeof(fds));
+	h->conns = fds[0];
+	h->proxied = fds[1];
+	return n == (ssize_t)sizeof(*request) && request->version == UPLINK_VERSION &&
+	       request->nrules <= UPLINK_RULES && request->nlinks <= UPLINK_LINKS && request->nnames <= UPLINK_NAMES &&
+	       two == !!(request->flags & UPLINK_PROXY);
+}
+
 int main(void)
 {
 	struct holder h = { .host = -1,
@@ -175,12 +202,13 @@ int main(void)
 			    .pasta = -1,
 			    .pasta_says = -1,
 			    .pasta_go = -1,
+			    .conns = -1,
+			    .proxied = -1,
+			    .proxy = -1,
 			    .names = -1 };
 	pid_t inside;
 
-	if (recv(UPLINK_FD, &h.request, sizeof(h.request), 0) != (ssize_t)sizeof(h.request) ||
-	    h.request.version != UPLINK_VERSION || h.request.nrules > UPLINK_RULES || h.request.nlinks > UPLINK_LINKS ||
-	    h.request.nnames > UPLINK_NAMES)
+	if (!receive(&h))
 		holder_fail(EPROTO, "mvm-net: not of the same version as its supervisor: install mvm again");
 	(void)fcntl(UPLINK_FD, F_SETFD, FD_CLOEXEC);
 	(void)signal(SIGPIPE, SIG_IGN);

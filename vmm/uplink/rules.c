@@ -170,7 +170,7 @@ static void put_names(FILE *out, const struct uplink_request *request)
 }
 
 /* What was refused is counted, told some times a second, and answered: a program that waits for nothing hangs. */
-static void put_refusal(FILE *out, enum uplink_reason reason)
+static void put_refusal(FILE *out, enum uplink_reason reason, bool proxy)
 {
 	const char *name = uplink_reason_name(reason);
 
@@ -179,9 +179,10 @@ static void put_refusal(FILE *out, enum uplink_reason reason)
 		      "\t\tlimit rate %u/second burst 20 packets log prefix \"" RULES_LOG_PREFIX
 		      "%s\" group %u snaplen %u\n",
 		      LOG_RATE, name, RULES_LOG_GROUP, RULES_LOG_SNAP);
+	if (reason != UPLINK_FLOWS && !proxy)
+		(void)fputs("\t\tmeta l4proto tcp reject with tcp reset\n", out);
 	if (reason != UPLINK_FLOWS)
-		(void)fputs("\t\tmeta l4proto tcp reject with tcp reset\n\t\treject with icmpx admin-prohibited\n",
-			    out);
+		(void)fputs("\t\treject with icmpx admin-prohibited\n", out);
 	(void)fputs("\t\tdrop\n\t}\n", out);
 }
 
@@ -281,52 +282,113 @@ static void put_guest(FILE *out, const struct uplink_request *request)
 	(void)fputs("\t\tgoto to_egress\n\t}\n", out);
 }
 
-/* What the resolver is asked, and what it hears. Questions are not tracked: each port would be an entry of the host kernel's. */
-static void put_resolver(FILE *out)
+/*
+ * What the resolver is asked on `link`, and what it hears; then the same without being tracked, as each question's port would be an
+ * entry of the host kernel's.
+ */
+static void put_resolver(FILE *out, const char *link)
 {
 	static const char *const addresses[] = { "ip daddr " UPLINK_GATEWAY4, "ip6 daddr " UPLINK_GATEWAY6 };
 
 	for (unsigned i = 0; i < N(addresses); i++)
 		(void)fprintf(out,
-			      "\t\tiifname \"" UPLINK_VM
-			      "\" %s udp dport 53 limit rate %u/second burst %u packets accept\n"
-			      "\t\tiifname \"" UPLINK_VM "\" %s udp dport 53 drop\n",
-			      addresses[i], QUESTION_RATE, QUESTION_BURST, addresses[i]);
+			      "\t\tiifname \"%s\" %s udp dport 53 limit rate %u/second burst %u packets accept\n"
+			      "\t\tiifname \"%s\" %s udp dport 53 drop\n",
+			      link, addresses[i], QUESTION_RATE, QUESTION_BURST, link, addresses[i]);
 	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" udp sport 53 ct state established accept\n", out);
 }
 
-static void put_untracked(FILE *out)
+static void put_untracked(FILE *out, const char *link)
 {
-	(void)fputs("\tchain untracked_in {\n"
-		    "\t\ttype filter hook prerouting priority raw\n"
-		    "\t\tiifname \"" UPLINK_VM "\" ip daddr " UPLINK_GATEWAY4 " udp dport 53 notrack\n"
-		    "\t\tiifname \"" UPLINK_VM "\" ip6 daddr " UPLINK_GATEWAY6 " udp dport 53 notrack\n"
-		    "\t}\n"
-		    "\tchain untracked_out {\n"
-		    "\t\ttype filter hook output priority raw\n"
-		    "\t\toifname \"" UPLINK_VM "\" udp sport 53 notrack\n"
-		    "\t}\n",
-		    out);
+	static const char *const hooks[][3] = { { "in", "prerouting", "iifname" }, { "out", "output", "oifname" } };
+
+	for (unsigned i = 0; i < N(hooks); i++) {
+		(void)fprintf(out, "\tchain untracked_%s {\n\t\ttype filter hook %s priority raw\n", hooks[i][0],
+			      hooks[i][1]);
+		(void)fprintf(out,
+			      "\t\t%s \"%s\" ip daddr " UPLINK_GATEWAY4 " udp dport 53 notrack\n"
+			      "\t\t%s \"%s\" ip6 daddr " UPLINK_GATEWAY6 " udp dport 53 notrack\n",
+			      hooks[i][2], link, hooks[i][2], link);
+		(void)fprintf(out,
+			      "\t\t%s \"%s\" ip saddr " UPLINK_GATEWAY4 " udp sport 53 notrack\n"
+			      "\t\t%s \"%s\" ip6 saddr " UPLINK_GATEWAY6 " udp sport 53 notrack\n\t}\n",
+			      hooks[i][2], link, hooks[i][2], link);
+	}
 }
 
-/* What the namespace's own processes send: answers, and the resolver's questions to pasta's forwarder. */
-static void put_output(FILE *out, bool names)
+/* The resolver's questions to pasta's forwarder, in an output chain. */
+static void put_servers(FILE *out)
 {
 	static const char *const servers[] = { "ip daddr " UPLINK_PASTA4, "ip6 daddr " UPLINK_PASTA6 };
 
+	for (unsigned i = 0; i < N(servers); i++)
+		(void)fprintf(out,
+			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 ct state new ct count over %u drop\n"
+			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 accept\n",
+			      servers[i], FLOWS_UDP, servers[i]);
+}
+
+/* What the namespace's own processes send: answers, and the resolver's questions. */
+static void put_output(FILE *out, bool names)
+{
 	(void)fputs("\tchain output {\n"
 		    "\t\ttype filter hook output priority filter\n"
 		    "\t\tpolicy drop\n"
 		    "\t\toifname \"" UPLINK_VM "\" accept\n"
-		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
-		    "\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n",
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
 		    out);
-	for (unsigned i = 0; names && i < N(servers); i++)
-		(void)fprintf(out,
-			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 ct count over %u drop\n"
-			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 accept\n",
-			      servers[i], FLOWS_UDP, servers[i]);
-	(void)fputs("\t}\n", out);
+	if (names)
+		put_servers(out);
+	(void)fputs("\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n\t}\n", out);
+}
+
+/* Of a proxy: what the namespace's own process sends goes the guest's way. The kernel's own (ICMP) gets no further than to it. */
+static void put_proxy_output(FILE *out, bool names)
+{
+	(void)fputs("\tchain output {\n"
+		    "\t\ttype filter hook output priority filter\n"
+		    "\t\tpolicy drop\n",
+		    out);
+	if (names) {
+		put_servers(out);
+		(void)fputs("\t\toifname \"lo\" ip daddr " UPLINK_GATEWAY4 " udp dport 53 accept\n"
+			    "\t\toifname \"lo\" ip6 daddr " UPLINK_GATEWAY6 " udp dport 53 accept\n"
+			    "\t\toifname \"lo\" ip saddr " UPLINK_GATEWAY4 " udp sport 53 accept\n"
+			    "\t\toifname \"lo\" ip6 saddr " UPLINK_GATEWAY6 " udp sport 53 accept\n",
+			    out);
+	}
+	(void)fputs("\t\tmeta l4proto { tcp, udp } oifname \"" UPLINK_OUT "\" goto guest\n"
+		    "\t\tmeta l4proto { tcp, udp } ip daddr 127.0.0.0/8 goto refuse_host\n"
+		    "\t\tmeta l4proto { tcp, udp } ip6 daddr ::1 goto refuse_host\n"
+		    "\t\tmeta l4proto { tcp, udp } goto refuse_gateway\n"
+		    "\t\toifname \"lo\" meta l4proto { icmp, icmpv6 } accept\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+		    "\t}\n",
+		    out);
+}
+
+static void put_proxy_hooks(FILE *out, bool names)
+{
+	(void)fputs("\tchain forward {\n"
+		    "\t\ttype filter hook forward priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t}\n"
+		    "\tchain input {\n"
+		    "\t\ttype filter hook input priority filter\n"
+		    "\t\tpolicy drop\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
+		    "\t\tiifname \"lo\" meta l4proto { icmp, icmpv6 } accept\n",
+		    out);
+	if (names) {
+		put_resolver(out, "lo");
+		(void)fputs("\t\tiifname \"lo\" ip saddr " UPLINK_GATEWAY4 " udp sport 53 accept\n"
+			    "\t\tiifname \"lo\" ip6 saddr " UPLINK_GATEWAY6 " udp sport 53 accept\n",
+			    out);
+	}
+	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" ct state established,related accept\n"
+		    "\t}\n",
+		    out);
+	put_proxy_output(out, names);
 }
 
 static void put_hooks(FILE *out, bool names)
@@ -343,13 +405,18 @@ static void put_hooks(FILE *out, bool names)
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
 		    out);
 	if (names)
-		put_resolver(out);
+		put_resolver(out, UPLINK_VM);
 	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" drop\n"
 		    /* what every Linux says when a link comes up, to all */
 		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
 		    "\t\tgoto refuse_gateway\n"
-		    "\t}\n"
-		    "\tchain postrouting {\n"
+		    "\t}\n",
+		    out);
+}
+
+static void put_translation(FILE *out)
+{
+	(void)fputs("\tchain postrouting {\n"
 		    "\t\ttype nat hook postrouting priority srcnat\n"
 		    "\t\toifname \"" UPLINK_OUT "\" meta l4proto { tcp, udp } masquerade to :32768-60999\n"
 		    "\t\toifname \"" UPLINK_OUT "\" masquerade\n"
@@ -384,6 +451,7 @@ char *rules_text(const struct uplink_request *request)
 {
 	static const enum uplink_reason refusals[] = { UPLINK_METADATA, UPLINK_HOST,    UPLINK_PRIVATE,
 						       UPLINK_EGRESS,   UPLINK_GATEWAY, UPLINK_FLOWS };
+	bool proxy = request->flags & UPLINK_PROXY;
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
@@ -395,14 +463,20 @@ char *rules_text(const struct uplink_request *request)
 		(void)fprintf(out, "\tcounter %s {\n\t}\n", uplink_reason_name(refusals[i]));
 	put_sets(out, request);
 	for (size_t i = 0; i < N(refusals); i++)
-		put_refusal(out, refusals[i]);
+		put_refusal(out, refusals[i], proxy);
 	put_guest(out, request);
-	put_hooks(out, request->nnames > 0);
-	put_output(out, request->nnames > 0);
+	if (proxy) {
+		put_proxy_hooks(out, request->nnames > 0);
+	} else {
+		put_hooks(out, request->nnames > 0);
+		put_output(out, request->nnames > 0);
+	}
 	if (request->nnames)
-		put_untracked(out);
+		put_untracked(out, proxy ? "lo" : UPLINK_VM);
+	put_translation(out);
 	(void)fputs("}\n", out);
-	put_ingress(out, request);
+	if (!proxy)
+		put_ingress(out, request);
 	if (ferror(out) | fclose(out)) {
 		free(text);
 		return NULL;

@@ -31,7 +31,11 @@
 #define RULES_LOG_SNAP   64U /* bytes of a refused packet: its IP header, and the ports behind it */
 #define RULES_LOG_PREFIX "mvm-" /* then the reason's name */
 
-/* A new string; free() it. NULL: out of memory. */
+/*
+ * With UPLINK_PROXY the same policy is on what the namespace's own process sends, and what it refuses is told
+ * by ICMP alone: EHOSTUNREACH, EACCES and EPERM are the rules' word there, where a reset would look like a server's.
+ *
+ * A new string; free() it. NULL: out of memory. */
 char *rules_text(const struct uplink_request *request);
 
 /* Whether a name is what `named` says; in the form of dns_name(), both. */

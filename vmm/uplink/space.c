@@ -210,6 +210,20 @@ static void make_tap(struct holder *h)
 		holder_fail(-r, "its tap: %s", strerror(-r));
 }
 
+/* Of a proxy: what the rules refuse is told to its sockets by way of the loopback, where it finds the resolver, too. */
+static void raise_loopback(const struct holder *h)
+{
+	int index = route_find("lo");
+	int r = index < 0 ? index : rtnl_link_up(h->route, index, 0);
+
+	if (r == 0 && h->request.nnames && h->request.flags & UPLINK_IP4)
+		r = route_add_address(h->route, index, UPLINK_GATEWAY4, 32);
+	if (r == 0 && h->request.nnames && h->request.flags & UPLINK_IP6)
+		r = route_add_address(h->route, index, UPLINK_GATEWAY6, 128);
+	if (r < 0)
+		holder_fail(-r, "its loopback: %s", strerror(-r));
+}
+
 /* ---- settings and rules ---- */
 
 static bool set(const char *name, const char *value)
@@ -220,6 +234,15 @@ static bool set(const char *name, const char *value)
 	(void)snprintf(path, sizeof(path), "/proc/sys/net/%s", name);
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	return fd >= 0 && write(fd, value, strlen(value)) >= 0;
+}
+
+static void set_forwarding(const struct holder *h)
+{
+	if (h->request.flags & UPLINK_IP4 && !set("ipv4/ip_forward", "1"))
+		holder_fail(errno, "/proc/sys/net/ipv4/ip_forward: %s: in a container, have /proc/sys writable",
+			    strerror(errno));
+	if (h->request.flags & UPLINK_IP6 && !set("ipv6/conf/all/forwarding", "1"))
+		holder_fail(errno, "/proc/sys/net/ipv6/conf/all/forwarding: %s", strerror(errno));
 }
 
 /* Before there is a link: `default` is what each begins with. */
@@ -242,11 +265,8 @@ static void set_all(const struct holder *h)
 	};
 	char name[64];
 
-	if (h->request.flags & UPLINK_IP4 && !set("ipv4/ip_forward", "1"))
-		holder_fail(errno, "/proc/sys/net/ipv4/ip_forward: %s: in a container, have /proc/sys writable",
-			    strerror(errno));
-	if (h->request.flags & UPLINK_IP6 && !set("ipv6/conf/all/forwarding", "1"))
-		holder_fail(errno, "/proc/sys/net/ipv6/conf/all/forwarding: %s", strerror(errno));
+	if (!(h->request.flags & UPLINK_PROXY)) /* else nobody is on a link whose packets would go on */
+		set_forwarding(h);
 	for (size_t i = 0; i < sizeof(of_links) / sizeof(of_links[0]); i++) {
 		for (unsigned all = 0; all < 2; all++) {
 #pragma GCC diagnostic push
@@ -352,7 +372,10 @@ void space_make(struct holder *h)
 	if (r < 0)
 		holder_fail(-r, "netlink: %s", strerror(-r));
 	set_all(h);
-	make_tap(h);
+	if (h->request.flags & UPLINK_PROXY)
+		raise_loopback(h);
+	else
+		make_tap(h);
 	load_rules(h);
 	set_tracking();
 	r = nfnl_listen(h->log);
@@ -360,6 +383,8 @@ void space_make(struct holder *h)
 		holder_fail(-r, "refused packets cannot be logged: %s: the kernel needs nfnetlink_log", strerror(-r));
 	watch_host(h);
 	names_start(h);
+	if (h->request.flags & UPLINK_PROXY)
+		proxy_start(h);
 	drop_capabilities();
 	await_pasta(h);
 }

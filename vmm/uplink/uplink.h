@@ -1,6 +1,6 @@
 /*
- * Between the supervisor and mvm-net, the process that holds a VM's network namespace (--net user): one request, then
- * messages.
+ * Between the supervisor and mvm-net, the process that holds a VM's network namespace (--net user, --proxy): one request,
+ * then messages.
  *
  * Purpose: fixed-layout structs on a SOCK_SEQPACKET socket pair, and what both sides know of the namespace.
  * Trust:   mvm-net reads what its supervisor wrote. The supervisor bounds what mvm-net says: that one reads headers of
@@ -84,8 +84,28 @@ struct uplink_name {
 
 _Static_assert(sizeof(struct uplink_name) == 258, "wire");
 
-/* DNS4, DNS6: pasta passes questions on to a name server of the host's by that family: the guest's, or mvm-net's under DENY. */
-enum { UPLINK_IP4 = 1, UPLINK_IP6 = 2, UPLINK_DENY = 4, UPLINK_DNS4 = 8, UPLINK_DNS6 = 16 };
+/*
+ * DNS4, DNS6: pasta passes questions on to a name server of the host's by that family: the guest's, or
+ * the resolver's under DENY. PROXY: there is no tap, and no
+ * guest on a link; the guest's connections come as descriptors to a process in the namespace (proxy.c).
+ */
+enum { UPLINK_IP4 = 1, UPLINK_IP6 = 2, UPLINK_DENY = 4, UPLINK_DNS4 = 8, UPLINK_DNS6 = 16, UPLINK_PROXY = 32 };
+
+/*
+ * Two descriptors come with a request of PROXY: the end of a SOCK_SEQPACKET socket by which connections come, each with a byte;
+ * and memory for this, which proxy.c adds in and the supervisor reads as hostile numbers, of which none falls.
+ */
+#define UPLINK_PROXY_FDS 2U
+#define UPLINK_CONNS     256U /* connections of the proxy at once; more wait in the socket */
+
+struct uplink_proxied {
+	uint64_t opened; /* connections to where the guest asked for */
+	uint64_t refused; /* by the rules, or for a name that is not resolved */
+	uint64_t failed; /* for any other reason */
+	uint64_t from_guest_bytes, to_guest_bytes; /* payload */
+};
+
+_Static_assert(sizeof(struct uplink_proxied) == 40, "shared");
 
 struct uplink_request {
 	uint32_t version;
@@ -104,7 +124,7 @@ struct uplink_request {
 
 enum uplink_type {
 	/* to the supervisor */
-	UPLINK_READY = 1, /* with the tap */
+	UPLINK_READY = 1, /* with the tap, but for PROXY */
 	UPLINK_FAILED, /* code, text; the process ends */
 	UPLINK_LOG, /* text */
 	UPLINK_REFUSED, /* one of the packets: some a second are told at most */

@@ -150,13 +150,15 @@ void watch(struct holder *h)
 	bool dirty = false;
 
 	holder_send(&ready, h->tap);
-	(void)close(h->tap); /* the link goes with the VMM's */
+	cleanup_fd(&h->tap); /* the link goes with the VMM's */
+	h->tap = -1;
 	lock();
 	for (;;) {
 		struct pollfd fds[] = {
-			{ .fd = UPLINK_FD, .events = POLLIN },     { .fd = h->log, .events = POLLIN },
-			{ .fd = h->host, .events = POLLIN },       { .fd = h->pasta, .events = POLLIN },
-			{ .fd = h->pasta_says, .events = POLLIN }, { .fd = h->names, .events = POLLIN }
+			{ .fd = UPLINK_FD, .events = POLLIN }, { .fd = h->log, .events = POLLIN },
+			{ .fd = h->host, .events = POLLIN },   { .fd = h->pasta, .events = POLLIN },
+			{ .fd = h->proxy, .events = POLLIN },  { .fd = h->pasta_says, .events = POLLIN },
+			{ .fd = h->names, .events = POLLIN },
 		};
 		int64_t now = now_ms(), left = dirty ? told + COUNT_MS - now : INT_MAX;
 		int64_t silent = heard + SAID_MS - now;
@@ -169,7 +171,7 @@ void watch(struct holder *h)
 			left = INT_MAX;
 		}
 		if (silent > 0) {
-			fds[4].fd = -1;
+			fds[5].fd = -1;
 			left = silent < left ? silent : left;
 		}
 		if (poll(fds, sizeof(fds) / sizeof(fds[0]), left == INT_MAX ? -1 : (int)left) < 0)
@@ -182,15 +184,17 @@ void watch(struct holder *h)
 			on_host(h);
 		if (fds[3].revents)
 			holder_fail(ECHILD, "pasta ended: %s", space_pasta_says(h, text, sizeof(text)));
-		if (fds[5].revents)
+		if (fds[6].revents)
 			dirty |= names_read(h);
-		if (fds[4].revents) {
+		if (fds[4].revents)
+			holder_fail(ECHILD, "the proxy ended: it was killed, dmesg may say why");
+		if (fds[5].revents) {
 			const char *said = space_pasta_says(h, text, sizeof(text));
 
 			heard = now_ms();
-			if (fds[4].revents & POLLIN && *said)
+			if (fds[5].revents & POLLIN && *said)
 				holder_warn("pasta: %.300s", said);
-			if (!(fds[4].revents & POLLIN))
+			if (!(fds[5].revents & POLLIN))
 				h->pasta_says = -1; /* closed; that it ended shows elsewhere */
 		}
 	}
