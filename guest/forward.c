@@ -161,6 +161,9 @@ static void pump(struct forward_conn *c)
 		(void)shutdown(c->host, SHUT_RD);
 	}
 	up = move(&c->up, c->local, c->host, c->forward->buffer);
+	/* A host that has closed both halves is no hang-up to poll(2) of vsock: what is sent to it fails, if only nothing. */
+	if (c->outward && c->down.over && send(c->host, "", 0, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EAGAIN)
+		c->host_gone = true;
 	if (down == MOVE_NO_WRITER || up == MOVE_NO_WRITER || up == MOVE_NO_READER ||
 	    (c->down.over && (c->up.over || c->host_gone)))
 		end(c);

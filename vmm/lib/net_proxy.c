@@ -11,9 +11,10 @@
 #include "mvm/cleanup.h"
 
 /* Of programs some read the one spelling, some the other. socks5h: names are the proxy's to resolve. */
-#define HTTP  "http://127.0.0.1:3128"
-#define SOCKS "socks5h://127.0.0.1:3128"
-#define HERE  "localhost,127.0.0.1,::1"
+#define WAITING_BYTES 8192 /* some ten connections; the kernel counts its own for each */
+#define HTTP          "http://127.0.0.1:3128"
+#define SOCKS         "socks5h://127.0.0.1:3128"
+#define HERE          "localhost,127.0.0.1,::1"
 
 _Static_assert(NET_PROXY_PORT == 3128, "as it is written here");
 
@@ -46,6 +47,8 @@ int net_proxy_open(struct net_proxy *proxy, int ret_theirs[UPLINK_PROXY_FDS])
 		(void)munmap(map, sizeof(struct uplink_proxied));
 		return r;
 	}
+	/* What waits there are descriptors in flight, which the kernel counts for each user. */
+	(void)setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &(int){ WAITING_BYTES }, sizeof(int));
 	proxy->counted = map;
 	proxy->fd = pair[0];
 	ret_theirs[0] = pair[1];

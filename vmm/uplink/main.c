@@ -158,7 +158,7 @@ static void wait_outside(pid_t inside)
 {
 	int status = 0;
 
-	(void)close(UPLINK_FD);
+	(void)close_range(0, ~0U, 0);
 	(void)caps_drop_all(); /* those of the new user namespace */
 	while (waitpid(inside, &status, 0) < 0 && errno == EINTR)
 		;

@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <linux/close_range.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <seccomp.h>
@@ -48,15 +49,16 @@ static void on_conns(uint64_t now)
 	int fd;
 
 	while (proxy.nconns < UPLINK_CONNS) {
-		struct msghdr msg = {
-			.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
-		};
+		struct msghdr msg = { .msg_iov = &iov,
+				      .msg_iovlen = 1,
+				      .msg_control = &control,
+				      .msg_controllen = CMSG_LEN(sizeof(int)) };
 		ssize_t n = recvmsg(CONNS_FD, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 		const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
 
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		if (n < 0)
 			return;
-		if (n <= 0) /* the supervisor is gone */
+		if (n == 0) /* the supervisor is gone */
 			_exit(0);
 		if (!hdr || hdr->cmsg_type != SCM_RIGHTS || hdr->cmsg_len != CMSG_LEN(sizeof(int)))
 			continue;
@@ -93,49 +95,41 @@ static void serve(void)
 
 /* ---- its birth ---- */
 
+#define IS(which, value)                                                                                               \
+	{                                                                                                              \
+		which, SCMP_CMP_EQ, (scmp_datum_t)(value), 0                                                           \
+	}
+
 static int allow(scmp_filter_ctx filter)
 {
-#define CALL(name)                                                                                                     \
-	{                                                                                                              \
-		SCMP_SYS(name), 0,                                                                                     \
-		{                                                                                                      \
-			0, SCMP_CMP_EQ, 0, 0                                                                           \
-		}                                                                                                      \
-	}
-#define ONLY(name, which, value)                                                                                       \
-	{                                                                                                              \
-		SCMP_SYS(name), 1,                                                                                     \
-		{                                                                                                      \
-			which, SCMP_CMP_EQ, (scmp_datum_t)(value), 0                                                   \
-		}                                                                                                      \
-	}
+	/* Of a call's arguments those that are always the same: flags, levels, an address that is none. */
 	const struct {
 		int call;
 		unsigned n;
-		struct scmp_arg_cmp arg;
+		struct scmp_arg_cmp args[2];
 	} calls[] = {
-		CALL(poll), /* and what a C library makes of it on other machines */
-		CALL(ppoll),
-		CALL(recvmsg),
-		CALL(recvfrom),
-		CALL(sendto),
-		CALL(connect),
-		CALL(shutdown),
-		CALL(close),
-		CALL(clock_gettime),
-		CALL(getrandom),
-		CALL(exit_group),
-		CALL(rt_sigreturn),
-		CALL(restart_syscall),
-		ONLY(getsockopt, 2, SO_ERROR),
-		ONLY(setsockopt, 2, TCP_NODELAY),
-		ONLY(madvise, 2, MADV_DONTNEED),
+		{ SCMP_SYS(poll), 0, { { 0 } } }, /* and what a C library makes of it on other machines */
+		{ SCMP_SYS(ppoll), 0, { { 0 } } },
+		{ SCMP_SYS(recvmsg), 2, { IS(0, CONNS_FD), IS(2, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) } },
+		{ SCMP_SYS(recvfrom), 2, { IS(3, MSG_DONTWAIT), IS(4, 0) } },
+		{ SCMP_SYS(sendto), 2, { IS(3, MSG_DONTWAIT | MSG_NOSIGNAL), IS(4, 0) } },
+		{ SCMP_SYS(connect), 0, { { 0 } } },
+		{ SCMP_SYS(shutdown), 0, { { 0 } } },
+		{ SCMP_SYS(close), 0, { { 0 } } },
+		{ SCMP_SYS(clock_gettime), 0, { { 0 } } },
+		{ SCMP_SYS(getrandom), 0, { { 0 } } },
+		{ SCMP_SYS(exit_group), 0, { { 0 } } },
+		{ SCMP_SYS(rt_sigreturn), 0, { { 0 } } },
+		{ SCMP_SYS(restart_syscall), 0, { { 0 } } },
+		{ SCMP_SYS(getsockopt), 2, { IS(1, SOL_SOCKET), IS(2, SO_ERROR) } },
+		{ SCMP_SYS(setsockopt), 2, { IS(1, IPPROTO_TCP), IS(2, TCP_NODELAY) } },
+		{ SCMP_SYS(madvise), 1, { IS(2, MADV_DONTNEED) } },
 	};
 	static const int families[] = { AF_INET, AF_INET6 }, kinds[] = { SOCK_STREAM, SOCK_DGRAM };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < sizeof(calls) / sizeof(calls[0]); i++)
-		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, calls[i].call, calls[i].n, &calls[i].arg);
+		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, calls[i].call, calls[i].n, calls[i].args);
 	for (unsigned i = 0; r == 0 && i < 4; i++) {
 		const struct scmp_arg_cmp args[] = {
 			{ 0, SCMP_CMP_EQ, (scmp_datum_t)families[i / 2], 0 },

@@ -13,6 +13,7 @@
 #define ROUNDS  4 /* buffers moved per call and direction */
 #define HEAD_NS (30 * PROXY_NS_PER_S) /* for a request */
 #define LAST_NS (2 * PROXY_NS_PER_S) /* for a client to read why not */
+#define HALF_NS (300 * PROXY_NS_PER_S) /* without a byte, where one end has said its last */
 
 _Static_assert(PROXY_REWRITE <= PROXY_BUFFER && PROXY_ANSWER <= PROXY_BUFFER, "what is made fits");
 
@@ -85,8 +86,11 @@ static enum move move(struct proxy_half *half, int from, int to, uint64_t *count
 	return half->over ? MOVE_WAIT : r;
 }
 
-static void pump(struct proxy_conn *c)
+/* One whose client or server has said its last, or is gone, is not held up for ever by the other, which may never answer. */
+static void pump(struct proxy_conn *c, uint64_t now)
 {
+	const struct uplink_proxied *counted = c->proxy->counted;
+	uint64_t before = counted->from_guest_bytes + counted->to_guest_bytes;
 	enum move up = move(&c->up, c->client, c->server, &c->proxy->counted->from_guest_bytes), down = MOVE_WAIT;
 
 	if (up == MOVE_NO_READER) {
@@ -103,6 +107,9 @@ static void pump(struct proxy_conn *c)
 	}
 	if (up == MOVE_NO_WRITER || down == MOVE_NO_WRITER || down == MOVE_NO_READER || (c->up.over && c->down.over))
 		proxy_end(c);
+	else if ((c->up.over || c->down.over || c->client_gone) &&
+		 (c->deadline_ns == UINT64_MAX || counted->from_guest_bytes + counted->to_guest_bytes != before))
+		c->deadline_ns = now + HALF_NS;
 }
 
 /* ---- answers ---- */
@@ -164,13 +171,13 @@ void proxy_refuse(struct proxy_conn *c, enum proxy_result result, uint64_t now)
 	c->down.eof = true;
 }
 
-void proxy_opened(struct proxy_conn *c)
+void proxy_opened(struct proxy_conn *c, uint64_t now)
 {
 	counters_add(&c->proxy->counted->opened, 1);
 	put(&c->down, c->proxy->made, proxy_answer(&c->request, PROXY_OPENED, "", "", c->proxy->made));
 	c->state = PROXY_STATE_PUMP;
 	c->deadline_ns = UINT64_MAX;
-	pump(c);
+	pump(c, now);
 }
 
 /* ---- requests ---- */
@@ -356,7 +363,7 @@ static void on_deadline(struct proxy_conn *c, uint64_t now)
 {
 	if (c->state == PROXY_STATE_HEAD)
 		proxy_refuse(c, PROXY_LATE, now);
-	else if (c->state == PROXY_STATE_LAST)
+	else if (c->state == PROXY_STATE_LAST || c->state == PROXY_STATE_PUMP)
 		proxy_end(c);
 	else
 		proxy_connect_late(c, now);
@@ -383,7 +390,7 @@ static void run_one(struct proxy_conn *c, const struct pollfd fds[2], uint64_t n
 	case PROXY_STATE_PUMP:
 		c->client_gone |= gone; /* what it sent before is still to be read */
 		if (fds[0].revents || fds[1].revents)
-			pump(c);
+			pump(c, now);
 		break;
 	case PROXY_STATE_LAST:
 		if (fds[0].revents)

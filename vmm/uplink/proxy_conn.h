@@ -57,6 +57,7 @@ struct proxy_conn {
 	bool greeted; /* of SOCKS */
 	bool client_gone; /* nothing sent to it arrives any more */
 	bool waiting[2]; /* for the answer to A, AAAA */
+	unsigned wrong; /* answers that are none */
 	bool answered; /* by a server that knows */
 	bool unnamed; /* the resolver answers for other names alone */
 	uint16_t ids[2];
@@ -94,7 +95,7 @@ uint64_t proxy_deadline(const struct proxy *p); /* when to call it though nothin
 void proxy_drop(int *fd);
 void proxy_end(struct proxy_conn *c);
 void proxy_refuse(struct proxy_conn *c, enum proxy_result result, uint64_t now_ns); /* its client is told */
-void proxy_opened(struct proxy_conn *c); /* `server` is connected */
+void proxy_opened(struct proxy_conn *c, uint64_t now); /* `server` is connected */
 
 /* The request is there: asks for its name, then connects; ends in proxy_refuse() or proxy_opened(). */
 void proxy_connect(struct proxy_conn *c, uint64_t now_ns);

@@ -15,6 +15,7 @@
 #define ADDRESS_NS (5 * PROXY_NS_PER_S) /* for one of them, but for the last */
 #define NAME_NS    (10 * PROXY_NS_PER_S) /* for the name server */
 #define AGAIN_NS   (2 * PROXY_NS_PER_S) /* until it is asked again */
+#define WRONG_MAX  8U
 #define OTHER_NS   (PROXY_NS_PER_S / 4) /* until it is no longer waited for the other family's addresses */
 
 void proxy_address_text(const struct proxy_address *address, uint16_t port, char text[PROXY_WHERE])
@@ -222,20 +223,26 @@ static void on_answer(struct proxy_conn *c, uint64_t now)
 {
 	uint8_t message[4096];
 	struct dns_answer answer;
-	ssize_t n;
+	ssize_t n = 0;
 
-	while ((n = recv(c->server, message, sizeof(message), MSG_DONTWAIT)) >= 0) {
-		for (unsigned i = 0; i < 2; i++) {
+	while (c->wrong < WRONG_MAX && (n = recv(c->server, message, sizeof(message), MSG_DONTWAIT)) >= 0) {
+		unsigned i = 0;
+
+		for (; i < 2; i++) {
 			struct dns_question question = question_of(c, i);
 
-			if (!c->waiting[i] || dns_parse_answer(message, (size_t)n, &question, &answer) < 0)
-				continue;
-			c->waiting[i] = false;
-			take_answer(c, i, &answer);
-			break;
+			if (c->waiting[i] && dns_parse_answer(message, (size_t)n, &question, &answer) == 0)
+				break;
 		}
+		if (i == 2) {
+			c->wrong++;
+			continue;
+		}
+		c->waiting[i] = false;
+		take_answer(c, i, &answer);
 	}
-	if (errno != EAGAIN && errno != EINTR) /* an ICMP error: nobody is there */
+	if (c->wrong == WRONG_MAX ||
+	    (n < 0 && errno != EAGAIN && errno != EINTR)) /* somebody guesses, or nobody is there */
 		c->waiting[0] = c->waiting[1] = false;
 	if (!c->waiting[0] && !c->waiting[1])
 		names_over(c, now);
@@ -251,7 +258,7 @@ static void on_connecting(struct proxy_conn *c, short events, uint64_t now)
 		note(c, &c->addresses[c->at - 1], error);
 		connect_next(c, now);
 	} else if (events & POLLOUT) {
-		proxy_opened(c);
+		proxy_opened(c, now);
 	}
 }
 

@@ -5,7 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define N(array) (sizeof(array) / sizeof((array)[0]))
+#define N(array)   (sizeof(array) / sizeof((array)[0]))
+#define FIELDS_MAX 128U /* of a head: each is looked for in every Connection */
 
 enum { SOCKS_VERSION = 5, SOCKS_CONNECT = 1, SOCKS_IP4 = 1, SOCKS_NAME = 3, SOCKS_IP6 = 4 };
 
@@ -180,9 +181,11 @@ static int check_fields(const uint8_t *bytes, size_t len, size_t at, enum proxy_
 {
 	struct text line;
 
-	while (next_line(bytes, len, &at, &line)) {
+	for (unsigned n = 0; next_line(bytes, len, &at, &line); n++) {
 		if (!line.len)
 			return (int)at;
+		if (n == FIELDS_MAX)
+			return refuse(PROXY_LARGE, ret_why);
 		/* A line that goes on with the last one's value begins with a blank: that is no name. */
 		if (!is_clean(line) || !is_token(name_of(line)))
 			return refuse(PROXY_BAD, ret_why);

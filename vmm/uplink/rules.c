@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define FLOWS          4096U /* connections of a VM at once */
-#define FLOWS_UDP      1024U /* of them: each takes a port of the host's from all that are 32768 to 60999 */
+#define FLOWS_UDP      2048U /* of them: each has a port of the host's, of all that are 32768 to 60999, for three minutes */
 #define FLOW_RATE      100U /* new ones a second: one that is over costs the host as well, for a minute or two */
 #define FLOW_BURST     1000U
 #define QUESTION_RATE  200U /* a second that the resolver hears */
@@ -182,7 +182,7 @@ static void put_refusal(FILE *out, enum uplink_reason reason, bool proxy)
 	if (reason != UPLINK_FLOWS && !proxy)
 		(void)fputs("\t\tmeta l4proto tcp reject with tcp reset\n", out);
 	if (reason != UPLINK_FLOWS)
-		(void)fputs("\t\treject with icmpx admin-prohibited\n", out);
+		(void)fputs("\t\tlimit rate 100/second burst 40 packets reject with icmpx admin-prohibited\n", out);
 	(void)fputs("\t\tdrop\n\t}\n", out);
 }
 

@@ -267,6 +267,8 @@ static void set_all(const struct holder *h)
 
 	if (!(h->request.flags & UPLINK_PROXY)) /* else nobody is on a link whose packets would go on */
 		set_forwarding(h);
+	if (h->request.flags & UPLINK_PROXY) /* its sockets' memory is everybody's */
+		(void)(set("ipv4/tcp_rmem", "4096 131072 1048576") && set("ipv4/tcp_wmem", "4096 131072 1048576"));
 	for (size_t i = 0; i < sizeof(of_links) / sizeof(of_links[0]); i++) {
 		for (unsigned all = 0; all < 2; all++) {
 #pragma GCC diagnostic push
@@ -284,6 +286,9 @@ static void set_tracking(void)
 {
 	(void)set("netfilter/nf_conntrack_tcp_timeout_established", "86400");
 	(void)set("netfilter/nf_conntrack_tcp_loose", "0");
+	/* As long as pasta keeps a port of the host's for them: what rules.c counts is what is taken. */
+	(void)set("netfilter/nf_conntrack_udp_timeout", "180");
+	(void)set("netfilter/nf_conntrack_udp_timeout_stream", "180");
 	/* These are not among the connections that rules.c counts. */
 	(void)set("netfilter/nf_conntrack_tcp_timeout_time_wait", "10");
 	(void)set("netfilter/nf_conntrack_tcp_timeout_close", "10");

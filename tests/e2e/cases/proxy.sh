@@ -208,7 +208,7 @@ test_deny() {
 	through "--egress deny --allow-egress 198.51.100.1:7/tcp --allow-egress [2001:db8:99::/48]:80/tcp --allow-egress 10.9.8.7" \
 		"connect 198.51.100.1 7 yes" "connect 198.51.100.1 80 no" "get 2001:db8:99::1 80 yes" "connect 2001:db8:99::1 7 no" \
 		"socks 10.9.8.7 7 yes" "socks 198.51.100.2 7 no" "connect 169.254.169.254 80 no" "connect 203.0.113.2 7 no"
-	equal "$(jq -c '.egress | [.policy, .allowed | length]' receipt.json)" '["deny",3]'
+	equal "$(jq -c '.egress | [.policy, (.allowed | length)]' receipt.json)" '["deny",3]'
 	through "--egress deny --allow-egress www.example.org:7" "connect www.example.org 7 yes" "socks www.example.org 7 yes" \
 		"get www.example.org 80 no" "connect other.example.org 7 no" "connect 198.51.100.2 7 no"
 	! grep 'asked' heard | grep -v 'asked www.example.org$' || die "another name was asked for"
@@ -289,7 +289,7 @@ while True:
 # A guest that sends garbage, opens without end, never ends its head, never reads: the next client is served.
 test_hostile() {
 	proxy_world || return 0
-	limit=400 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --proxy --receipt receipt.json -- python3 -c '
+	limit=220 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --proxy --receipt receipt.json -- python3 -c '
 import os, resource, socket
 resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
 def connect(patience=120):
@@ -320,9 +320,10 @@ got = s.recv(100)
 print("large", got[:12] == b"HTTP/1.1 431" or got == b"", served(), flush=True)
 deaf = [connect() for _ in range(20)]
 for s in deaf:
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)  # the guest has one bound on the memory of all its TCP
     s.sendall(b"CONNECT 198.51.100.1:7 HTTP/1.1\r\n\r\n")
     s.setblocking(False)
-for i in range(200):
+for i in range(50):
     for s in deaf:
         try:
             s.send(b"x" * 65536)
