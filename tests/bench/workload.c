@@ -154,7 +154,8 @@ static int ping(const char *address, unsigned n)
 		took[i] = now_ns() - begin;
 	}
 	qsort(took + n / 10, n - n / 10, sizeof(*took), compare);
-	return say(line, (size_t)snprintf(line, sizeof(line), "median %lld\n", (long long)took[n / 10 + (n - n / 10) / 2]));
+	return say(line,
+		   (size_t)snprintf(line, sizeof(line), "median %lld\n", (long long)took[n / 10 + (n - n / 10) / 2]));
 }
 
 int main(int argc, char **argv)

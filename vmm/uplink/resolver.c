@@ -346,10 +346,15 @@ static void lock(void)
 
 	for (size_t i = 0; r == 0 && i < sizeof(calls) / sizeof(calls[0]); i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
-	for (unsigned i = 0; r == 0 && i < 2; i++)
-		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3,
-				     SCMP_A0(SCMP_CMP_EQ, i ? AF_INET6 : AF_INET),
-				     SCMP_A1(SCMP_CMP_EQ, SOCK_DGRAM | SOCK_NONBLOCK), SCMP_A2(SCMP_CMP_EQ, 0));
+	for (unsigned i = 0; r == 0 && i < 2; i++) {
+		const struct scmp_arg_cmp args[] = {
+			{ 0, SCMP_CMP_EQ, i ? AF_INET6 : AF_INET, 0 },
+			{ 1, SCMP_CMP_EQ, SOCK_DGRAM | SOCK_NONBLOCK, 0 },
+			{ 2, SCMP_CMP_EQ, 0, 0 },
+		};
+
+		r = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 3, args);
+	}
 	if (r < 0 || seccomp_load(filter) < 0)
 		_exit(1);
 	seccomp_release(filter);
