@@ -90,6 +90,28 @@ static void test_parse(void **state)
 	}
 }
 
+/* A spec by settings, one after the other: each is refused with those words, or fine. */
+static struct mvm_spec *spec_by(const char *const steps[][3], size_t n)
+{
+	struct mvm_spec *spec;
+	struct mvm_error err;
+
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
+	for (size_t i = 0; i < n; i++) {
+		int r;
+
+		assert_int_equal(mvm_spec_set(spec, steps[i][0], steps[i][1], &err), 0);
+		r = mvm_spec_check(spec, &err);
+		if (!steps[i][2])
+			assert_int_equal(r, 0);
+		else
+			assert_true(r < 0 && strstr(err.text, steps[i][2]));
+	}
+	return spec;
+}
+
 /* With a proxy the rules have something to rule, and one way out is enough. */
 static void test_check_proxy(void **state)
 {
@@ -105,19 +127,7 @@ static void test_check_proxy(void **state)
 	char *json;
 
 	(void)state;
-	assert_int_equal(mvm_spec_new(&spec), 0);
-	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
-	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		int r;
-
-		assert_int_equal(mvm_spec_set(spec, steps[i][0], steps[i][1], &err), 0);
-		r = mvm_spec_check(spec, &err);
-		if (!steps[i][2])
-			assert_int_equal(r, 0);
-		else
-			assert_true(r < 0 && strstr(err.text, steps[i][2]));
-	}
+	spec = spec_by(steps, sizeof(steps) / sizeof(steps[0]));
 	assert_int_equal(mvm_spec_set(spec, "net", "user", &err), 0);
 	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "leads out already"));
 	assert_int_equal(mvm_spec_to_json(spec, &json, &err), 0);
@@ -129,7 +139,6 @@ static void test_check_proxy(void **state)
 	mvm_spec_free(spec);
 }
 
-/* In the order of the steps: each is refused with those words, or fine. */
 static void test_check(void **state)
 {
 	static const char *const steps[][3] = {
@@ -148,19 +157,7 @@ static void test_check(void **state)
 	char *json;
 
 	(void)state;
-	assert_int_equal(mvm_spec_new(&spec), 0);
-	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
-	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
-	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
-		int r;
-
-		assert_int_equal(mvm_spec_set(spec, steps[i][0], steps[i][1], &err), 0);
-		r = mvm_spec_check(spec, &err);
-		if (!steps[i][2])
-			assert_int_equal(r, 0);
-		else
-			assert_true(r < 0 && strstr(err.text, steps[i][2]));
-	}
+	spec = spec_by(steps, sizeof(steps) / sizeof(steps[0]));
 	assert_true(mvm_spec_set(spec, "egress", "maybe", &err) < 0);
 	assert_int_equal(mvm_spec_to_json(spec, &json, &err), 0);
 	assert_non_null(strstr(json, "\"egress\":\"deny\""));

@@ -1,46 +1,17 @@
 # --proxy: a way out without a network device, by the same rules as --net user's: what passes and what does not, by HTTP and
 # SOCKS, and what a guest can do to it.
-#
-# The world is user.sh's: the namespace `h$$` is the host that mvm runs in, `o$$` all that is outside of it.
+
+# shellcheck source=tests/e2e/world.sh
+. "$top/tests/e2e/world.sh"
 
 proxy_world() {
-	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to make a network of its own"; return 1; }
-	command -v pasta nft >/dev/null || { echo "SKIP needs pasta and nft"; return 1; }
-	modprobe -a tun nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
-	[ -w /dev/net/tun ] || { echo "SKIP no /dev/net/tun"; return 1; }
-	[ "$(stat -c %a /dev/net/tun)" = 666 ] || chmod 666 /dev/net/tun # as udev has it
-	here=h$$ there=o$$
-	ip netns add "$here"
-	ip netns add "$there"
-	trap proxy_end EXIT
-	ip link add v0 netns "$here" type veth peer name v1 netns "$there"
-	for of in "$here" "$there"; do ip -n "$of" link set lo up; done
-	ip -n "$here" address add 203.0.113.2/24 dev v0
-	ip -n "$here" address add 2001:db8:55::2/64 dev v0 nodad
-	ip -n "$here" link set v0 up
-	ip -n "$there" address add 203.0.113.1/24 dev v1
-	ip -n "$there" address add 2001:db8:55::1/64 dev v1 nodad
-	ip -n "$there" link set v1 up
-	ip -n "$here" route add default via 203.0.113.1
-	ip -n "$here" -6 route add default via 2001:db8:55::1
-	for a in 198.51.100.1 198.51.100.2 10.9.8.7 169.254.169.254; do ip -n "$there" address add "$a/32" dev lo; done
-	for a in 2001:db8:99::1 fd99::1; do ip -n "$there" address add "$a/128" dev lo nodad; done
-	: >heard
+	make_world 198.51.100.1 198.51.100.2 10.9.8.7 169.254.169.254 2001:db8:99::1 fd99::1 || return 1
 	proxy_serve "$there" outside
 	proxy_serve "$here" host
 	echo 'nameserver 203.0.113.1' >resolv.conf
 	# shellcheck disable=SC2016 # expanded by that shell
 	on_host=(nsenter --net="/run/netns/$here" unshare -m --propagation private
 		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$mvm")
-}
-
-proxy_end() {
-	local pid
-	"$mvm" ps -aq | xargs -r "$mvm" rm -f
-	for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
-	wait
-	ip netns del "$here" 2>/dev/null
-	ip netns del "$there" 2>/dev/null
 }
 
 # On every address there: port 7 echoes, port 9 takes and gives much, port 80 answers with the request that it got, 53 knows names;

@@ -1,46 +1,15 @@
 # --net user: what a guest reaches and what it does not, by which of whose addresses it tries, and that nothing stays.
 #
-# A world of the test's own: the namespace `h$$` is the host that mvm runs in, `o$$` all that is outside of it.
+# shellcheck source=tests/e2e/world.sh
+. "$top/tests/e2e/world.sh"
 
 world() {
-	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to make a network of its own"; return 1; }
-	command -v pasta nft >/dev/null || { echo "SKIP needs pasta and nft"; return 1; }
-	modprobe -a tun nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
-	[ -w /dev/net/tun ] || { echo "SKIP no /dev/net/tun"; return 1; }
-	[ "$(stat -c %a /dev/net/tun)" = 666 ] || chmod 666 /dev/net/tun # as udev has it
-	here=h$$ there=o$$
-	ip netns add "$here"
-	ip netns add "$there"
-	trap end_world EXIT
-	ip link add v0 netns "$here" type veth peer name v1 netns "$there"
-	for of in "$here" "$there"; do ip -n "$of" link set lo up; done
-	ip -n "$here" address add 203.0.113.2/24 dev v0
-	ip -n "$here" address add 2001:db8:55::2/64 dev v0 nodad
-	ip -n "$here" link set v0 up
-	ip -n "$there" address add 203.0.113.1/24 dev v1
-	ip -n "$there" address add 2001:db8:55::1/64 dev v1 nodad
-	ip -n "$there" link set v1 up
-	ip -n "$here" route add default via 203.0.113.1
-	ip -n "$here" -6 route add default via 2001:db8:55::1
-	for a in 198.51.100.1 198.51.100.2 10.9.8.7 172.16.3.3 192.168.3.3 100.64.3.3 169.254.169.254 168.63.129.16 8.8.8.8; do
-		ip -n "$there" address add "$a/32" dev lo
-	done
-	for a in 2001:db8:99::1 fd99::1 fd00:ec2::254 64:ff9b::a09:807 2002:a09:807::1; do
-		ip -n "$there" address add "$a/128" dev lo nodad
-	done
+	make_world 198.51.100.1 198.51.100.2 10.9.8.7 172.16.3.3 192.168.3.3 100.64.3.3 169.254.169.254 168.63.129.16 8.8.8.8 \
+		2001:db8:99::1 fd99::1 fd00:ec2::254 64:ff9b::a09:807 2002:a09:807::1 || return 1
 	ip netns exec "$here" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
-	: >heard
 	serve "$there" outside
 	serve "$here" host
 	by
-}
-
-end_world() {
-	local pid
-	for pid in $(jobs -p); do kill "$pid" 2>/dev/null; done
-	wait
-	ip netns del "$here" 2>/dev/null
-	ip netns del "$there" 2>/dev/null
 }
 
 # TCP and UDP echo on port 7 and 8 of every address there, and the names: who was spoken to is in `heard`.
