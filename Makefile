@@ -60,15 +60,15 @@ all: $(ESCAPE_TOOLS)
 endif
 SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
 # mvm-net: what a test can do without a namespace of its own is in libmvm.a.
-NET_SRC := $(addprefix vmm/uplink/,main.c space.c watch.c names.c resolver.c proxy.c)
+NET_SRC := $(addprefix vmm/uplink/,main.c space.c watch.c watcher.c steward.c members.c names.c resolver.c proxy.c)
 LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
-	$(filter-out $(NET_SRC),$(wildcard vmm/uplink/*.c)) \
+	$(filter-out $(NET_SRC),$(wildcard vmm/uplink/*.c)) vmm/udp/flows.c \
 	$(addprefix guest/,proto.c failure.c tar_pax.c tar_reader.c tar_writer.c pack.c place.c unpack.c rtnl.c)
 CLI_SRC := $(wildcard tools/mvm/*.c)
 AGENT_SRC := $(wildcard guest/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 
-BINS := $(B)/mvm $(B)/mvm-supervisor $(B)/mvm-net $(B)/mvm-vmm
+BINS := $(B)/mvm $(B)/mvm-supervisor $(B)/mvm-net $(B)/mvm-udp $(B)/mvm-vmm
 LIBS := $(B)/lib/libmvm.a $(B)/lib/libmvm.so $(B)/lib/libmvm.pc
 all: $(BINS) $(B)/agent.cpio $(if $(SANITIZE),,$(LIBS)) ## build every program and libmvm
 
@@ -112,6 +112,9 @@ $(B)/mvm-supervisor: $(call obj,$(SUP_SRC)) $(B)/libmvm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS_ALL) $(STATIC) $(LDHARDEN) $(LDFLAGS) -o $@ $^ $(LDLIBS_LIB)
 $(B)/mvm-net: $(call obj,$(NET_SRC)) $(B)/libmvm.a
+	@[ $(V) = 1 ] || echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(STATIC) $(LDHARDEN) $(LDFLAGS) -o $@ $^ $(LDLIBS_LIB)
+$(B)/mvm-udp: $(call obj,vmm/udp/main.c) $(B)/libmvm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS_ALL) $(STATIC) $(LDHARDEN) $(LDFLAGS) -o $@ $^ $(LDLIBS_LIB)
 $(B)/mvm: $(call obj,$(CLI_SRC)) $(B)/libmvm.a
@@ -161,8 +164,15 @@ $(B)/tests/test_%: $(B)/tests/unit/test_%.o $(call obj,$(UNIT_HELPERS)) $(B)/lib
 	@[ $(V) = 1 ] || echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ -lcmocka $(LDLIBS_VMM) $(LDLIBS_LIB)
 $(B)/tests/test_threads: | $(B)/mvm-supervisor
+$(B)/tests/test_udp: | $(B)/tests/mvm-udp
+$(B)/tests/mvm-udp: $(B)/mvm-udp
+	$(Q)mkdir -p $(@D); ln -sfn ../mvm-udp $@
 units: $(UNITS)
 .SECONDARY:
+
+# A VM on a named network without the VM, for tests/e2e/cases/network.sh.
+$(B)/member: $(call obj,tests/e2e/member.c) $(B)/libmvm.a
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
 
 # The rows of the seccomp table, for tests/escape/minimal.
 $(B)/tests/rows: $(call obj,tests/escape/rows.c) $(B)/libmvm.a
@@ -244,7 +254,7 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DE
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
 		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-net $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
+	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-net $(B)/mvm-udp $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 include/mvm/mvm.h $(DESTDIR)$(PREFIX)/include/mvm/
 	install -m 644 $(B)/lib/libmvm.a $(DESTDIR)$(PREFIX)/lib/
@@ -257,9 +267,11 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DE
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
 	install -m 644 tools/schema/receipt.schema.json $(DESTDIR)$(PREFIX)/share/mvm/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions tools/completion/_mvm
 	install -d $(DESTDIR)$(SYSTEMD_UNITS)
 	sed 's|@PREFIX@|$(PREFIX)|' tools/systemd/mvm@.service >$(DESTDIR)$(SYSTEMD_UNITS)/mvm@.service
 	chmod 644 $(DESTDIR)$(SYSTEMD_UNITS)/mvm@.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/mvm tools/systemd/network.conf tools/systemd/mvm@web.socket
 	install -m 644 tools/apparmor/mvm-vmm $(DESTDIR)/etc/apparmor.d/
 dist: ## a source archive of HEAD
 	$(Q)mkdir -p build; git archive --prefix=mvm/ HEAD | xz >build/mvm.tar.xz; ls -l build/mvm.tar.xz

@@ -122,11 +122,12 @@ static void on_net(struct agent *a, struct proto_in in)
 static void on_publish(struct agent *a, struct proto_in in)
 {
 	uint16_t port;
-	int r = a->rooted ? -EPROTO : request_publish(in, &port);
+	bool udp;
+	int r = a->rooted ? -EPROTO : request_publish(in, &port, &udp);
 	struct failure f;
 
 	if (r == 0)
-		r = forward_listen(&a->forward, port);
+		r = forward_listen(&a->forward, port, udp);
 	if (r == -EPROTO || r == -EEXIST || r == -E2BIG) {
 		agent_fail(a, "PUBLISH message is malformed or out of order");
 	} else if (r < 0) {
@@ -139,7 +140,7 @@ static void on_publish(struct agent *a, struct proto_in in)
 static void on_proxy(struct agent *a, struct proto_in in)
 {
 	uint16_t port;
-	int r = a->rooted ? -EPROTO : request_publish(in, &port);
+	int r = a->rooted ? -EPROTO : request_proxy(in, &port);
 	struct failure f;
 
 	if (r == 0)

@@ -4,16 +4,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dial.h"
 #include "forward.h"
+#include "forward_udp.h"
 #include "mvm/cleanup.h"
 
 #define ROUNDS 4 /* buffers moved per call and direction: one busy connection does not starve the others */
 #define DIALS                                                                                                          \
 	8 /* of the proxy's clients at once: the host takes CONTROL_DIALS_MAX of a guest, streams of commands among them */
-#define BACKLOG 256 /* of the proxy: as many connections as there may be */
+#define AGAIN_NS 50000000 /* between two looks for who listens */
+#define BACKLOG  256 /* of the proxy: as many connections as there may be */
 
 /* One direction. */
 struct half {
@@ -29,8 +33,9 @@ struct forward_conn {
 	struct forward_conn *next, **link; /* of all */
 	struct forward_conn *todo;
 	int host, local; /* -1: closed; both: over */
-	uint16_t port;
+	struct forward_port *port; /* NULL: outward */
 	bool listed; /* in todo */
+	bool waits; /* for somebody to listen on the port */
 	bool outward; /* the local end's peer began it, a client of the proxy; else the host's */
 	bool connected; /* the end that did not begin it is */
 	bool six; /* it is ::1 */
@@ -194,14 +199,66 @@ static int connect_to(struct forward_conn *c, const struct sockaddr *address, so
 	return r;
 }
 
-/* The next of the loopback's two addresses; a connection that has none left is refused. */
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
+}
+
+static void set_timer(const struct forward *f, long ns)
+{
+	const struct itimerspec when = { .it_value.tv_nsec = ns };
+
+	(void)timerfd_settime(f->again.timer, 0, &when, NULL);
+}
+
+static void connect_next(struct forward_conn *c);
+
+static void try_again(struct watch *w, uint32_t events)
+{
+	struct forward *f = watch_owner(watch_owner(w, struct forward_again, watch), struct forward, again);
+	uint64_t times;
+
+	(void)events;
+	(void)!read(f->again.timer, &times, sizeof(times));
+	f->again.armed = false;
+	for (struct forward_conn *c = f->conns; c; c = c->next)
+		if (c->waits && c->host >= 0) {
+			c->waits = c->six = false;
+			connect_next(c);
+		}
+}
+
+/* A port's first client may have come before its server, whose start it is that a client is waited for (mvm@.socket). */
+static bool await_server(struct forward_conn *c)
+{
+	struct forward *f = c->forward;
+
+	if (c->port->served || now_ns() >= c->port->end_ns)
+		return false;
+	if (f->again.timer < 0) {
+		f->again.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+		f->again.watch.ready = try_again;
+		if (f->again.timer < 0 || watch_add(f->epoll, f->again.timer, EPOLLIN, &f->again.watch) < 0)
+			return false;
+	}
+	c->waits = true;
+	if (!f->again.armed) /* else newcomers would put it off for ever */
+		set_timer(f, AGAIN_NS);
+	f->again.armed = true;
+	return true;
+}
+
+/* The next of the loopback's two addresses; a connection that has none left waits, or is refused. */
 static void connect_next(struct forward_conn *c)
 {
 	struct sockaddr_in four = { .sin_family = AF_INET,
-				    .sin_port = htons(c->port),
+				    .sin_port = htons(c->port->port),
 				    .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	struct sockaddr_in6 six = { .sin6_family = AF_INET6,
-				    .sin6_port = htons(c->port),
+				    .sin6_port = htons(c->port->port),
 				    .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 
 	if (c->local < 0 && !c->six && connect_to(c, (struct sockaddr *)&four, sizeof(four)) == 0)
@@ -212,7 +269,8 @@ static void connect_next(struct forward_conn *c)
 		if (connect_to(c, (struct sockaddr *)&six, sizeof(six)) == 0)
 			return;
 	}
-	end(c);
+	if (!await_server(c))
+		end(c);
 }
 
 static void local_ready(struct watch *w, uint32_t events)
@@ -231,7 +289,7 @@ static void local_ready(struct watch *w, uint32_t events)
 				connect_next(c);
 			return;
 		}
-		c->connected = true;
+		c->connected = c->port->served = true;
 	}
 	pump(c);
 }
@@ -275,7 +333,7 @@ static void take(struct forward_port *p, int fd_arg)
 	c->host_watch.ready = host_ready;
 	c->forward = f;
 	c->host = c->local = -1;
-	c->port = p->port;
+	c->port = p;
 	if (watch_add(f->epoll, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP, &c->host_watch) < 0) {
 		free(c);
 		return;
@@ -293,7 +351,9 @@ static void port_ready(struct watch *w, uint32_t events)
 	(void)events;
 	/* Bounded by the host, which has PROTO_CONNS_MAX at once. Out of descriptors is out of luck for one. */
 	while ((fd = dial_accept(p->fd)) != -EAGAIN && (fd >= 0 || fd == -EPERM || fd == -ECONNABORTED))
-		if (fd >= 0)
+		if (fd >= 0 && p->udp)
+			forward_udp_take(p->forward, p->port, fd);
+		else if (fd >= 0)
 			take(p, fd);
 }
 
@@ -359,13 +419,14 @@ void forward_init(struct forward *f, int epoll)
 {
 	f->epoll = epoll;
 	f->nports = f->nconns = f->nclients = f->ndialling = 0;
-	f->door.fd = -1;
-	f->door.knocked = false;
+	f->door.fd = f->again.timer = -1;
+	f->door.knocked = f->again.armed = false;
 	f->conns = f->todo = NULL;
+	f->flows = f->flows_todo = NULL;
 	f->buffer = NULL;
 }
 
-int forward_listen(struct forward *f, uint16_t port)
+int forward_listen(struct forward *f, uint16_t port, bool udp)
 {
 	struct forward_port *p = &f->ports[f->nports];
 	int r;
@@ -373,14 +434,15 @@ int forward_listen(struct forward *f, uint16_t port)
 	if (f->nports == PROTO_PUBLISH_MAX)
 		return -E2BIG;
 	for (unsigned i = 0; i < f->nports; i++)
-		if (f->ports[i].port == port)
+		if (f->ports[i].port == port && f->ports[i].udp == udp)
 			return -EEXIST;
 	if (!f->buffer && !(f->buffer = malloc(FORWARD_BUFFER)))
 		return -ENOMEM;
-	r = dial_listen(PROTO_PORT_PUBLISH + port);
+	r = dial_listen((udp ? PROTO_PORT_PUBLISH_UDP : PROTO_PORT_PUBLISH) + port);
 	if (r < 0)
 		return r;
-	*p = (struct forward_port){ .watch.ready = port_ready, .forward = f, .fd = r, .port = port };
+	*p = (struct forward_port){ .watch.ready = port_ready, .forward = f, .fd = r, .port = port, .udp = udp };
+	p->end_ns = now_ns() + FORWARD_PATIENCE_S * 1000000000ULL;
 	r = watch_add(f->epoll, p->fd, EPOLLIN, &p->watch);
 	if (r < 0)
 		(void)close(p->fd);
@@ -430,14 +492,15 @@ bool forward_pump(struct forward *f)
 		f->nclients -= c->outward;
 		free(c);
 	}
+	forward_udp_pump(f);
 	open_door(f); /* there may be room again, of which no event tells */
-	return f->todo;
+	return f->todo || f->flows_todo;
 }
 
 bool forward_drained(const struct forward *f)
 {
 	for (const struct forward_conn *c = f->conns; c; c = c->next)
-		if (c->host >= 0 && !c->up.over)
+		if (c->host >= 0 && (c->connected || c->outward) && !c->up.over)
 			return false;
-	return true;
+	return forward_udp_drained(f);
 }

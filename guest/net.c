@@ -40,10 +40,14 @@ static bool given(const uint8_t *address, size_t len)
 }
 
 /* The first device's is the default route; one that has it already is no error, as of a second device. */
-static int add_default(int fd, int index, int family, const uint8_t *gateway)
+static int add_gateway(int fd, int index, int family, const uint8_t *gateway, const uint8_t *route, uint8_t bits,
+		       bool local)
 {
-	int r = rtnl_add_default(fd, index, family, gateway);
+	int r = bits ? rtnl_add_route(fd, index, family, route, bits, gateway) : 0;
 
+	if (r < 0 || local)
+		return r;
+	r = rtnl_add_default(fd, index, family, gateway);
 	return r == -EEXIST ? 0 : r;
 }
 
@@ -113,9 +117,11 @@ int net_device_up(const struct net_request *req, struct failure *f)
 	if (r == 0 && six)
 		r = rtnl_add_address(fd, index, AF_INET6, net->ip6, net->prefix6);
 	if (r == 0 && given(net->gateway4, 4))
-		r = add_default(fd, index, AF_INET, net->gateway4);
+		r = add_gateway(fd, index, AF_INET, net->gateway4, net->route4, net->route_bits4,
+				net->flags & PROTO_NET_LOCAL4);
 	if (r == 0 && given(net->gateway6, 16))
-		r = add_default(fd, index, AF_INET6, net->gateway6);
+		r = add_gateway(fd, index, AF_INET6, net->gateway6, net->route6, net->route_bits6,
+				net->flags & PROTO_NET_LOCAL6);
 	if (r < 0)
 		return fail(f, -r, "network device %s", name);
 	r = write_resolv(req->resolv);

@@ -135,6 +135,32 @@ long proto_next(const uint8_t *buf, size_t len, size_t max, uint16_t *ret_type, 
 	return (long)(sizeof(hdr) + payload);
 }
 
+long proto_next_datagram(const uint8_t *buf, size_t len, struct proto_in *ret_in)
+{
+	struct le16 head;
+	size_t payload;
+
+	_Static_assert(sizeof(head) == PROTO_DATAGRAM_HEAD, "wire");
+	if (len < sizeof(head))
+		return 0;
+	memcpy(&head, buf, sizeof(head));
+	payload = le16_get(head);
+	if (payload > PROTO_DATAGRAM_MAX)
+		return -EPROTO;
+	if (len - sizeof(head) < payload)
+		return 0;
+	ret_in->pos = buf + sizeof(head);
+	ret_in->end = ret_in->pos + payload;
+	return (long)(sizeof(head) + payload);
+}
+
+void proto_put_datagram_head(uint8_t head[PROTO_DATAGRAM_HEAD], size_t len)
+{
+	struct le16 wire = le16_of((uint16_t)len);
+
+	memcpy(head, &wire, sizeof(wire));
+}
+
 int proto_check_hello(struct proto_in *in, const char **ret_version)
 {
 	struct proto_hello hello;

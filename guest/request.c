@@ -42,17 +42,29 @@ int request_net(struct proto_in in, struct net_request *ret)
 
 	if (proto_get(&in, &req.net, sizeof(req.net)) < 0 || proto_get_str(&in, &req.resolv) < 0)
 		return -EPROTO;
+	if (req.net.route_bits4 > 32 || req.net.route_bits6 > 128 || req.net.zero ||
+	    req.net.flags & ~(PROTO_NET_LOCAL4 | PROTO_NET_LOCAL6))
+		return -EPROTO;
 	if (req.net.prefix4 > 32 || req.net.prefix6 > 128 || strlen(req.resolv) > REQUEST_RESOLV_MAX)
 		return -EPROTO;
 	*ret = req;
 	return 0;
 }
 
-_Static_assert(sizeof(struct proto_publish) == sizeof(struct proto_proxy), "both are a port");
-
-int request_publish(struct proto_in in, uint16_t *ret_port)
+int request_publish(struct proto_in in, uint16_t *ret_port, bool *ret_udp)
 {
 	struct proto_publish wire;
+
+	if (proto_get(&in, &wire, sizeof(wire)) < 0 || !le16_get(wire.port) || le16_get(wire.kind) > PROTO_PUBLISH_UDP)
+		return -EPROTO;
+	*ret_port = le16_get(wire.port);
+	*ret_udp = le16_get(wire.kind) == PROTO_PUBLISH_UDP;
+	return 0;
+}
+
+int request_proxy(struct proto_in in, uint16_t *ret_port)
+{
+	struct proto_proxy wire;
 
 	if (proto_get(&in, &wire, sizeof(wire)) < 0 || !le16_get(wire.port) || le16_get(wire.zero))
 		return -EPROTO;

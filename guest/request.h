@@ -46,7 +46,8 @@ struct exec_request {
 
 int request_setup(struct proto_in in, struct setup_request *ret);
 int request_net(struct proto_in in, struct net_request *ret);
-int request_publish(struct proto_in in, uint16_t *ret_port); /* PUBLISH and PROXY */
+int request_publish(struct proto_in in, uint16_t *ret_port, bool *ret_udp);
+int request_proxy(struct proto_in in, uint16_t *ret_port);
 int request_exec(struct proto_in in, struct exec_request *ret);
 void request_exec_free(struct exec_request *req);
 int request_signal(struct proto_in in, uint32_t *ret_session, int *ret_signo);

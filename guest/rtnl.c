@@ -15,7 +15,7 @@ struct message {
 		struct ifaddrmsg addr;
 		struct rtmsg route;
 	} of;
-	uint8_t attributes[64]; /* two addresses and an index */
+	uint8_t attributes[64]; /* two addresses and an index: 48 */
 };
 
 static void put(struct message *m, unsigned short type, const void *data, size_t len)
@@ -76,20 +76,50 @@ int rtnl_add_address(int fd, int index, int family, const uint8_t *address, uint
 	return ask(fd, &m, RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE);
 }
 
-int rtnl_add_default(int fd, int index, int family, const uint8_t *gateway)
+/* index 0: of no link. */
+static int add_route(int fd, int index, int family, uint8_t type, const uint8_t *address, uint8_t bits,
+		     const uint8_t *gateway)
 {
 	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.route)) };
 	uint32_t out = (uint32_t)index;
 
 	m.of.route = (struct rtmsg){
 		.rtm_family = (uint8_t)family,
+		.rtm_dst_len = bits,
 		.rtm_table = RT_TABLE_MAIN,
 		.rtm_protocol = RTPROT_STATIC,
-		.rtm_scope = RT_SCOPE_UNIVERSE,
-		.rtm_type = RTN_UNICAST,
-		.rtm_flags = RTNH_F_ONLINK,
+		.rtm_scope = gateway || !index || family == AF_INET6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK,
+		.rtm_type = type,
+		.rtm_flags = gateway ? RTNH_F_ONLINK : 0,
 	};
-	put(&m, RTA_GATEWAY, gateway, size_of(family));
-	put(&m, RTA_OIF, &out, sizeof(out));
+	if (bits)
+		put(&m, RTA_DST, address, size_of(family));
+	if (gateway)
+		put(&m, RTA_GATEWAY, gateway, size_of(family));
+	if (index)
+		put(&m, RTA_OIF, &out, sizeof(out));
 	return ask(fd, &m, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+}
+
+int rtnl_add_default(int fd, int index, int family, const uint8_t *gateway)
+{
+	return add_route(fd, index, family, RTN_UNICAST, NULL, 0, gateway);
+}
+
+int rtnl_add_route(int fd, int index, int family, const uint8_t *address, uint8_t bits, const uint8_t *gateway)
+{
+	return add_route(fd, index, family, RTN_UNICAST, address, bits, gateway);
+}
+
+int rtnl_add_unreachable(int fd, int family, const uint8_t *address, uint8_t bits)
+{
+	return add_route(fd, 0, family, RTN_UNREACHABLE, address, bits, NULL);
+}
+
+int rtnl_link_delete(int fd, int index)
+{
+	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.link)) };
+
+	m.of.link = (struct ifinfomsg){ .ifi_index = index };
+	return ask(fd, &m, RTM_DELLINK, 0);
 }

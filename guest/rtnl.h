@@ -20,4 +20,13 @@ int rtnl_add_address(int fd, int index, int family, const uint8_t *address, uint
 /* `ip route add default via`, through this link whether or not the gateway lies in one of its networks. -EEXIST. */
 int rtnl_add_default(int fd, int index, int family, const uint8_t *gateway);
 
+/* `ip route add ADDRESS/BITS via GATEWAY dev`, on-link as above; gateway NULL: the link's own. -EEXIST. */
+int rtnl_add_route(int fd, int index, int family, const uint8_t *address, uint8_t bits, const uint8_t *gateway);
+
+/* `ip route add unreachable ADDRESS/BITS` */
+int rtnl_add_unreachable(int fd, int family, const uint8_t *address, uint8_t bits);
+
+/* `ip link del` */
+int rtnl_link_delete(int fd, int index);
+
 #endif

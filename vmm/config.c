@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "mvm/capture.h"
 
 #define SEALS_NEEDED (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
@@ -30,6 +31,14 @@ static bool net_ok(const struct vmm_net *net)
 	return fd_ok(net->fd) && !(net->flags & ~(uint32_t)VMM_NET_ALL) && !(net->mac[0] & 1) &&
 	       net->mtu >= VMM_NET_MTU_MIN && net->mtu <= VMM_NET_MTU_MAX && net->pps <= VMM_PPS_MAX &&
 	       (!net->bps || net->bps >= VMM_BPS_MIN) && net->bps <= VMM_BPS_MAX;
+}
+
+static bool capture_ok(const struct vmm_config *config)
+{
+	if (!config->capture_fd)
+		return config->capture_snap == 0;
+	return fd_ok(config->capture_fd) && config->nnets && config->capture_snap >= CAPTURE_SNAP_MIN &&
+	       config->capture_snap <= CAPTURE_FRAME_MAX;
 }
 
 static int check_files(const struct vmm_config *config)
@@ -59,6 +68,8 @@ static int check_files(const struct vmm_config *config)
 	for (unsigned i = 0; i < config->nnets; i++)
 		if (!net_ok(&config->nets[i]))
 			return bad("nets");
+	if (!capture_ok(config))
+		return bad("capture");
 	if (config->ndisks > VMM_DISKS_MAX)
 		return bad("ndisks");
 	for (unsigned i = 0; i < config->ndisks; i++) {

@@ -217,7 +217,11 @@ static int add_net(struct vm *vm, unsigned i)
 	if (vm->counters)
 		virtio_net_count(dev, &vm->counters->nets[i]);
 	vm->nets[i] = dev;
-	return 0;
+	if (vm->config->capture_fd)
+		err = virtio_net_capture(dev, vm->config->capture_fd, i, vm->config->capture_snap);
+	if (err)
+		log_error("%s: capture: %s", name, strerror(-err));
+	return err;
 }
 
 static int add_vsock(struct vm *vm)

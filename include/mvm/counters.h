@@ -73,6 +73,8 @@ struct counters_net {
 	uint64_t tx_packets, tx_bytes, tx_dropped; /* from the guest */
 	uint64_t rx_packets, rx_bytes, rx_dropped; /* to it */
 	uint64_t drops[COUNTERS_NET_DROPS]; /* why those of the guest's were dropped */
+	uint64_t rx_filtered; /* to it, but not to an address that it listens to: in nothing else */
+	uint64_t capture_dropped; /* frames, both ways, that --pcap had no room for */
 };
 
 struct counters_rng {

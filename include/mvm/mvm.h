@@ -85,6 +85,30 @@ int mvm_spec_from_json(const char *json, size_t len, struct mvm_spec **ret_spec,
  */
 int mvm_receipt_verify(const char *receipt, const char *signature, const char *key, struct mvm_error *err);
 
+/* ---- networks ---- */
+
+/* What a network is like; what is left out is chosen. */
+struct mvm_network_options {
+	uint32_t size; /* of this struct: MVM_NETWORK_OPTIONS sets it */
+	uint8_t internal; /* 1: it leads nowhere */
+	uint8_t isolated; /* 1: its VMs do not reach each other */
+	uint16_t reserved; /* 0 */
+	const char *subnet, *subnet6; /* "10.1.2.0/24", "fd12:3456:789a::/64" */
+};
+
+/* struct mvm_network_options options = MVM_NETWORK_OPTIONS; */
+#define MVM_NETWORK_OPTIONS                                                                                            \
+	{                                                                                                              \
+		sizeof(struct mvm_network_options), 0, 0, 0, NULL, NULL                                                \
+	}
+
+/* A network that VMs of this user's join with the option net=NAME. NULL for options is MVM_NETWORK_OPTIONS. */
+int mvm_network_create(const char *name, const struct mvm_network_options *options, struct mvm_error *err);
+int mvm_network_remove(const char *name, struct mvm_error *err); /* -EBUSY: VMs are on it */
+
+/* An array of all networks, or the object of one, with the VMs that are on it; free() it. */
+int mvm_networks_to_json(const char *name, char **ret_json, struct mvm_error *err);
+
 /* ---- a run ---- */
 
 struct mvm_vm;
@@ -117,13 +141,18 @@ struct mvm_start_options {
 	uint64_t began_ns; /* CLOCK_MONOTONIC: the zero of the receipt's times; 0: now */
 	const char *supervisor; /* path of mvm-supervisor; NULL: found beside the program or installed */
 	uint32_t attach; /* 1: a detached VM's streams are handed out from their first byte on, as by mvm_attach() */
-	uint32_t reserved; /* 0 */
+	uint32_t nsockets;
+	/*
+	 * TCP sockets that listen already, as a service manager hands them over; for mvm_start(). An option publish with the
+	 * address and port of one takes a copy of it instead of listening itself; each has to be taken by one.
+	 */
+	const int *sockets;
 };
 
 /* struct mvm_start_options options = MVM_START_OPTIONS; */
 #define MVM_START_OPTIONS                                                                                              \
 	{                                                                                                              \
-		sizeof(struct mvm_start_options), 0, 0, 0, NULL, 0, 0                                                  \
+		sizeof(struct mvm_start_options), 0, 0, 0, NULL, 0, 0, NULL                                            \
 	}
 
 /*
@@ -291,15 +320,47 @@ struct mvm_stats {
 	/* Of --proxy, the proxy's word: connections that it made, refused by the rules, and could not make. */
 	uint64_t proxy_opened, proxy_refused, proxy_failed;
 	uint64_t proxy_from_guest, proxy_to_guest; /* bytes */
+	/* Of published UDP ports, by the word of who serves them: datagrams that were passed on, and dropped. */
+	uint64_t udp_from_clients, udp_to_clients, udp_dropped;
+	/*
+	 * Of --net user and --proxy, by the word of mvm-net: connections now and ever, what crossed the link to the
+	 * outside, and packets that the rules refused.
+	 */
+	uint64_t net_flows, net_flows_begun;
+	uint64_t net_out_packets, net_out_bytes, net_in_packets, net_in_bytes;
+	uint64_t net_refused;
 };
 
 /* struct mvm_stats stats = MVM_STATS; */
 #define MVM_STATS                                                                                                      \
 	{                                                                                                              \
-		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0             \
+		sizeof(struct mvm_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,   \
+			0, 0, 0, 0, 0, 0, 0                                                                            \
 	}
 
 int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err);
+
+/*
+ * A connection of a VM with --net user, as its guest began it, or with --proxy, as the proxy did for it; by the word of
+ * mvm-net, which has it of the kernel. Texts are harmless on a terminal.
+ */
+struct mvm_flow {
+	const char *protocol; /* "tcp", "udp", "icmp", or a number */
+	const char *from, *to; /* addresses */
+	uint16_t from_port, to_port; /* of tcp and udp; else 0 */
+	const char *state; /* of tcp: "established" and so on; else "" */
+	bool answered; /* something came back */
+	uint64_t age_s; /* UINT64_MAX: not known */
+	uint64_t out_packets, out_bytes, in_packets, in_bytes;
+};
+
+struct mvm_flows;
+
+/* Those through which most bytes went, 256 at most, the busiest first. -ENOTSUP: neither --net user nor --proxy. */
+int mvm_flows_new(const char *id, struct mvm_flows **ret_flows, struct mvm_error *err);
+void mvm_flows_free(struct mvm_flows *flows);
+const struct mvm_flow *mvm_flows_at(const struct mvm_flows *flows, size_t index); /* NULL past the last */
+uint64_t mvm_flows_all(const struct mvm_flows *flows); /* how many there are; UINT64_MAX: more than were looked at */
 
 /*
  * The processes in a VM, the guest's word: lines "pid\tuid\tstate\trss_kib\tcpu_ms\tcommand", "..." at the end when

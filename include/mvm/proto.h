@@ -11,7 +11,9 @@
  * Layout:  little-endian, packed by construction, strings NUL-terminated inside the payload.
  * Published: for each PUBLISH the agent listens on guest port PROTO_PORT_PUBLISH + port, for the host alone. A
  *          connection there is one to that TCP port of the guest's loopback: raw bytes both ways, half-closed as it is;
- *          closed without a half-close before, where nobody listens behind it.
+ *          closed without a half-close before, where nobody listens behind it. Of one with PROTO_PUBLISH_UDP the port
+ *          is PROTO_PORT_PUBLISH_UDP + port, and each connection one client: datagrams both ways, each a length of 16
+ *          bits and as many bytes, PROTO_DATAGRAM_MAX at most; over when either end closes it.
  * Proxied: after PROXY the agent listens on that TCP port of 127.0.0.1. For each connection to it, it dials host port
  *          PROTO_PORT_PROXY: raw bytes both ways, half-closed as it is. What is said there is the host's affair.
  * Order:   host: HELLO, a NET for each network device, a PUBLISH for each published port, at most one PROXY, SETUP EXEC(1), then
@@ -42,22 +44,24 @@
 
 #include "mvm/endian.h"
 
-#define PROTO_MAGIC        0x414d564dU /* "MVMA" */
-#define PROTO_VERSION      6U
-#define PROTO_PORT         1U /* host port of the control session */
-#define PROTO_PORT_STREAM  0x40000000U /* first host port granted to a stream */
-#define PROTO_PORT_PUBLISH 0x50000000U /* guest port of published TCP port 0 */
-#define PROTO_PORT_PROXY   0x60000000U /* host port of the proxy */
-#define PROTO_PUBLISH_MAX  32U /* published ports */
-#define PROTO_CONNS_MAX    256U /* connections to them and of the proxy's clients at once */
-#define PROTO_PAYLOAD_MAX  (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
-#define PROTO_REPLY_MAX    (64U << 10) /* bytes; bound on what an agent may send */
-#define PROTO_STRINGS_MAX  32768U /* argv or env entries */
-#define PROTO_PORT_NONE    0U /* this stream is /dev/null */
-#define PROTO_SESSION_BOOT 1U
-#define PROTO_SESSIONS_MAX 64U /* at once, beside the boot session */
-#define PROTO_COPY_ARGS    4U /* strings of an EXEC with PROTO_EXEC_COPY */
-#define PROTO_TOP_MAX      (48U << 10) /* bytes of TOPPED's text with its NUL */
+#define PROTO_MAGIC            0x414d564dU /* "MVMA" */
+#define PROTO_VERSION          8U
+#define PROTO_PORT             1U /* host port of the control session */
+#define PROTO_PORT_STREAM      0x40000000U /* first host port granted to a stream */
+#define PROTO_PORT_PUBLISH     0x50000000U /* guest port of published TCP port 0 */
+#define PROTO_PORT_PUBLISH_UDP 0x50010000U /* guest port of published UDP port 0 */
+#define PROTO_PORT_PROXY       0x60000000U /* host port of the proxy */
+#define PROTO_PUBLISH_MAX      32U /* published ports */
+#define PROTO_CONNS_MAX        256U /* connections to them and of the proxy's clients at once */
+#define PROTO_DATAGRAM_MAX     65507U /* bytes: a UDP datagram's most over IPv4 (RFC 768) */
+#define PROTO_PAYLOAD_MAX      (4U << 20) /* bytes; ARG_MAX-sized EXECs fit */
+#define PROTO_REPLY_MAX        (64U << 10) /* bytes; bound on what an agent may send */
+#define PROTO_STRINGS_MAX      32768U /* argv or env entries */
+#define PROTO_PORT_NONE        0U /* this stream is /dev/null */
+#define PROTO_SESSION_BOOT     1U
+#define PROTO_SESSIONS_MAX     64U /* at once, beside the boot session */
+#define PROTO_COPY_ARGS        4U /* strings of an EXEC with PROTO_EXEC_COPY */
+#define PROTO_TOP_MAX          (48U << 10) /* bytes of TOPPED's text with its NUL */
 
 enum proto_type {
 	PROTO_HELLO = 1,
@@ -106,18 +110,29 @@ struct proto_setup {
 	/* followed by strings: rootfs device ("vda"), fs type ("ext4"), hostname */
 };
 
+enum proto_net_flags {
+	PROTO_NET_LOCAL4 = 1U << 0, /* the gateway is no way to anywhere but to route4 */
+	PROTO_NET_LOCAL6 = 1U << 1, /* … to route6 */
+};
+
 /* One network device, found by its MAC address: brought up with what is given here; zeroes: not given. */
 struct proto_net {
 	uint8_t mac[6];
 	uint8_t prefix4, prefix6; /* bits */
 	uint8_t ip4[4], gateway4[4];
 	uint8_t ip6[16], gateway6[16];
+	uint8_t route4[4], route6[16]; /* networks behind the gateway … */
+	uint8_t route_bits4, route_bits6; /* … 0: none is given */
+	uint8_t flags; /* PROTO_NET_* */
+	uint8_t zero;
 	/* followed by a string: what /etc/resolv.conf is to hold, "": as the image has it, or an earlier NET said */
 };
 
+enum proto_publish_kind { PROTO_PUBLISH_TCP, PROTO_PUBLISH_UDP };
+
 struct proto_publish {
-	struct le16 port; /* TCP, of the guest's loopback; not 0, each once */
-	struct le16 zero;
+	struct le16 port; /* of the guest's loopback; not 0, of each kind once */
+	struct le16 kind; /* enum proto_publish_kind */
 };
 
 struct proto_proxy {
@@ -238,7 +253,7 @@ struct proto_statted {
 _Static_assert(sizeof(struct proto_hdr) == 8, "wire");
 _Static_assert(sizeof(struct proto_hello) == 8, "wire");
 _Static_assert(sizeof(struct proto_setup) == 16, "wire");
-_Static_assert(sizeof(struct proto_net) == 48, "wire");
+_Static_assert(sizeof(struct proto_net) == 72, "wire");
 _Static_assert(sizeof(struct proto_publish) == 4, "wire");
 _Static_assert(sizeof(struct proto_proxy) == 4, "wire");
 _Static_assert(sizeof(struct proto_exec) == 32, "wire");
@@ -284,6 +299,12 @@ int proto_get_strs(struct proto_in *in, uint32_t count, char ***ret_strs);
  * 0 when more bytes are needed, -EPROTO when the header is not acceptable (payload above max, zero not 0).
  */
 long proto_next(const uint8_t *buf, size_t len, size_t max, uint16_t *ret_type, struct proto_in *ret_in);
+
+#define PROTO_DATAGRAM_HEAD 2U /* bytes of its length on the wire */
+
+/* Of a published UDP port: the same for one datagram at buf[0..len). -EPROTO: longer than PROTO_DATAGRAM_MAX. */
+long proto_next_datagram(const uint8_t *buf, size_t len, struct proto_in *ret_in);
+void proto_put_datagram_head(uint8_t head[PROTO_DATAGRAM_HEAD], size_t len);
 
 /*
  * Whether `in` begins with a HELLO of our magic and version: 0, -EPROTO when it is none, -EPROTONOSUPPORT

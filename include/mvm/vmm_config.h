@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define VMM_CONFIG_MAGIC   0x434d564dU /* "MVMC" */
-#define VMM_CONFIG_VERSION 4U
+#define VMM_CONFIG_VERSION 5U
 
 /* The descriptors that every VMM starts with; all others are named in struct vmm_config. */
 enum vmm_fd {
@@ -109,12 +109,14 @@ struct vmm_config {
 	uint64_t console_rate; /* bytes a second that reach console_fd; 0: VMM_CONSOLE_RATE */
 	int32_t counters_fd; /* memfd of a struct counters (mvm/counters.h); 0: nobody counts */
 	uint32_t nnets;
+	int32_t capture_fd; /* where frames are copied to (mvm/capture.h); 0: nobody looks */
+	uint32_t capture_snap; /* bytes of each at most, CAPTURE_SNAP_MIN to CAPTURE_FRAME_MAX; 0 without capture_fd */
 	char cmdline[VMM_CMDLINE_MAX]; /* NUL-terminated */
 };
 
 _Static_assert(sizeof(struct vmm_disk) == 56, "layout");
 _Static_assert(sizeof(struct vmm_net) == 48, "layout");
 _Static_assert(sizeof(struct vmm_initrd) == 16, "layout");
-_Static_assert(sizeof(struct vmm_config) == 80 + 2 * 16 + 16 * 56 + 4 * 48 + 2048, "layout");
+_Static_assert(sizeof(struct vmm_config) == 88 + 2 * 16 + 16 * 56 + 4 * 48 + 2048, "layout");
 
 #endif

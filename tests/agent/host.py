@@ -19,9 +19,10 @@ STARTED, FAILED, EXITED, BYE, ERROR, TOPPED, STATTED = range(32, 39)
 NAMES = {1: "HELLO", 32: "STARTED", 33: "FAILED", 34: "EXITED", 35: "BYE", 36: "ERROR", 37: "TOPPED", 38: "STATTED"}
 NOT_FOUND, NOT_EXECUTABLE, REFUSED = 1, 2, 3
 STATUS, SIGNALLED, OOM = 1, 2, 3
-MAGIC, VERSION = 0x414D564D, 6
+MAGIC, VERSION = 0x414D564D, 8
 STREAM = 0x40000000
 PUBLISHED = 0x50000000
+PUBLISHED_UDP = 0x50010000
 PROXIED = 0x60000000
 PATIENCE = 60  # seconds until a test that waits is called hung
 
@@ -52,8 +53,12 @@ def setup(device, fstype, hostname="guest", rw=False, scratch=0, pids=0):
     return frame(SETUP, struct.pack("<IIQ", int(rw), pids, scratch) + text(device, fstype, hostname))
 
 
-def publish(port, zero=0):
-    return frame(PUBLISH, struct.pack("<HH", port, zero))
+def publish(port, kind=0):
+    return frame(PUBLISH, struct.pack("<HH", port, kind))
+
+
+def datagram(data):
+    return struct.pack("<H", len(data)) + data
 
 
 def proxy(port, zero=0):
@@ -125,11 +130,11 @@ class Guest:
         s.settimeout(PATIENCE)
         return s
 
-    def client(self, port):
+    def client(self, port, base=PUBLISHED):
         """A connection to a published port, as the host makes one."""
         s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         s.settimeout(PATIENCE)
-        s.connect("\0mvm-agent-test/%s/%u" % (self.token, PUBLISHED + port))
+        s.connect("\0mvm-agent-test/%s/%u" % (self.token, base + port))
         return s
 
     def send(self, *frames):

@@ -20,8 +20,10 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include "mvm/capture.h"
 #include "mvm/control.h"
 #include "mvm/proto.h"
 #include "mvm/version.h"
@@ -158,7 +160,7 @@ static void greet(void)
 		die("no HELLO first");
 	do
 		(void)agent_receive(true, &type, &in);
-	while (type == PROTO_PUBLISH);
+	while (type == PROTO_PUBLISH || type == PROTO_PROXY || type == PROTO_NET);
 	if (type != PROTO_SETUP || proto_get(&in, &setup, sizeof(setup)) < 0)
 		die("no SETUP second");
 	if (proto_get_str(&in, &s) < 0 || strcmp(s, "vda") != 0)
@@ -697,10 +699,61 @@ static void mode_log_flood(void)
 	mode_normal();
 }
 
+/* A frame for --pcap, of which `have` bytes come; false: nobody takes it any more. */
+static bool capture(struct capture_record record, size_t have)
+{
+	static uint8_t frame[CAPTURE_FRAME_MAX];
+	struct iovec iov[2] = { { &record, sizeof(record) }, { frame, have } };
+	struct pollfd room = { .fd = config.capture_fd, .events = POLLOUT };
+
+	while (writev(config.capture_fd, iov, 2) < 0) {
+		if (errno == EPIPE || errno == ECONNRESET)
+			return false;
+		if (errno != EAGAIN || poll(&room, 1, -1) < 0)
+			die("the capture takes no frame");
+	}
+	return true;
+}
+
+static void mode_capture(void)
+{
+	for (unsigned i = 0; i < 3000; i++)
+		if (!capture((struct capture_record){ .len = 60 + i % 1400, .to_guest = i & 1 }, 60 + i % 1400))
+			die("the capture ended early");
+	mode_normal();
+}
+
+/* What the supervisor has not read yet when we are gone. */
+static void mode_capture_crash(void)
+{
+	running();
+	for (unsigned i = 0; i < 20; i++)
+		(void)capture((struct capture_record){ .len = 60 }, 60);
+	abort();
+}
+
+static void mode_capture_garbage(void)
+{
+	running();
+	(void)capture((struct capture_record){ .len = 60 }, 60);
+	(void)capture((struct capture_record){ .len = 60, .net = 200 }, 60);
+	wait_for_stop();
+	ended(VM_END_STOPPED);
+}
+
+/* The bound ends it, and nothing else. */
+static void mode_capture_flood(void)
+{
+	while (capture((struct capture_record){ .len = 1500 }, 1500))
+		;
+	mode_normal();
+}
+
 static void mode_check_fds(void)
 {
 	char path[64], target[256];
-	int expected = VMM_FD_FIRST + 3 + (int)config.ninitrds + (int)config.ndisks + (config.console_fd >= 0);
+	int expected = VMM_FD_FIRST + 3 + (int)config.ninitrds + (int)config.ndisks + (config.console_fd >= 0) +
+		       (int)config.nnets + (config.capture_fd > 0);
 	extern char **environ;
 
 	for (int fd = 0; fd < 4096; fd++) {
@@ -810,6 +863,10 @@ static const struct {
 	{ "agent-error", mode_agent_error },
 	{ "agent-gone", mode_agent_gone },
 	{ "log-flood", mode_log_flood },
+	{ "capture", mode_capture },
+	{ "capture-crash", mode_capture_crash },
+	{ "capture-garbage", mode_capture_garbage },
+	{ "capture-flood", mode_capture_flood },
 	{ "check-fds", mode_check_fds },
 	{ "copies", mode_copies },
 };
@@ -819,6 +876,7 @@ int main(void)
 	const char *mode;
 	size_t len;
 
+	(void)signal(SIGPIPE, SIG_IGN);
 	(void)fcntl(VMM_FD_LOG, F_SETFL, 0); /* a flood is to arrive whole */
 	if (pread(VMM_FD_CONFIG, &config, sizeof(config), 0) != (ssize_t)sizeof(config) ||
 	    config.magic != VMM_CONFIG_MAGIC || config.version != VMM_CONFIG_VERSION || config.size != sizeof(config))

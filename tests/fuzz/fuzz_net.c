@@ -1,7 +1,8 @@
 /*
  * The network device against a program of bytes: a guest that sends any packet and scribbles on its rings, a host's end
  * with every offload that sends any packet, takes some, and goes; limits, resets and snapshots in between. What reaches the host
- * must have passed the rules, by a judgement of its own; after each step the device's books must balance.
+ * must have passed the rules, by a judgement of its own; after each step the device's books must balance, and what --pcap
+ * shows must be what went.
  */
 #include <linux/virtio_net.h>
 #include <signal.h>
@@ -15,10 +16,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define STEPS_MAX 256U
+#define CTRL_F    (1ULL << VIRTIO_NET_F_CTRL_VQ | 1ULL << VIRTIO_NET_F_CTRL_RX)
 #define ALL_F                                                                                                          \
 	(1ULL << VIRTIO_NET_F_CSUM | 1ULL << VIRTIO_NET_F_HOST_TSO4 | 1ULL << VIRTIO_NET_F_HOST_TSO6 |                 \
 	 1ULL << VIRTIO_NET_F_HOST_ECN | 1ULL << NET_F_HOST_USO | 1ULL << VIRTIO_NET_F_GUEST_CSUM |                    \
-	 1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_MRG_RXBUF)
+	 1ULL << VIRTIO_NET_F_GUEST_TSO4 | 1ULL << VIRTIO_NET_F_MRG_RXBUF | CTRL_F)
 
 static const uint8_t own[6] = { 2, 0, 0, 0, 0, 1 };
 
@@ -26,8 +28,11 @@ static struct world {
 	struct device d;
 	int peer;
 	size_t waiting; /* bytes of the next packet of the host's, 0: none */
-	uint8_t waiting_gso, waiting_flags;
+	uint8_t waiting_gso, waiting_flags, waiting_to; /* to: the destination's first byte */
 	bool full;
+	int capture[2]; /* --pcap: its reader, the device's end; -1: nobody looks */
+	struct counters_net counted; /* over all clones */
+	uint64_t shown;
 } w;
 
 /* ---- the host's end ---- */
@@ -78,6 +83,8 @@ static ssize_t end_receive(struct net *net, struct iovec *iov, unsigned niov)
 		size_t n = iov[i].iov_len < left ? iov[i].iov_len : left;
 
 		memset(iov[i].iov_base, 0x5a, n);
+		if (i == 1 && n)
+			*(uint8_t *)iov[i].iov_base = w.waiting_to;
 		left -= n;
 	}
 	w.waiting = 0;
@@ -91,7 +98,8 @@ static const struct net_end fuzz_end = { end_open, end_nothing, end_send, end_re
 static void start_queues(void)
 {
 	w.d.dev->acked =
-		w.d.dev->features & (ALL_F & ~(uint64_t)(take(&w.d, 1) << 7)); /* some less, MRG_RXBUF among them */
+		w.d.dev->features & ALL_F & ~((uint64_t)take(&w.d, 1) << 8); /* some less, MRG_RXBUF among them */
+	w.d.dev->acked &= ~((uint64_t)take(&w.d, 1) << 17 & CTRL_F);
 	start_device(&w.d);
 }
 
@@ -112,6 +120,9 @@ static struct virtio_dev *new_device(void)
 	net_of(dev)->stream = NULL;
 	net_of(dev)->end = &fuzz_end;
 	CHECK(end_open(net_of(dev)) == 0);
+	virtio_net_count(dev, &w.counted);
+	if (w.capture[1] >= 0)
+		CHECK(virtio_net_capture(dev, w.capture[1], 1, 200) == 0);
 	return dev;
 }
 
@@ -166,9 +177,35 @@ static void guest_buffers(void)
 	give_buffers(&w.d, NET_RX, sizes, 7);
 }
 
+/* A command of the input's bytes, most often one that there is. */
+static void guest_command(void)
+{
+	uint32_t what = take(&w.d, 1), len = take(&w.d, 1) & 0x3f, more = what & 4 ? take(&w.d, 2) : 0;
+	uint16_t head = w.d.q[NET_CTRL].next_desc % QUEUE_SIZE;
+	gpa_t at = SCRATCH + 0x8000U + head * 0x400U;
+	void *hva;
+	uint8_t *p;
+
+	CHECK(guestmem_slice(w.d.gm, at, 0x400, &hva) == 0);
+	p = hva;
+	for (uint32_t i = 0; i < len; i++)
+		p[i] = (uint8_t)take(&w.d, 1);
+	if (what & 1) {
+		p[0] = what >> 3 & 1;
+		p[1] = what >> 4 & 1 & (p[0] ^ 1);
+	}
+	if (what & 2)
+		add_desc(&w.d, NET_CTRL, at, 1, VRING_DESC_F_NEXT);
+	add_desc(&w.d, NET_CTRL, at + (what & 2 ? 1 : 0), len + more, what & 0x40 ? 0 : VRING_DESC_F_NEXT);
+	if (!(what & 0x40))
+		add_desc(&w.d, NET_CTRL, at + 0x3ff, what & 0x80 ? 0 : 1, VRING_DESC_F_WRITE);
+	make_available(&w.d, NET_CTRL, head);
+	kick(&w.d, NET_CTRL);
+}
+
 static void scribble(void)
 {
-	uint32_t queue = take(&w.d, 1) & 1, at = take(&w.d, 2) % 0x900, value = take(&w.d, 4);
+	uint32_t queue = take(&w.d, 1) % 3, at = take(&w.d, 2) % 0x900, value = take(&w.d, 4);
 	uint8_t *ring = (uint8_t *)w.d.q[queue].desc;
 
 	memcpy(ring + at, &value, sizeof(value));
@@ -182,6 +219,7 @@ static void host_packet(void)
 	w.waiting = 1 + take(&w.d, 3) % (NET_FRAME_MAX + 100);
 	w.waiting_gso = what & 1 ? (uint8_t)take(&w.d, 1) : 0;
 	w.waiting_flags = what >> 1 & 3;
+	w.waiting_to = (uint8_t)(what >> 3);
 	(void)pthread_mutex_lock(&w.d.dev->lock);
 	net_of(w.d.dev)->readable = true;
 	(void)pthread_mutex_unlock(&w.d.dev->lock);
@@ -192,8 +230,8 @@ static void reset(void)
 {
 	w.d.dev->live = false;
 	w.d.dev->ops->reset(w.d.dev);
-	vq_reset(&w.d.dev->queues[0]);
-	vq_reset(&w.d.dev->queues[1]);
+	for (unsigned i = 0; i < 3; i++)
+		vq_reset(&w.d.dev->queues[i]);
 	start_queues();
 }
 
@@ -207,11 +245,11 @@ static void snapshot(void)
 	if (broken || !live)
 		return;
 	old->ops->save(old, &state);
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i < 3; i++)
 		vq_save(&old->queues[i], &queues);
 	clone = new_device();
 	reader = (struct state_reader){ .pos = queues.data, .end = queues.data + queues.len };
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		CHECK(vq_restore(&clone->queues[i], &reader) == 0);
 		CHECK(vq_start(&clone->queues[i], w.d.gm, i == 1, true) == 0);
 	}
@@ -227,18 +265,49 @@ static void snapshot(void)
 	state_writer_free(&queues);
 }
 
+/* Each frame that went either way is shown once, or counted as lost. */
+static void look_at_capture(void)
+{
+	struct {
+		struct capture_record record;
+		uint8_t frame[201];
+	} got;
+	ssize_t n;
+
+	if (w.capture[0] < 0)
+		return;
+	while ((n = recv(w.capture[0], &got, sizeof(got), MSG_DONTWAIT)) > 0) {
+		const struct capture_record *record = &got.record;
+
+		CHECK(n > (ssize_t)sizeof(*record) && record->net == 1 && record->to_guest <= 1 && !record->reserved);
+		CHECK(record->len <= NET_FRAME_MAX && record->len > 0);
+		CHECK((size_t)n - sizeof(*record) == (record->len < 200 ? record->len : 200));
+		if (record->to_guest)
+			CHECK(n == sizeof(*record) + 1 || got.frame[(size_t)n - sizeof(*record) - 1] == 0x5a);
+		else
+			CHECK(record->len >= NET_ETH && memcmp(got.frame + 6, own, sizeof(own)) == 0);
+		w.shown++;
+	}
+	CHECK(w.shown + w.counted.capture_dropped == w.counted.tx_packets + w.counted.rx_packets);
+}
+
 static void books_balance(void)
 {
 	const struct net *net = net_of(w.d.dev);
 	const struct virtqueue *rx = &w.d.dev->queues[NET_RX], *tx = &w.d.dev->queues[NET_TX];
+	const struct virtqueue *ctrl = &w.d.dev->queues[NET_CTRL];
+	const struct net_filter *filter = &net->filter;
 	size_t sum = 0;
 
 	for (unsigned i = 0; i < net->nstash; i++)
 		sum += net->stash[(net->first + i) % NET_STASH].len;
 	CHECK(sum == net->stash_bytes && net->nstash <= NET_STASH);
 	CHECK(!net->held || (net->held <= NET_FRAME_MAX && net->held_at < net->held));
+	CHECK(filter->nunicast + filter->nmulticast <= NET_MACS);
+	CHECK((w.d.dev->acked & CTRL_F) == CTRL_F || (!filter->on && !filter->nunicast && !filter->allmulti));
 	if (w.d.dev->broken || !w.d.dev->live)
 		return;
+	CHECK(ctrl->avail_next == ctrl->used_next);
 	CHECK((uint16_t)(rx->avail_next - rx->used_next) == net->nstash);
 	CHECK(tx->avail_next == tx->used_next);
 }
@@ -246,13 +315,15 @@ static void books_balance(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	(void)signal(SIGPIPE, SIG_IGN);
-	w = (struct world){ .d = { .pos = data, .end = data + size }, .peer = -1 };
+	w = (struct world){ .d = { .pos = data, .end = data + size }, .peer = -1, .capture = { -1, -1 } };
+	if (take(&w.d, 1) & 1)
+		CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, w.capture) == 0);
 	CHECK(guestmem_new(MEM_BYTES, 3ULL << 30, 4ULL << 30, &w.d.gm) == 0);
 	CHECK(loop_new(&w.d.loop) == 0);
 	w.d.dev = new_device();
 	start_queues();
 	for (unsigned step = 0; step < STEPS_MAX && w.d.pos < w.d.end; step++) {
-		switch (take(&w.d, 1) % 12) {
+		switch (take(&w.d, 1) % 14) {
 		case 0:
 		case 1:
 		case 2:
@@ -282,15 +353,22 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		case 10:
 			reset();
 			break;
+		case 11:
+		case 12:
+			guest_command();
+			break;
 		default:
 			snapshot();
 			break;
 		}
 		turn_loop(&w.d);
+		look_at_capture();
 		books_balance();
 	}
 	w.d.dev->ops->free(w.d.dev);
 	(void)close(w.peer);
+	for (unsigned i = 0; i < 2 && w.capture[i] >= 0; i++)
+		(void)close(w.capture[i]);
 	loop_free(w.d.loop);
 	guestmem_free(w.d.gm);
 	return 0;

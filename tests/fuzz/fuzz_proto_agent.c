@@ -67,6 +67,7 @@ static void read_frame(uint16_t type, struct proto_in in)
 	struct net_request net;
 	uint16_t rows, cols;
 	uint32_t session;
+	bool udp;
 	int signo;
 
 	switch (type) {
@@ -74,12 +75,16 @@ static void read_frame(uint16_t type, struct proto_in in)
 		(void)proto_check_hello(&in, NULL);
 		break;
 	case PROTO_NET:
-		if (request_net(in, &net) == 0 && (net.net.prefix4 > 32 || touch(net.resolv) > REQUEST_RESOLV_MAX))
+		if (request_net(in, &net) == 0 && (net.net.prefix4 > 32 || net.net.route_bits4 > 32 ||
+						   net.net.route_bits6 > 128 || touch(net.resolv) > REQUEST_RESOLV_MAX))
 			abort();
 		break;
 	case PROTO_PUBLISH:
+		if (request_publish(in, &rows, &udp) == 0 && !rows)
+			abort();
+		break;
 	case PROTO_PROXY:
-		if (request_publish(in, &rows) == 0 && !rows)
+		if (request_proxy(in, &rows) == 0 && !rows)
 			abort();
 		break;
 	case PROTO_SETUP:

@@ -267,6 +267,117 @@ static void net_kicks(void)
 	net_works();
 }
 
+/* A command of the control queue (virtio 1.2 §5.1.6.5); its answer: 0, 1: an error, NO_ANSWER. */
+#define COMMAND   (data + DATA_BYTES / 2 + 0x4000)
+#define ANSWER    (*(volatile uint8_t *)(COMMAND + 0x3000))
+#define NO_ANSWER 0x5a
+
+static uint8_t command(size_t len)
+{
+	struct ring *ring = &rings[NET_CTRL];
+
+	ANSWER = NO_ANSWER;
+	desc_set(ring, 0, address(COMMAND), (uint32_t)len, D_NEXT, 1);
+	desc_set(ring, 1, address(&ANSWER), 1, D_WRITE, 0);
+	offer(ring, 0);
+	kick(ring);
+	(void)wait_used(ring, NULL);
+	return ANSWER;
+}
+
+static uint8_t command3(uint8_t class, uint8_t what, uint8_t value)
+{
+	COMMAND[0] = class;
+	COMMAND[1] = what;
+	COMMAND[2] = value;
+	return command(3);
+}
+
+static size_t put_table(uint32_t unicast, uint32_t multicast, size_t addresses)
+{
+	memset(COMMAND, 3, 0x1000);
+	COMMAND[0] = 1;
+	COMMAND[1] = 0;
+	memcpy(COMMAND + 2, &unicast, 4);
+	memcpy(COMMAND + 6 + addresses, &multicast, 4);
+	return 10 + addresses;
+}
+
+/* Wrong in every field and length: an error each, and the filter is as it was: what comes to our own address still comes. */
+static void net_commands(void)
+{
+	net_up(NET_F_CTRL, NET_QUEUE / 2);
+	expect("not taken", command3(0, 0, 0) == 0, ANSWER); /* not promiscuous */
+	net_echo();
+	for (unsigned class = 0; class < 256; class ++)
+		for (unsigned what = 0; what < 4; what++)
+			if (class > 1 || what > 1)
+				expect("taken", command3((uint8_t) class, (uint8_t)what, 1) == 1, class << 8 | what);
+	for (unsigned value = 2; value < 256; value++)
+		expect("taken", command3(0, 0, (uint8_t)value) == 1, value);
+	for (size_t len = 1; len < 10; len++) {
+		(void)put_table(0, 0, 0);
+		expect("taken", command(len) == 1, len);
+	}
+	expect("taken", command(put_table(UINT32_MAX, 0, 0)) == 1, 0);
+	expect("taken", command(put_table(0, UINT32_MAX, 0)) == 1, 1);
+	expect("taken", command(put_table(0x2aaaaaab, 0, 2)) == 1, 2); /* times 6, in 32 bits: 2 */
+	expect("taken", command(put_table(1, 0, 0)) == 1, 3);
+	expect("taken", command(put_table(0, 0, 6)) == 1, 4);
+	expect("not taken", command(put_table(100, 0, 600)) == 0, 5);
+	expect("not taken", command(put_table(0, 0, 0)) == 0, 6);
+	net_echo();
+	expect("taken", (net_up(NET_F_CTRL & ~(1ULL << 18), 0), command3(0, 0, 0)) == 1, 7); /* modes: not negotiated */
+	net_works();
+}
+
+/* Chains that no command is. */
+static void net_command_chains(void)
+{
+	static const struct desc bad[][2] = {
+		{ { 0x200000, 3, 0, 0 } }, /* no room for the answer */
+		{ { 0x200000, 3, D_NEXT, 1 }, { RAM_LEAST, 1, D_WRITE, 0 } },
+		{ { RAM_LEAST - 1, 3, D_NEXT, 1 }, { 0x200000, 1, D_WRITE, 0 } },
+		{ { 0x200000, 1, D_WRITE | D_NEXT, 1 }, { 0x200000, 3, 0, 0 } },
+		{ { 0x200000, 3, D_NEXT, 0 } },
+	};
+
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct ring *ring = &rings[NET_CTRL];
+
+		net_up(NET_F_CTRL, 0);
+		ring->desc[0] = bad[i][0];
+		ring->desc[1] = bad[i][1];
+		offer(ring, 0);
+		breaks(ring);
+	}
+	net_works();
+}
+
+/* Commands as fast as they go, one over its own answer: packets come through all the same. */
+static void net_command_storm(void)
+{
+	struct ring *ring;
+	uint64_t end = now() + 2 * SECOND;
+
+	net_up(NET_F_CTRL, NET_QUEUE / 2);
+	ring = &rings[NET_CTRL];
+	(void)put_table(600, 0, 3600);
+	for (unsigned i = 0; i < NET_QUEUE / 2; i++) {
+		desc_set(ring, 2 * i, address(COMMAND), 3610, D_NEXT, 2 * i + 1);
+		desc_set(ring, 2 * i + 1, address(COMMAND) + i, 1, D_WRITE, 0);
+	}
+	while (now() < end) {
+		for (unsigned i = 0; i < NET_QUEUE / 2; i++)
+			offer(ring, (uint16_t)(2 * i));
+		kick(ring);
+		net_echo();
+		for (unsigned i = 0; i < NET_QUEUE / 2; i++)
+			expect("no answer", wait_used(ring, NULL), i);
+	}
+	net_works();
+}
+
 /* Resets with packets on their way in both directions: nothing is written afterwards. */
 static void net_reset(void)
 {
@@ -316,6 +427,9 @@ const struct hostile_case net_cases[] = {
 	{ "net-features", net_features },
 	{ "net-config", net_config },
 	{ "net-kicks", net_kicks },
+	{ "net-commands", net_commands },
+	{ "net-command-chains", net_command_chains },
+	{ "net-command-storm", net_command_storm },
 	{ "net-reset", net_reset },
 	{ "net-storm-forever", net_storm_forever },
 	{ NULL, NULL },

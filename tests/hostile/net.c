@@ -24,7 +24,7 @@ void net_give(unsigned i, uint32_t len)
 void net_up(uint64_t features, unsigned receive)
 {
 	net_base = device_find(VIRTIO_ID_NET, 0);
-	device_up(net_base, 2, NET_QUEUE, features);
+	device_up(net_base, features & NET_F_CTRL ? 3 : 2, NET_QUEUE, features);
 	memset(NET_HEADER, 0, sizeof(struct net_header));
 	for (unsigned i = 0; i < receive; i++)
 		net_give(i, NET_RX_BYTES);

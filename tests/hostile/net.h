@@ -14,6 +14,7 @@
 #define NET_QUEUE    64U /* entries */
 #define NET_RX       0U
 #define NET_TX       1U
+#define NET_CTRL     2U
 #define NET_ETH      14U
 #define NET_MTU      1500U
 #define NET_RX_BYTES 4096UL
@@ -24,6 +25,7 @@
 #define NET_F_HOST_TSO6 (1ULL << 12)
 #define NET_F_HOST_ECN  (1ULL << 13)
 #define NET_F_MRG_RXBUF (1ULL << 15)
+#define NET_F_CTRL      (1ULL << 17 | 1ULL << 18) /* the queue, and receive modes */
 
 /* virtio 1.2 §5.1.6; little-endian, as this machine is */
 struct net_header {

@@ -40,6 +40,7 @@ const struct fake_file fake_host_files[] = {
 	{ "/run/user/mvm/.keep", "" },
 	{ "/lib/mvm/mvm-supervisor", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/mvm-net", "..." MVM_VERSION_MARK MVM_VERSION },
+	{ "/lib/mvm/mvm-udp", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/mvm-vmm", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/agent.cpio", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/vmlinux", NULL }, /* written below: it is longer */
@@ -107,7 +108,9 @@ static void put_kernel(void)
 
 void fake_host_answers(struct doctor_host *host)
 {
-	static const char *const parts[] = { "mvm-supervisor", "mvm-net", "mvm-vmm", "agent.cpio", "vmlinux" };
+	static const char *const parts[] = {
+		"mvm-supervisor", "mvm-net", "mvm-udp", "mvm-vmm", "agent.cpio", "vmlinux"
+	};
 	static const struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
 
 	memset(host, 0, sizeof(*host));

@@ -312,6 +312,50 @@ static void test_agent_proxy(void **state)
 	peer_close(&peer);
 }
 
+/* The first device that names servers decides; the others do not take its word back. */
+static void test_name_servers(void **state)
+{
+	static const char *const wanted[] = { "", "nameserver 10.0.0.1\nsearch back\n", "" };
+	struct net_host nets = { .n = 3 };
+	struct agent_request request = { .nets = &nets, .device = "vda", .fs_type = "erofs", .hostname = "box" };
+	uint8_t bytes[8192];
+	struct mvm_spec *spec;
+	struct proto_net net;
+	struct proto_in in;
+	struct peer peer;
+	const char *text;
+	uint16_t type;
+	ssize_t len;
+	long at = 0;
+
+	(void)state;
+	assert_int_equal(mvm_spec_new(&spec), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "ls", NULL }, NULL), 0);
+	request.spec = spec;
+	assert_int_equal(spec_net_parse("--net", "tap=t0", &nets.ends[0].net, NULL), 0);
+	assert_int_equal(spec_net_parse("--net", "back", &nets.ends[1].net, NULL), 0);
+	assert_int_equal(spec_net_parse("--net", "front", &nets.ends[2].net, NULL), 0);
+	for (unsigned i = 1; i < 3; i++) {
+		nets.ends[i].net.ndns = 1;
+		nets.ends[i].net.dns[0] = (struct spec_net_address){ .family = 4, .bytes = { 10, 0, 0, (uint8_t)i } };
+	}
+	peer_open(&peer);
+	assert_int_equal(agent_session_greet(&peer.agent, &request), 0);
+	assert_int_equal(agent_session_flush(&peer.agent), 0);
+	len = read(peer.fd, bytes, sizeof(bytes));
+	assert_true(len > 0);
+	at += proto_next(bytes, (size_t)len, PROTO_PAYLOAD_MAX, &type, &in);
+	for (unsigned i = 0; i < 3; i++) {
+		at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
+		assert_int_equal(type, PROTO_NET);
+		assert_int_equal(proto_get(&in, &net, sizeof(net)), 0);
+		assert_int_equal(proto_get_str(&in, &text), 0);
+		assert_string_equal(text, wanted[i]);
+	}
+	peer_close(&peer);
+	mvm_spec_free(spec);
+}
+
 static void test_agent_greeting(void **state)
 {
 	struct agent_request request = { .device = "vda", .fs_type = "erofs", .hostname = "box", .rows = 3, .cols = 4 };
@@ -332,9 +376,11 @@ static void test_agent_greeting(void **state)
 	assert_int_equal(mvm_spec_set(spec, "env", "PATH=/mine", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "workdir", "/w", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "scratch", "1m", NULL), 0);
-	for (unsigned i = 0; i < 3; i++) /* the last leads where the first does */
-		assert_int_equal(
-			mvm_spec_set(spec, "publish", ((const char *const[]){ "80", "443", "81:80" })[i], NULL), 0);
+	for (unsigned i = 0; i < 5; i++) /* the last two lead where others do */
+		assert_int_equal(mvm_spec_set(spec, "publish",
+					      ((const char *const[]){ "80", "443", "80/udp", "81:80", "81:80/udp" })[i],
+					      NULL),
+				 0);
 	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "ls", "-l", NULL }, NULL), 0);
 	request.spec = spec;
 	peer_open(&peer);
@@ -349,13 +395,14 @@ static void test_agent_greeting(void **state)
 	assert_int_equal(proto_check_hello(&in, &s), 0);
 	assert_string_equal(s, MVM_VERSION);
 
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 3; i++) {
 		struct proto_publish publish;
 
 		at += proto_next(bytes + at, (size_t)(len - at), PROTO_PAYLOAD_MAX, &type, &in);
 		assert_int_equal(type, PROTO_PUBLISH);
 		assert_int_equal(proto_get(&in, &publish, sizeof(publish)), 0);
-		assert_int_equal(le16_get(publish.port), i ? 443 : 80);
+		assert_int_equal(le16_get(publish.port), i == 1 ? 443 : 80);
+		assert_int_equal(le16_get(publish.kind), i == 2 ? PROTO_PUBLISH_UDP : PROTO_PUBLISH_TCP);
 		assert_ptr_equal(in.pos, in.end);
 	}
 
@@ -814,6 +861,7 @@ int main(void)
 		cmocka_unit_test(test_exec_as_the_agent_reads_it),
 		cmocka_unit_test(test_copy_as_the_agent_reads_it),
 		cmocka_unit_test(test_exec_out_of_order),
+		cmocka_unit_test(test_name_servers),
 		cmocka_unit_test(test_queries),
 		cmocka_unit_test(test_top_texts),
 		cmocka_unit_test(test_exec_and_a_slow_agent),

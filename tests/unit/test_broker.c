@@ -391,20 +391,35 @@ static void test_session_start(void **state)
 		.fds = SESSION_HAS_STDOUT | SESSION_HAS_RECEIPT,
 		.program = MVM_VERSION,
 	};
-	int fds[3] = { some_fd(), some_fd(), some_fd() }, pair[2], got[SESSION_FDS_MAX];
+	int fds[3] = { some_fd(), some_fd(), some_fd() }, pair[2], got[SESSION_FDS_MAX], sockets[SESSION_SOCKETS_MAX];
 
 	(void)state;
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
 	assert_int_equal(session_send_start(pair[0], &start, fds, 3), 0);
-	assert_int_equal(session_receive_start(pair[1], &start, got), 0);
+	assert_int_equal(session_receive_start(pair[1], &start, got, sockets), 0);
 	assert_true(got[0] >= 0 && got[1] == -1 && got[2] >= 0 && got[3] == -1 && got[4] >= 0);
 	assert_int_equal(fcntl(got[0], F_GETFD), FD_CLOEXEC);
 	(void)close(got[0]);
 	(void)close(got[2]);
 	(void)close(got[4]);
+	start.fds = 0;
+	start.sockets = 2; /* behind the spec */
+	assert_int_equal(session_send_start(pair[0], &start, fds, 3), 0);
+	assert_int_equal(session_receive_start(pair[1], &start, got, sockets), 0);
+	assert_true(got[0] >= 0 && got[1] == -1 && sockets[0] >= 0 && sockets[1] >= 0);
+	(void)close(got[0]);
+	(void)close(sockets[0]);
+	(void)close(sockets[1]);
+	start.sockets = 3; /* one more than there is */
+	assert_int_equal(session_send_start(pair[0], &start, fds, 3), 0);
+	assert_int_equal(session_receive_start(pair[1], &start, got, sockets), -EPROTO);
+	start.sockets = UINT32_MAX;
+	assert_int_equal(session_send_start(pair[0], &start, fds, 1), 0);
+	assert_int_equal(session_receive_start(pair[1], &start, got, sockets), -EPROTO);
+	start.sockets = 0;
 	start.program[0] = '9'; /* another build's */
 	assert_int_equal(session_send_start(pair[0], &start, fds, 1), 0);
-	assert_int_equal(session_receive_start(pair[1], &start, got), -EPROTO);
+	assert_int_equal(session_receive_start(pair[1], &start, got, sockets), -EPROTO);
 	for (unsigned i = 0; i < 3; i++)
 		(void)close(fds[i]);
 	(void)close(pair[0]);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "mvm/capture.h"
 
 static struct vmm_config good(void)
 {
@@ -69,6 +70,12 @@ static struct vmm_config good(void)
 	X("disk's second fd is a fixed one", c->disks[0].direct_fd = 2)                                                \
 	X("disk's second fd", c->disks[0].direct_fd = -1)                                                              \
 	X("too many networks", c->nnets = VMM_NETS_MAX + 1)                                                            \
+	X("capture without its length", c->capture_fd = 9)                                                             \
+	X("capture's length alone", c->capture_snap = 100)                                                             \
+	X("capture's fd", (c->capture_fd = 3, c->capture_snap = 100))                                                  \
+	X("capture of little", (c->capture_fd = 9, c->capture_snap = CAPTURE_SNAP_MIN - 1))                            \
+	X("capture of much", (c->capture_fd = 9, c->capture_snap = CAPTURE_FRAME_MAX + 1))                             \
+	X("capture of nothing", (c->capture_fd = 9, c->capture_snap = 100, c->nnets = 0))                              \
 	X("network fd", c->nets[0].fd = 3)                                                                             \
 	X("network flags", c->nets[0].flags = 2)                                                                       \
 	X("group address", c->nets[0].mac[0] = 1)                                                                      \
@@ -102,6 +109,8 @@ static void test_bounds(void **state)
 	assert_int_equal(config_check(&accepted), 0);
 	accepted.disks[0].iops = VMM_IOPS_MAX;
 	accepted.disks[0].bps = VMM_BPS_MAX;
+	accepted.capture_fd = 9;
+	accepted.capture_snap = CAPTURE_FRAME_MAX;
 	assert_int_equal(config_check(&accepted), 0);
 	FIELDS(FUNCTION)
 }

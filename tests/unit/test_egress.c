@@ -116,11 +116,8 @@ static struct mvm_spec *spec_by(const char *const steps[][3], size_t n)
 static void test_check_proxy(void **state)
 {
 	static const char *const steps[][3] = {
-		{ "egress", "deny", "add it" },
-		{ "proxy", NULL, NULL },
-		{ "net", "tap=t", NULL },
-		{ "publish", "80:80", NULL },
-		{ "publish", "3128", "the proxy's" },
+		{ "egress", "deny", "add it" }, { "proxy", NULL, NULL },         { "net", "tap=t", NULL },
+		{ "publish", "80:80", NULL },   { "publish", "3128/udp", NULL }, { "publish", "3128", "the proxy's" },
 	};
 	struct mvm_spec *spec, *back;
 	struct mvm_error err;

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,21 @@ static struct spec_publish spec_of(const char *text)
 	return spec;
 }
 
+/* A socket as a service manager hands it over. */
+static int bound(int type, bool listening, uint16_t *ret_port)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(in);
+	int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	if (listening)
+		assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+	*ret_port = ntohs(in.sin_port);
+	return fd;
+}
+
 static int client_of(const struct publish *publish, unsigned index)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET,
@@ -42,6 +58,49 @@ static void wait_for_client(const struct publish *publish, unsigned index)
 	struct pollfd ready = { .fd = publish->ports[index].fd, .events = POLLIN };
 
 	assert_int_equal(poll(&ready, 1, 10000), 1);
+}
+
+static void test_handed(void **state)
+{
+	struct publish publish = { 0 };
+	struct spec_publish specs[2];
+	char text[SPEC_PUBLISH_TEXT];
+	struct mvm_error err;
+	uint16_t port, other;
+	int fd = bound(SOCK_STREAM, true, &port), wrong, client;
+
+	(void)state;
+	(void)snprintf(text, sizeof(text), "%u:80", port);
+	specs[0] = spec_of(text);
+	specs[1] = spec_of("80"); /* listens itself */
+	assert_int_equal(publish_hand(&publish, fd, &err), 0);
+	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
+	assert_int_equal(publish_open(&publish, specs, 2, &err), 0);
+	assert_int_equal(publish.ports[0].fd, fd);
+	assert_int_equal(publish.ports[0].host, port);
+	assert_int_equal(publish.nhanded, 0);
+	client = client_of(&publish, 0);
+	wait_for_client(&publish, 0);
+	(void)close(client);
+	publish_close(&publish);
+
+	/* What does not listen, is no TCP, or is nobody's, is said. */
+	publish = (struct publish){ 0 };
+	wrong = bound(SOCK_STREAM, false, &other);
+	assert_int_equal(publish_hand(&publish, wrong, &err), -EINVAL);
+	(void)close(wrong);
+	wrong = bound(SOCK_DGRAM, false, &other);
+	assert_int_equal(publish_hand(&publish, wrong, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "ListenStream"));
+	(void)close(wrong);
+	assert_int_equal(publish_hand(&publish, 1000, &err), -EINVAL);
+	fd = bound(SOCK_STREAM, true, &port);
+	assert_int_equal(publish_hand(&publish, fd, &err), 0);
+	assert_int_equal(publish_open(&publish, specs + 1, 1, &err), -EINVAL);
+	(void)snprintf(text, sizeof(text), "add -p 127.0.0.1:%u:PORT", port);
+	assert_non_null(strstr(err.text, text));
+	publish_close(&publish);
+	assert_int_equal(fcntl(fd, F_GETFD), -1);
 }
 
 static void test_open(void **state)
@@ -194,6 +253,9 @@ static void test_holder(void **state)
 		{ "80:1", "a process of user 33" },
 		{ "[::1]:22:1", "a process of user 0" },
 		{ "22:1", "" },
+		{ "8081:1/udp", "evil?name (process 17)" },
+		{ "[::1]:53:1/udp", "a process of user 7" },
+		{ "8080:1/udp", "" },
 		{ "81:1", "" },
 	};
 	char root[] = "/tmp/mvm-test-XXXXXX", path[128], text[PUBLISH_HOLDER], command[160];
@@ -205,6 +267,10 @@ static void test_holder(void **state)
 	make_dir(root, "17");
 	make_dir(root, "17/fd");
 	make_dir(root, "18");
+	put(root, "self/net/udp", "  sl\n  7: 0100007F:1F91 00000000:0000 07 0:0 0:0 0 1000 0 4242 1\n");
+	put(root, "self/net/udp6",
+	    "  sl\n  7: 00000000000000000000000000000000:0035 00000000000000000000000000000000:0000 07 0:0 0:0 0 7 0 9 "
+	    "1\n");
 	put(root, "self/net/tcp", tcp);
 	put(root, "self/net/tcp6", tcp6);
 	put(root, "17/comm", "evil\033name\n");
@@ -225,10 +291,8 @@ static void test_holder(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),
-		cmocka_unit_test(test_bounds),
-		cmocka_unit_test(test_reserve),
-		cmocka_unit_test(test_holder),
+		cmocka_unit_test(test_open),    cmocka_unit_test(test_handed), cmocka_unit_test(test_bounds),
+		cmocka_unit_test(test_reserve), cmocka_unit_test(test_holder),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

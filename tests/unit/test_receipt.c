@@ -25,6 +25,38 @@ static const char *field(json_object *root, const char *pointer)
 	return found ? json_object_get_string(found) : "(null)";
 }
 
+/* What --pcap wrote, and by what it ended. */
+static void test_capture(void **state)
+{
+	static const struct {
+		enum capture_news ended;
+		const char *text;
+	} ends[] = { { CAPTURE_NOTHING, "run" },
+		     { CAPTURE_FULL, "full" },
+		     { CAPTURE_FAILED, "error" },
+		     { CAPTURE_BROKEN, "error" } };
+	static struct capture capture = { .path = "/p", .size = 5000, .frames = 9, .dropped = 4, .begun = true };
+	struct verdict verdict = { 0 };
+	struct receipt receipt = { .verdict = &verdict, .capture = &capture };
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		json_object *root;
+		char *text;
+
+		capture.ended = ends[i].ended;
+		text = receipt_text(&receipt);
+		root = json_tokener_parse(text);
+		assert_string_equal(field(root, "/capture/file"), "/p");
+		assert_string_equal(field(root, "/capture/bytes"), "5000");
+		assert_string_equal(field(root, "/capture/frames"), "9");
+		assert_string_equal(field(root, "/capture/dropped"), "4");
+		assert_string_equal(field(root, "/capture/ended"), ends[i].text);
+		(void)json_object_put(root);
+		free(text);
+	}
+}
+
 static void test_contents(void **state)
 {
 	struct verdict verdict = { .kind = VERDICT_GUEST_PANIC, .status = 125, .cause = "the \"kernel\"\npanicked" };
@@ -48,8 +80,13 @@ static void test_contents(void **state)
 	struct sockaddr_storage addr = { .ss_family = AF_UNIX };
 	struct broker broker = { 0 };
 	const struct uplink_proxied proxied = { .opened = 3, .refused = 2, .to_guest_bytes = 77 };
-	struct net_user net = { .asked = true, .proxy.counted = &proxied };
+	struct net_user net = { .asked = true, .proxy.counted = &proxied, .traffic = { .begun = 8, .in_bytes = 99 } };
 	struct publish publish = { .nports = 1, .ports[0].host = 4711, .accepted = 9 };
+	const struct udp_counted datagrams = { .to_clients = 5, .dropped = { [UDP_DROP_BAD] = 6 }, .broken = 1 };
+	struct publish_udp udp = { .counted = &datagrams };
+	static struct capture capture = {
+		.path = "/p", .size = 5000, .frames = 9, .dropped = 4, .ended = CAPTURE_FULL
+	};
 	struct jail jail;
 	struct mvm_spec *spec;
 	json_object *root;
@@ -89,7 +126,9 @@ static void test_contents(void **state)
 	broker.refused_ports[0].times = 6;
 	receipt.broker = &broker;
 	receipt.publish = &publish;
+	receipt.udp = &udp;
 	receipt.net = &net;
+	receipt.capture = &capture;
 	receipt.spec = spec;
 	jail_init(&jail);
 	jail.missing = JAIL_LAYER_LANDLOCK_NET;
@@ -123,10 +162,17 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/channels/refused"), "7");
 	assert_string_equal(field(root, "/channels/published/0"), "127.0.0.1:4711->80/tcp");
 	assert_string_equal(field(root, "/channels/accepted"), "9");
+	assert_string_equal(field(root, "/channels/udp/to_clients"), "5");
+	assert_string_equal(field(root, "/channels/udp/dropped/bad"), "6");
+	assert_string_equal(field(root, "/channels/udp/broken"), "1");
 	assert_string_equal(field(root, "/egress/policy"), "allow");
+	assert_string_equal(field(root, "/egress/traffic/begun"), "8");
+	assert_string_equal(field(root, "/egress/traffic/in_bytes"), "99");
 	assert_string_equal(field(root, "/egress/proxy/opened"), "3");
 	assert_string_equal(field(root, "/egress/proxy/refused"), "2");
 	assert_string_equal(field(root, "/egress/proxy/to_guest_bytes"), "77");
+	assert_string_equal(field(root, "/capture"), "(null)"); /* it never began */
+	assert_string_equal(field(root, "/asked/pcap_max"), "(null)");
 	assert_string_equal(field(root, "/devices/publish/refused"), "2");
 	assert_string_equal(field(root, "/channels/refused_ports/0/port"), "99");
 	assert_string_equal(field(root, "/channels/refused_ports/0/times"), "6");
@@ -343,8 +389,9 @@ static int leave_folder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_contents),   cmocka_unit_test(test_file),      cmocka_unit_test(test_places),
-		cmocka_unit_test(test_descriptor), cmocka_unit_test(test_full_disk), cmocka_unit_test(test_digests),
+		cmocka_unit_test(test_contents), cmocka_unit_test(test_capture),    cmocka_unit_test(test_file),
+		cmocka_unit_test(test_places),   cmocka_unit_test(test_descriptor), cmocka_unit_test(test_full_disk),
+		cmocka_unit_test(test_digests),
 	};
 
 	return cmocka_run_group_tests(tests, enter_folder, leave_folder);

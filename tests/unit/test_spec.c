@@ -150,6 +150,13 @@ static void test_values(void **state)
 		{ "console-rate", "1k", NULL },
 		{ "console-rate", "0", "give 1" },
 		{ "console-rate", "2g", "give 1" },
+		{ "pcap", "", "empty" },
+		{ "pcap-max", "128k", NULL },
+		{ "pcap-max", "131071", "give 128k" },
+		{ "pcap-max", "2048g", "give 128k" },
+		{ "pcap-snap", "64", NULL },
+		{ "pcap-snap", "63", "give 64" },
+		{ "pcap-snap", "65550", "give 64" },
 		{ "blk-iops", "1", NULL },
 		{ "blk-iops", "0", NULL },
 		{ "blk-iops", "1000000000", NULL },
@@ -358,6 +365,8 @@ static void test_nets(void **state)
 		"user,dns=1.1.1.1,mac=02:00:00:00:00:0a,mtu=1500",
 		"tap=t0",
 		"socket=/run/net.sock",
+		"back",
+		"back,ip=10.0.0.2,ip6=fd00::2,mac=02:00:00:00:00:0a,mtu=1400",
 		"tap=t0,ip=10.0.0.2/24,gw=10.0.0.1,ip6=fd00::2/"
 		"64,gw6=fe80::1,dns=10.0.0.1,dns=fd00::1,mac=02:00:00:00:00:0a,mtu=9000",
 	};
@@ -388,6 +397,9 @@ static void test_publish(void **state)
 		{ "8080:80", "127.0.0.1:8080:80" },
 		{ "0:80", "127.0.0.1:0:80" },
 		{ "8080:80/tcp", "127.0.0.1:8080:80" },
+		{ "53:53/udp", "127.0.0.1:53:53/udp" },
+		{ "53/udp", "127.0.0.1:0:53/udp" },
+		{ "[::]:53:5353/udp", "[::]:53:5353/udp" },
 		{ "1.2.3.4:8080:80", "1.2.3.4:8080:80" },
 		{ "1.2.3.4::80", "1.2.3.4:0:80" },
 		{ "0.0.0.0:1:65535", "0.0.0.0:1:65535" },
@@ -395,6 +407,8 @@ static void test_publish(void **state)
 		{ "[::]::80", "[::]:0:80" },
 		{ "[1111:2222:3333:4444:5555:6666:7777:8888]:65535:65535/tcp",
 		  "[1111:2222:3333:4444:5555:6666:7777:8888]:65535:65535" },
+		{ "[1111:2222:3333:4444:5555:6666:7777:8888]:65535:65535/udp",
+		  "[1111:2222:3333:4444:5555:6666:7777:8888]:65535:65535/udp" },
 	};
 	static const struct {
 		const char *text, *says;
@@ -409,7 +423,7 @@ static void test_publish(void **state)
 		{ "80:+1", "no port of the guest" },
 		{ "8000-8010:80", "ranges are not published" },
 		{ "80:8000-8010", "ranges are not published" },
-		{ "53:53/udp", "UDP is not published" },
+		{ "53:53/UDP", "'UDP' is no protocol" },
 		{ "80:80/sctp", "'sctp' is no protocol" },
 		{ "80:80/", "'' is no protocol" },
 		{ "localhost:80:80", "names are not looked up" },
@@ -442,10 +456,14 @@ static void test_publish(void **state)
 			fail_msg("'%s': %s", bad[i].text, err.text);
 	assert_int_equal(spec_publish_parse("-p", "[::1]::80", &publish, &err), 0);
 	assert_string_equal(spec_publish_where(&publish, 4711, buf), "[::1]:4711->80/tcp");
+	publish.udp = true;
+	assert_string_equal(spec_publish_where(&publish, 4711, buf), "[::1]:4711->80/udp");
 
 	assert_int_equal(mvm_spec_set(spec, "publish", "80:80", &err), 0);
 	assert_int_equal(mvm_spec_set(spec, "publish", "80:81", &err), -EEXIST);
 	assert_int_equal(mvm_spec_set(spec, "publish", "127.0.0.2:80:80", &err), 0);
+	assert_int_equal(mvm_spec_set(spec, "publish", "80:80/udp", &err), 0); /* another port than TCP's */
+	assert_int_equal(mvm_spec_set(spec, "publish", "80:81/udp", &err), -EEXIST);
 	while (spec->npublish < SPEC_PUBLISH_MAX)
 		assert_int_equal(mvm_spec_set(spec, "publish", "80", &err), 0);
 	assert_int_equal(mvm_spec_set(spec, "publish", "80", &err), -E2BIG);
@@ -472,6 +490,26 @@ static void test_check(void **state)
 	assert_int_equal(mvm_spec_set(spec, "rw", "false", NULL), 0);
 	assert_int_equal(mvm_spec_set(spec, "console-rate", "1k", NULL), 0);
 	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--console-rate"));
+	mvm_spec_free(spec);
+}
+
+/* --pcap is of what there is, and bounds are of --pcap. */
+static void test_check_pcap(void **state)
+{
+	struct mvm_spec *spec = new_spec();
+	struct mvm_error err;
+
+	(void)state;
+	assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+	assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
+	assert_int_equal(mvm_spec_set(spec, "pcap-snap", "100", NULL), 0);
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--pcap-snap"));
+	assert_int_equal(mvm_spec_set(spec, "pcap-max", "1m", NULL), 0);
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--pcap-max"));
+	assert_int_equal(mvm_spec_set(spec, "pcap", "file", NULL), 0);
+	assert_true(mvm_spec_check(spec, &err) < 0 && strstr(err.text, "--pcap") && strstr(err.text, "--net"));
+	assert_int_equal(mvm_spec_set(spec, "net", "tap=t", NULL), 0);
+	assert_int_equal(mvm_spec_check(spec, &err), 0);
 	mvm_spec_free(spec);
 }
 
@@ -587,6 +625,9 @@ static void test_json_round_trip(void **state)
 		{ "log-level", "error" },
 		{ "receipt", "fd:9" },
 		{ "console-rate", "3k" },
+		{ "pcap", "p" },
+		{ "pcap-max", "3m" },
+		{ "pcap-snap", "96" },
 		{ "blk-iops", "7" },
 		{ "blk-bps", "5m" },
 		{ "io-max", "wiops=7,rbps=64k" },
@@ -617,6 +658,9 @@ static void test_json_round_trip(void **state)
 	assert_true(back->tty && back->interactive && !back->rw);
 	assert_int_equal(back->ndisks, 2);
 	assert_int_equal(back->nports, 2);
+	assert_string_equal(back->pcap, "p");
+	assert_int_equal(back->pcap_max, 3 << 20);
+	assert_int_equal(back->pcap_snap, 96);
 	assert_int_equal(back->blk_iops, 7);
 	assert_int_equal(back->blk_bps, 5 << 20);
 	assert_int_equal(back->io_max.most[IO_MAX_RBPS], 64 << 10);
@@ -780,6 +824,7 @@ int main(void)
 		cmocka_unit_test(test_nets),
 		cmocka_unit_test(test_publish),
 		cmocka_unit_test(test_check),
+		cmocka_unit_test(test_check_pcap),
 		cmocka_unit_test(test_check_restart),
 		cmocka_unit_test(test_arguments_too_large),
 		cmocka_unit_test(test_env_file),

@@ -181,26 +181,19 @@ int args_parse(int argc, char **argv, struct mvm_spec *spec, struct args *ret_ar
 
 static void print_option(const struct mvm_option *option)
 {
-	char left[64], letter[] = { '-', option->letter ? option->letter : ' ', ',', '\0' };
-
-	(void)snprintf(left, sizeof(left), "%s --%s%s%s", option->letter ? letter : "   ", option->name,
-		       option->metavar ? " " : "", option->metavar ? option->metavar : "");
-	printf("  %-36s %s\n", left, option->help);
+	help_option(option->letter, option->name, option->metavar, option->help);
 }
 
-void args_print_option(const char *name)
-{
-	const struct mvm_option *option = find(name, strlen(name), 0);
-
-	if (option)
-		print_option(option);
-}
-
-void args_print_options(void)
+void args_print_options(const char *const names[])
 {
 	const struct mvm_option *option;
 
-	print_option(&config_option);
-	for (size_t i = 0; (option = mvm_spec_option(i)); i++)
+	printf("\noptions:\n");
+	if (!names)
+		print_option(&config_option);
+	for (size_t i = 0; !names && (option = mvm_spec_option(i)); i++)
 		print_option(option);
+	for (; names && *names; names++)
+		if ((option = find(*names, strlen(*names), 0)))
+			print_option(option);
 }

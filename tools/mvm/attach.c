@@ -14,12 +14,16 @@ int verb_attach(const struct cli *cli, int argc, char **argv)
 	int status;
 	const char *keys_text = KEYS_DEFAULT;
 	bool no_stdin = false;
-	const struct opt opts[] = { { "no-stdin", 0, &no_stdin, NULL }, { "detach-keys", 0, NULL, &keys_text }, { 0 } };
+	const struct opt opts[] = { { "no-stdin", 0, &no_stdin, NULL, NULL, "leave its input alone" },
+				    { "detach-keys", 0, NULL, &keys_text, "KEYS",
+				      "what ends this command and not the VM (ctrl-p,ctrl-q)" },
+				    { 0 } };
 	struct keys keys;
 	struct mvm_error err;
 	struct mvm_vm *vm;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps shows them");

@@ -24,6 +24,7 @@ struct verb {
 	const char *name, *usage, *summary;
 	/* argv[0] is the verb; returns the exit status. */
 	int (*run)(const struct cli *cli, int argc, char **argv);
+	const char *note; /* what its help says besides; NULL: nothing */
 };
 
 /* In the order of the help; NULL past the last. */
@@ -49,6 +50,7 @@ int verb_pause(const struct cli *cli, int argc, char **argv);
 int verb_resume(const struct cli *cli, int argc, char **argv);
 int verb_stats(const struct cli *cli, int argc, char **argv);
 int verb_events(const struct cli *cli, int argc, char **argv);
+int verb_network(const struct cli *cli, int argc, char **argv);
 int verb_metrics(const struct cli *cli, int argc, char **argv);
 int verb_top(const struct cli *cli, int argc, char **argv);
 int verb_update(const struct cli *cli, int argc, char **argv);
@@ -62,9 +64,13 @@ void cli_say(const char *text);
 /* Says err and returns CLI_STATUS_FAILED. */
 int cli_fail(const struct mvm_error *err);
 
-/* The options of `run`, as --help shows them. */
-void args_print_options(void);
-void args_print_option(const char *name);
+/* What a verb is for, without its options. */
+void help_usage(const char *name);
+/* A line of its options. `letter` 0, `metavar` NULL: none. */
+void help_option(char letter, const char *name, const char *metavar, const char *help);
+
+/* The options of `run`, or those with these names (the last NULL), as --help shows them. */
+void args_print_options(const char *const names[]);
 
 /* What the command line of `run` said besides the spec. */
 struct args {

@@ -53,14 +53,17 @@ static int copy(const struct side *from, const struct side *to, struct mvm_copy_
 int verb_cp(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_copy_options options = MVM_COPY_OPTIONS;
-	const struct opt opts[] = { { "archive", 'a', &options.archive, NULL },
-				    { "follow-link", 'L', &options.follow, NULL },
+	const struct opt opts[] = { { "archive", 'a', &options.archive, NULL, NULL,
+				      "keep owner, group and the whole mode" },
+				    { "follow-link", 'L', &options.follow, NULL, NULL,
+				      "a source that is a symbolic link means what it leads to" },
 				    { 0 } };
 	struct side from = { 0 }, to = { 0 };
 	struct words words;
 	int status;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n != 2)
 		return cli_unexpected(argv[0], "a source and a destination are wanted: mvm help cp");

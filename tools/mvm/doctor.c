@@ -4,44 +4,10 @@
 #include <string.h>
 
 #include "cli.h"
+#include "opts.h"
 #include "mvm/version.h"
 
 #define STATUS_PROBLEM 1
-
-struct options {
-	bool json, strict, help;
-};
-
-/* 0, or the exit status with the reason said. */
-static int parse(int argc, char **argv, struct options *ret_options)
-{
-	static const char format[] = "--format";
-
-	for (int i = 1; i < argc; i++) {
-		const char *value = NULL;
-
-		if (!strcmp(argv[i], "--strict")) {
-			ret_options->strict = true;
-			continue;
-		}
-		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
-			ret_options->help = true;
-			continue;
-		}
-		if (!strcmp(argv[i], format) && i + 1 < argc)
-			value = argv[++i];
-		else if (!strncmp(argv[i], "--format=", sizeof(format)))
-			value = argv[i] + sizeof(format);
-		else if (!strcmp(argv[i], format))
-			return cli_unexpected(argv[i], "needs a value: table or json");
-		else
-			return cli_unexpected(argv[i], "unknown: mvm help doctor shows what there is");
-		if (strcmp(value, "table") != 0 && strcmp(value, "json") != 0)
-			return cli_unexpected(value, "unknown as --format: table or json");
-		ret_options->json = !strcmp(value, "json");
-	}
-	return 0;
-}
 
 static void print_table(const struct mvm_doctor *doctor)
 {
@@ -98,33 +64,39 @@ static int print_json(const struct mvm_doctor *doctor, int problems, int warning
 
 int verb_doctor(const struct cli *cli, int argc, char **argv)
 {
-	struct options options = { 0 };
+	const char *format = NULL;
+	bool json, strict = false;
+	const struct opt opts[] = { { "format", 0, NULL, &format, "table|json", "how it is shown (table)" },
+				    { "strict", 0, &strict, NULL, NULL, "warnings fail as problems do" },
+				    { 0 } };
 	const struct mvm_check *check;
 	struct mvm_doctor *doctor;
-	int problems = 0, warnings = 0, status = parse(argc, argv, &options);
+	int problems = 0, warnings = 0, status;
 	struct mvm_error err;
+	struct words words;
 
-	if (status)
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
-	if (options.help) {
-		char *help[] = { argv[0], argv[0], NULL };
-
-		return verb_help(cli, 2, help);
-	}
+	if (words.n)
+		return cli_unexpected(words.v[0], "not expected: mvm help doctor shows how");
+	if (!opts_format(format, &json))
+		return CLI_STATUS_FAILED;
 	if (mvm_doctor_new(&doctor, &err) < 0)
 		return cli_fail(&err);
 	for (size_t i = 0; (check = mvm_doctor_check(doctor, i)); i++) {
 		problems += check->state == MVM_CHECK_PROBLEM;
 		warnings += check->state == MVM_CHECK_WARNING;
 	}
-	if (!options.json)
+	status = 0;
+	if (!json)
 		print_table(doctor);
 	else if (print_json(doctor, problems, warnings) < 0)
 		status = cli_unexpected("doctor", "out of memory");
 	mvm_doctor_free(doctor);
 	if (!status && (fflush(stdout) != 0 || ferror(stdout)))
 		status = cli_unexpected("doctor", "its output cannot be written");
-	if (!status && (problems || (options.strict && warnings)))
+	if (!status && (problems || (strict && warnings)))
 		status = STATUS_PROBLEM;
 	return status;
 }

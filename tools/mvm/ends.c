@@ -19,13 +19,13 @@ struct call {
 };
 
 /* For each VM that was named; the last failure's status, but of one VM alone its own. */
-static int for_each(const struct cli *cli, int argc, char **argv, const struct opt *opts, struct call *call,
+static int for_each(int argc, char **argv, const struct opt *opts, struct call *call,
 		    bool (*prepare)(struct call *call), int (*one)(const char *id, const struct call *call))
 {
 	struct words words;
 	int status = 0;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (!words.n)
 		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps shows them");
@@ -58,10 +58,12 @@ static int stop(const char *id, const struct call *call)
 
 int verb_stop(const struct cli *cli, int argc, char **argv)
 {
-	const struct opt opts[] = { { "time", 't', NULL, &stop_time }, { 0 } };
+	const struct opt opts[] = { { "time", 't', NULL, &stop_time, "TIME", "until the end after SIGTERM (10s)" },
+				    { 0 } };
 	struct call call = { 0 };
 
-	return for_each(cli, argc, argv, opts, &call, prepare_stop, stop);
+	(void)cli;
+	return for_each(argc, argv, opts, &call, prepare_stop, stop);
 }
 
 /* ---- kill ---- */
@@ -99,10 +101,13 @@ static int send_signal(const char *id, const struct call *call)
 
 int verb_kill(const struct cli *cli, int argc, char **argv)
 {
-	const struct opt opts[] = { { "signal", 's', NULL, &kill_signal }, { 0 } };
+	const struct opt opts[] = { { "signal", 's', NULL, &kill_signal, "SIGNAL",
+				      "send this to the command; the VM ends when it does" },
+				    { 0 } };
 	struct call call = { 0 };
 
-	return for_each(cli, argc, argv, opts, &call, prepare_kill, send_signal);
+	(void)cli;
+	return for_each(argc, argv, opts, &call, prepare_kill, send_signal);
 }
 
 /* ---- wait ---- */
@@ -131,7 +136,8 @@ int verb_wait(const struct cli *cli, int argc, char **argv)
 	const struct opt opts[] = { { 0 } };
 	struct call call = { 0 };
 
-	return for_each(cli, argc, argv, opts, &call, NULL, wait_for);
+	(void)cli;
+	return for_each(argc, argv, opts, &call, NULL, wait_for);
 }
 
 /* ---- rm ---- */
@@ -146,9 +152,10 @@ static int forget(const char *id, const struct call *call)
 int verb_rm(const struct cli *cli, int argc, char **argv)
 {
 	struct call call = { 0 };
-	const struct opt opts[] = { { "force", 'f', &call.force, NULL }, { 0 } };
+	const struct opt opts[] = { { "force", 'f', &call.force, NULL, NULL, "one that runs is killed first" }, { 0 } };
 
-	return for_each(cli, argc, argv, opts, &call, NULL, forget);
+	(void)cli;
+	return for_each(argc, argv, opts, &call, NULL, forget);
 }
 
 /* ---- pause, resume ---- */
@@ -165,7 +172,8 @@ int verb_pause(const struct cli *cli, int argc, char **argv)
 	const struct opt opts[] = { { 0 } };
 	struct call call = { .force = true };
 
-	return for_each(cli, argc, argv, opts, &call, NULL, pause_it);
+	(void)cli;
+	return for_each(argc, argv, opts, &call, NULL, pause_it);
 }
 
 int verb_resume(const struct cli *cli, int argc, char **argv)
@@ -173,5 +181,6 @@ int verb_resume(const struct cli *cli, int argc, char **argv)
 	const struct opt opts[] = { { 0 } };
 	struct call call = { 0 };
 
-	return for_each(cli, argc, argv, opts, &call, NULL, pause_it);
+	(void)cli;
+	return for_each(argc, argv, opts, &call, NULL, pause_it);
 }

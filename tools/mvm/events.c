@@ -124,13 +124,14 @@ int verb_events(const struct cli *cli, int argc, char **argv)
 	int status;
 	struct choice choice = { 0 };
 	bool follow = false;
-	const struct opt opts[] = { { "follow", 'f', &follow, NULL },
-				    { "since", 0, NULL, &since },
-				    { "filter", 0, NULL, &filter },
-				    { "format", 0, NULL, &format },
+	const struct opt opts[] = { { "follow", 'f', &follow, NULL, NULL, "go on with what happens" },
+				    { "since", 0, NULL, &since, "TIME", "from then on: 10m ago, or 2026-01-31T12:00" },
+				    { "filter", 0, NULL, &filter, "KEY=VALUE[,KEY=VALUE]", "events with these alone" },
+				    { "format", 0, NULL, &format, "table|json", "how it is shown (table)" },
 				    { 0 } };
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n)
 		return cli_unexpected(words.v[0], "not expected: for one VM give --filter name=NAME or id=ID");

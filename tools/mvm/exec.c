@@ -38,6 +38,15 @@ static int parse(int argc, char **argv, struct mvm_spec *spec, const char **ret_
 	return i < argc ? mvm_spec_set_args(spec, (const char *const *)argv + i, err) : 0;
 }
 
+static int show_help(const char *name)
+{
+	static const char *const names[] = { "interactive", "tty", "env", "env-file", "user", "workdir", NULL };
+
+	help_usage(name);
+	args_print_options(names);
+	return 0;
+}
+
 int verb_exec(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_start_options options = MVM_START_OPTIONS;
@@ -58,7 +67,7 @@ int verb_exec(const struct cli *cli, int argc, char **argv)
 		mvm_spec_free(spec);
 		if (r < 0)
 			return cli_fail(&err);
-		return help ? verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL })
+		return help ? show_help(argv[0])
 			    : cli_unexpected(argv[0], "which VM? give its name or id: mvm ps shows them");
 	}
 	r = run_choose_terminal(spec, &options, &tty, &err);

@@ -3,54 +3,43 @@
 
 #include "cli.h"
 
-static void print_verb(const struct verb *verb)
+static const struct verb *find(const char *name)
 {
+	const struct verb *verb = NULL;
+
+	for (size_t i = 0; (verb = verb_at(i)) && strcmp(verb->name, name) != 0; i++)
+		;
+	return verb;
+}
+
+void help_usage(const char *name)
+{
+	const struct verb *verb = find(name);
+
 	printf("usage: %s\n\n%s\n", verb->usage, verb->summary);
-	if (!strcmp(verb->name, "run")) {
-		printf("\noptions:\n");
-		args_print_options();
-	} else if (!strcmp(verb->name, "update")) {
-		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
-		args_print_option("blk-iops");
-		args_print_option("blk-bps");
-		args_print_option("net-pps");
-		args_print_option("net-bps");
-		args_print_option("io-max");
-	}
-	if (!strcmp(verb->name, "inspect")) {
-		printf("\nID is a VM's id, or a beginning that no other has.\n\noptions:\n");
-		printf("  --security           every layer around its process, read back from it\n");
-		printf("  --format table|json|config  how it is shown (table); config: what mvm run --config reads\n");
-	}
-	if (!strcmp(verb->name, "verify")) {
-		printf("\noptions:\n");
-		printf("  -k, --key FILE  the public key, Ed25519 in PEM\n");
-		printf("      --sig FILE  the signature (RECEIPT.sig)\n");
-	}
-	if (!strcmp(verb->name, "cp")) {
-		printf("\nVM is a name, an id, or the beginning of either; a path here that has a colon is written "
-		       "./a:b.\n"
-		       "FOLDER/. means what is in it; - is a tar stream.\n\noptions:\n");
-		printf("  -a, --archive        keep owner, group and the whole mode\n");
-		printf("  -L, --follow-link    a source that is a symbolic link means what it leads to\n");
-	}
-	if (!strcmp(verb->name, "doctor")) {
-		printf("\noptions:\n");
-		printf("  --format table|json  how it is shown (table)\n");
-		printf("  --strict             warnings fail as problems do\n");
-	}
+	if (verb->note)
+		printf("\n%s\n", verb->note);
+}
+
+void help_option(char letter, const char *name, const char *metavar, const char *help)
+{
+	char left[64], short_form[] = { '-', letter, ',', '\0' };
+
+	(void)snprintf(left, sizeof(left), "%s --%s%s%s", letter ? short_form : "   ", name, metavar ? " " : "",
+		       metavar ? metavar : "");
+	printf("  %-36s %s\n", left, help);
 }
 
 int verb_help(const struct cli *cli, int argc, char **argv)
 {
-	const struct verb *verb;
+	const struct verb *verb = argc > 1 ? find(argv[1]) : NULL;
 
-	(void)cli;
-	for (size_t i = 0; argc > 1 && (verb = verb_at(i)); i++)
-		if (!strcmp(verb->name, argv[1])) {
-			print_verb(verb);
-			return 0;
-		}
+	if (verb && verb->run == verb_help)
+		help_usage(verb->name);
+	else if (verb) /* it knows its options */
+		return verb->run(cli, 2, (char *[]){ argv[1], (char[]){ "--help" }, NULL });
+	if (verb)
+		return 0;
 	printf("mvm runs every workload in a virtual machine of its own.\n\n");
 	for (size_t i = 0; (verb = verb_at(i)); i++)
 		printf("  mvm %-10s %s\n", verb->name, verb->summary);

@@ -4,53 +4,42 @@
 #include <time.h>
 
 #include "cli.h"
+#include "opts.h"
 #include "mvm/cleanup.h"
 
 #define STATUS_MISSING 1 /* a required layer does not hold */
 
 struct options {
 	const char *id;
-	bool security, json, config, help;
+	bool security, json, config;
 };
 
-/* 0, or the exit status with the reason said. */
-static int parse(int argc, char **argv, struct options *ret_options)
+/* False: *ret_status is the verb's, and what there is to say was said. */
+static bool parse(int argc, char **argv, struct options *options, int *ret_status)
 {
-	static const char format[] = "--format";
+	const char *format = NULL;
+	const struct opt opts[] = { { "security", 0, &options->security, NULL, NULL,
+				      "every layer around its process, read back from it" },
+				    { "format", 0, NULL, &format, "table|json|config",
+				      "how it is shown (table); config: what mvm run --config reads" },
+				    { 0 } };
+	struct words words;
 
-	for (int i = 1; i < argc; i++) {
-		const char *arg = argv[i], *value = NULL;
-
-		if (!strcmp(arg, "--security")) {
-			ret_options->security = true;
-			continue;
-		}
-		if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) {
-			ret_options->help = true;
-			return 0;
-		}
-		if (*arg != '-') {
-			if (ret_options->id)
-				return cli_unexpected(arg, "one VM at a time: mvm help inspect shows how");
-			ret_options->id = arg;
-			continue;
-		}
-		if (!strcmp(arg, format) && i + 1 < argc)
-			value = argv[++i];
-		else if (!strncmp(arg, "--format=", sizeof(format)))
-			value = arg + sizeof(format);
-		else if (!strcmp(arg, format))
-			return cli_unexpected(arg, "needs a value: table, json or config");
-		else
-			return cli_unexpected(arg, "unknown: mvm help inspect shows what there is");
-		ret_options->json = !strcmp(value, "json");
-		ret_options->config = !strcmp(value, "config");
-		if (strcmp(value, "table") != 0 && !ret_options->json && !ret_options->config)
-			return cli_unexpected(value, "unknown as --format: table, json or config");
-	}
-	if (ret_options->config && ret_options->security)
-		return cli_unexpected("--security", "excludes --format config, which makes the VM again");
-	return ret_options->id ? 0 : cli_unexpected("inspect", "which VM? give its id, or its beginning");
+	if (!opts_parse(argc, argv, opts, &words, ret_status))
+		return false;
+	*ret_status = 0;
+	options->config = format && !strcmp(format, "config");
+	options->json = format && !strcmp(format, "json");
+	if (words.n > 1)
+		*ret_status = cli_unexpected(words.v[1], "one VM at a time: mvm help inspect shows how");
+	else if (!words.n)
+		*ret_status = cli_unexpected("inspect", "which VM? give its id, or its beginning");
+	else if (options->config && options->security)
+		*ret_status = cli_unexpected("--security", "excludes --format config, which makes the VM again");
+	else if (format && !options->config && !options->json && strcmp(format, "table") != 0)
+		*ret_status = cli_unexpected(format, "no format: give table, json or config");
+	options->id = words.v[0];
+	return !*ret_status;
 }
 
 static void print_table(const struct mvm_inspection *inspection, bool security)
@@ -89,12 +78,11 @@ int verb_inspect(const struct cli *cli, int argc, char **argv)
 	_cleanup_free_ char *json = NULL;
 	struct options options = { 0 };
 	struct mvm_error err;
-	int status = parse(argc, argv, &options);
+	int status;
 
-	if (status)
+	(void)cli;
+	if (!parse(argc, argv, &options, &status))
 		return status;
-	if (options.help)
-		return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
 	if (mvm_inspect(options.id, options.security, &inspection, &err) < 0)
 		return cli_fail(&err);
 	if (options.config)

@@ -99,16 +99,17 @@ int verb_logs(const struct cli *cli, int argc, char **argv)
 	struct words words;
 	const char *since = NULL, *tail = NULL;
 	struct choice choice = { 0 };
-	const struct opt opts[] = { { "follow", 'f', &choice.follow, NULL },
-				    { "timestamps", 't', &choice.times, NULL },
-				    { "since", 0, NULL, &since },
-				    { "tail", 'n', NULL, &tail },
+	const struct opt opts[] = { { "follow", 'f', &choice.follow, NULL, NULL, "go on with what is printed" },
+				    { "timestamps", 't', &choice.times, NULL, NULL, "when each line was written" },
+				    { "since", 0, NULL, &since, "TIME", "from then on: 10m ago, or 2026-01-31T12:00" },
+				    { "tail", 'n', NULL, &tail, "LINES", "the last so many alone" },
 				    { 0 } };
 	struct mvm_error err;
 	struct mvm_log *log;
 	int status;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps -a shows them");

@@ -13,10 +13,13 @@ int verb_metrics(const struct cli *cli, int argc, char **argv)
 	struct words words;
 	int status;
 	const char *address = NULL;
-	const struct opt opts[] = { { "listen", 0, NULL, &address }, { 0 } };
+	const struct opt opts[] = { { "listen", 0, NULL, &address, "ADDRESS",
+				      "serve it over HTTP: unix:PATH, 127.0.0.1:PORT or [::1]:PORT" },
+				    { 0 } };
 	struct mvm_error err;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n)
 		return cli_unexpected(words.v[0], "not expected: mvm help metrics shows how");

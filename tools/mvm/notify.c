@@ -1,6 +1,7 @@
 #include "notify.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,6 +16,7 @@
 #include "cli.h"
 #include "mvm/cleanup.h"
 
+#define FIRST_SOCKET 3 /* SD_LISTEN_FDS_START */
 #define PER_INTERVAL 4U /* pings in the time after which a watchdog barks: one may be late, and one lost */
 
 /* A path, or '@' and a name in the abstract namespace. */
@@ -59,6 +61,23 @@ static int make_timer(uint64_t us)
 		fd = -1;
 	}
 	return fd;
+}
+
+unsigned notify_sockets(int sockets[], unsigned max)
+{
+	const char *fds = getenv("LISTEN_FDS"), *pid = getenv("LISTEN_PID");
+	unsigned n = 0;
+
+	/* Another process's are not ours, and of ours no child is told. */
+	if (fds && pid && strtoll(pid, NULL, 10) == getpid())
+		for (; n < max && n < strtoul(fds, NULL, 10); n++) {
+			sockets[n] = FIRST_SOCKET + (int)n;
+			(void)fcntl(sockets[n], F_SETFD, FD_CLOEXEC); /* one that is not there libmvm tells of */
+		}
+	(void)unsetenv("LISTEN_FDS");
+	(void)unsetenv("LISTEN_PID");
+	(void)unsetenv("LISTEN_FDNAMES");
+	return n;
 }
 
 void notify_open(struct notify *notify)

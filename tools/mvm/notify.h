@@ -1,5 +1,6 @@
 /*
- * Telling a service manager how a run is doing: sd_notify(3)'s protocol, a datagram to $NOTIFY_SOCKET.
+ * A service manager's side of a run: how it is doing, by sd_notify(3)'s protocol, a datagram to $NOTIFY_SOCKET; and the
+ * sockets that it listens on for us, by sd_listen_fds(3)'s.
  *
  * Purpose: Type=notify and WatchdogSec= of a unit whose program is `mvm run`. A watchdog is answered for the VM, not for
  *          this program: by what came back from its I/O loop (mvm_ping()).
@@ -27,6 +28,12 @@ void notify_open(struct notify *notify);
 void notify_close(struct notify *notify);
 
 void notify_say(const struct notify *notify, const char *state);
+
+/*
+ * The sockets that were handed over to this process, as $LISTEN_FDS and $LISTEN_PID have it: how many; they stay open until
+ * the program's end, and are no child's. Called before anything is opened.
+ */
+unsigned notify_sockets(int sockets[], unsigned max);
 
 /* The timer was readable: whether the VM is to be pinged. */
 bool notify_is_due(const struct notify *notify);

@@ -63,8 +63,15 @@ static int parse_short(const char *verb, const char *arg, const char *next, cons
 	return 0;
 }
 
-bool opts_parse(const struct cli *cli, int argc, char **argv, const struct opt *opts, struct words *ret_words,
-		int *ret_status)
+void opts_print(const struct opt *opts)
+{
+	if (opts->name)
+		printf("\noptions:\n");
+	for (; opts->name; opts++)
+		help_option(opts->letter, opts->name, opts->metavar, opts->help);
+}
+
+bool opts_parse(int argc, char **argv, const struct opt *opts, struct words *ret_words, int *ret_status)
 {
 	struct words words = { .v = argv + 1 };
 	bool only_words = false;
@@ -83,7 +90,9 @@ bool opts_parse(const struct cli *cli, int argc, char **argv, const struct opt *
 			continue;
 		}
 		if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) {
-			*ret_status = verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+			help_usage(argv[0]);
+			opts_print(opts);
+			*ret_status = 0;
 			return false;
 		}
 		used = arg[1] == '-' ? parse_long(argv[0], arg, argv[i + 1], opts)
@@ -103,7 +112,7 @@ bool opts_format(const char *format, bool *ret_json)
 	*ret_json = format && !strcmp(format, "json");
 	if (!format || *ret_json || !strcmp(format, "table"))
 		return true;
-	(void)cli_unexpected(format, "no format: table and json are");
+	(void)cli_unexpected(format, "no format: give table or json");
 	return false;
 }
 

@@ -15,7 +15,8 @@ struct opt {
 	const char *name; /* long; NULL ends the list */
 	char letter; /* 0: none */
 	bool *flag; /* a switch … */
-	const char **value; /* … or a value */
+	const char **value; /* … or a value, which `metavar` stands for */
+	const char *metavar, *help;
 };
 
 struct words {
@@ -27,8 +28,10 @@ struct words {
  * Options may stand anywhere before a word "--"; everything behind that is words, which are moved to argv[1] and on.
  * False: there is nothing left to do, and ret_status is the verb's; help has been shown, or what is wrong been said.
  */
-bool opts_parse(const struct cli *cli, int argc, char **argv, const struct opt *opts, struct words *ret_words,
-		int *ret_status);
+bool opts_parse(int argc, char **argv, const struct opt *opts, struct words *ret_words, int *ret_status);
+
+/* The options of a verb, as its --help shows them. */
+void opts_print(const struct opt *opts);
 
 /* "table" or "json"; anything else is said. NULL: a table. */
 bool opts_format(const char *format, bool *ret_json);

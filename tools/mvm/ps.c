@@ -114,14 +114,16 @@ int verb_ps(const struct cli *cli, int argc, char **argv)
 	int status;
 	const char *format = NULL;
 	bool all = false, quiet = false, json;
-	const struct opt opts[] = {
-		{ "all", 'a', &all, NULL }, { "quiet", 'q', &quiet, NULL }, { "format", 0, NULL, &format }, { 0 }
-	};
+	const struct opt opts[] = { { "all", 'a', &all, NULL, NULL, "those that have ended as well" },
+				    { "quiet", 'q', &quiet, NULL, NULL, "ids alone" },
+				    { "format", 0, NULL, &format, "table|json", "how it is shown (table)" },
+				    { 0 } };
 	const struct mvm_vm_entry *vm;
 	struct mvm_list *list;
 	struct mvm_error err;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n)
 		return cli_unexpected(words.v[0], "not expected: mvm help ps shows how");

@@ -14,6 +14,8 @@
 #include "relay.h"
 #include "tty.h"
 
+#define SOCKETS_MAX 64 /* that a service manager hands over; libmvm says which are too many */
+
 /* Of the terminal in the VM, as of the user's where there is one. */
 static void choose_size(struct mvm_start_options *options)
 {
@@ -98,16 +100,17 @@ int verb_start(const struct cli *cli, int argc, char **argv)
 	struct mvm_start_options options = MVM_START_OPTIONS;
 	const char *keys = KEYS_DEFAULT;
 	bool attach = false, input = false;
-	const struct opt opts[] = { { "attach", 'a', &attach, NULL },
-				    { "interactive", 'i', &input, NULL },
-				    { "detach-keys", 0, NULL, &keys },
+	const struct opt opts[] = { { "attach", 'a', &attach, NULL, NULL, "stay with it, as mvm attach does" },
+				    { "interactive", 'i', &input, NULL, NULL, "stay with it, and give it this input" },
+				    { "detach-keys", 0, NULL, &keys, "KEYS",
+				      "what ends this command and not the VM (ctrl-p,ctrl-q)" },
 				    { 0 } };
 	struct words words;
 	struct mvm_error err;
 	struct mvm_vm *vm;
 	int status = 0;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (!words.n)
 		return cli_unexpected(argv[0], "which VM? give its name or id: mvm ps -a shows them");
@@ -125,36 +128,32 @@ int verb_start(const struct cli *cli, int argc, char **argv)
 }
 
 /* A run that this program stays with. */
-static int attached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)
+static int attached(struct mvm_start_options *options, struct mvm_spec *spec, struct mvm_error *err)
 {
-	struct mvm_start_options options = MVM_START_OPTIONS;
 	bool tty, interactive;
 	struct notify notify;
 	struct mvm_vm *vm;
-	int signals, r = run_choose_terminal(spec, &options, &tty, err);
+	int signals, r = run_choose_terminal(spec, options, &tty, err);
 
-	options.began_ns = cli->began_ns;
 	if (r < 0)
 		return cli_fail(err);
 	interactive = mvm_spec_has(spec, "interactive");
 	signals = relay_signals(tty);
 	notify_open(&notify);
-	r = mvm_start(spec, &options, &vm, err);
+	r = mvm_start(spec, options, &vm, err);
 	mvm_spec_free(spec);
 	r = r < 0 ? cli_fail(err) : relay_run(vm, tty, interactive, signals, &notify);
 	notify_close(&notify);
 	return r;
 }
 
-static int detached(const struct cli *cli, struct mvm_spec *spec, struct mvm_error *err)
+static int detached(struct mvm_start_options *options, struct mvm_spec *spec, struct mvm_error *err)
 {
-	struct mvm_start_options options = MVM_START_OPTIONS;
 	struct mvm_vm *vm;
 	int r;
 
-	options.began_ns = cli->began_ns;
-	choose_size(&options);
-	r = mvm_start(spec, &options, &vm, err);
+	choose_size(options);
+	r = mvm_start(spec, options, &vm, err);
 	mvm_spec_free(spec);
 	return r < 0 ? cli_fail(err) : leave(vm);
 }
@@ -187,20 +186,33 @@ static int check_input(const char *config, const struct mvm_spec *spec, struct m
 	return -EINVAL;
 }
 
+static int help(const char *name)
+{
+	help_usage(name);
+	args_print_options(NULL);
+	return 0;
+}
+
 int verb_run(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_spec *spec = NULL;
 	const char *config;
 	struct mvm_error err;
 	struct args args = { 0 };
-	int r = first_spec(argc, argv, &config, &spec, &err);
+	struct mvm_start_options options = MVM_START_OPTIONS;
+	int sockets[SOCKETS_MAX], r;
+
+	options.began_ns = cli->began_ns;
+	options.sockets = sockets;
+	options.nsockets = notify_sockets(sockets, SOCKETS_MAX);
+	r = first_spec(argc, argv, &config, &spec, &err);
 
 	if (r == 0)
 		r = args_parse(argc, argv, spec, &args, &err);
 	if (r == 0 && !args.help)
 		r = check_input(config, spec, &err);
 	if (r == 0 && !args.help)
-		return mvm_spec_has(spec, "detach") ? detached(cli, spec, &err) : attached(cli, spec, &err);
+		return mvm_spec_has(spec, "detach") ? detached(&options, spec, &err) : attached(&options, spec, &err);
 	mvm_spec_free(spec);
-	return r < 0 ? cli_fail(&err) : verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+	return r < 0 ? cli_fail(&err) : help(argv[0]);
 }

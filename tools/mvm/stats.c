@@ -9,6 +9,7 @@
 #include "cli.h"
 #include "mvm/cleanup.h"
 #include "opts.h"
+#include "stats.h"
 
 #define MIB (1U << 20)
 
@@ -64,6 +65,16 @@ static struct json_object *to_json(const char *id, const char *name, const struc
 		{ "proxy_failed", s->proxy_failed },
 		{ "proxy_from_guest", s->proxy_from_guest },
 		{ "proxy_to_guest", s->proxy_to_guest },
+		{ "udp_from_clients", s->udp_from_clients },
+		{ "udp_to_clients", s->udp_to_clients },
+		{ "udp_dropped", s->udp_dropped },
+		{ "net_flows", s->net_flows },
+		{ "net_flows_begun", s->net_flows_begun },
+		{ "net_out_packets", s->net_out_packets },
+		{ "net_out_bytes", s->net_out_bytes },
+		{ "net_in_packets", s->net_in_packets },
+		{ "net_in_bytes", s->net_in_bytes },
+		{ "net_refused", s->net_refused },
 	};
 	struct json_object *o = json_object_new_object();
 
@@ -126,14 +137,23 @@ int verb_stats(const struct cli *cli, int argc, char **argv)
 {
 	struct words words;
 	const char *format = NULL;
-	bool follow = false, json;
-	const struct opt opts[] = { { "follow", 'f', &follow, NULL }, { "format", 0, NULL, &format }, { 0 } };
+	bool follow = false, flows = false, json;
+	const struct opt opts[] = { { "follow", 'f', &follow, NULL, NULL, "go on, once a second" },
+				    { "flows", 0, &flows, NULL, NULL,
+				      "the connections of one VM's network, the busiest first" },
+				    { "format", 0, NULL, &format, "table|json", "how it is shown (table)" },
+				    { 0 } };
 	int status = 0, n;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (!opts_format(format, &json))
 		return CLI_STATUS_FAILED;
+	if (flows && (words.n != 1 || follow))
+		return cli_unexpected("--flows", "give one VM, by its name or id, and no -f: mvm ps shows them");
+	if (flows)
+		return stats_flows(words.v[0], json);
 	for (;;) {
 		n = round_of(&words, json, &status);
 		if (fflush(stdout) != 0)
@@ -155,7 +175,8 @@ int verb_top(const struct cli *cli, int argc, char **argv)
 	const struct opt opts[] = { { 0 } };
 	struct mvm_error err;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps shows them");

@@ -14,19 +14,29 @@ static int usage(const char *what, const char *why)
 	return CLI_STATUS_FAILED;
 }
 
+static int help(const char *name)
+{
+	static const char *const names[] = { "blk-iops", "blk-bps", "net-pps", "net-bps", "io-max", NULL };
+
+	help_usage(name);
+	args_print_options(names);
+	return 0;
+}
+
 int verb_update(const struct cli *cli, int argc, char **argv)
 {
 	struct mvm_limits limits = MVM_LIMITS_KEEP;
 	const char *id = NULL;
 	struct mvm_error err;
 
+	(void)cli;
 	for (int i = 1; i < argc; i++) {
 		const char *arg = argv[i], *value;
 		char name[64];
 		size_t len;
 
 		if (!strcmp(arg, "--help") || !strcmp(arg, "-h"))
-			return verb_help(cli, 2, (char *[]){ argv[0], argv[0], NULL });
+			return help(argv[0]);
 		if (strncmp(arg, "--", 2) != 0) {
 			if (id || *arg == '-')
 				return usage(arg, id ? "one VM at a time" : "unknown");

@@ -12,15 +12,16 @@ int verb_verify(const struct cli *cli, int argc, char **argv)
 {
 	const char *key = NULL, *signature = NULL;
 	const struct opt opts[] = {
-		{ "key", 'k', NULL, &key },
-		{ "sig", 0, NULL, &signature },
+		{ "key", 'k', NULL, &key, "FILE", "the public key, Ed25519 in PEM" },
+		{ "sig", 0, NULL, &signature, "FILE", "the signature (RECEIPT.sig)" },
 		{ 0 },
 	};
 	struct words words;
 	int status;
 	struct mvm_error err;
 
-	if (!opts_parse(cli, argc, argv, opts, &words, &status))
+	(void)cli;
+	if (!opts_parse(argc, argv, opts, &words, &status))
 		return status;
 	if (words.n != 1)
 		return cli_unexpected(argv[0], words.n ? "one receipt at a time" : "which receipt? name its file");

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "cli.h"
+#include "opts.h"
 #include "mvm/cleanup.h"
 #include "mvm/control.h"
 #include "mvm/proto.h"
@@ -10,14 +11,18 @@
 
 int verb_version(const struct cli *cli, int argc, char **argv)
 {
-	static const char *const parts[] = { "mvm-supervisor", "mvm-net", "mvm-vmm", "agent.cpio" };
+	static const char *const parts[] = { "mvm-supervisor", "mvm-net", "mvm-udp", "mvm-vmm", "agent.cpio" };
 	_cleanup_free_ char *kernel = NULL, *banner = NULL;
 	struct mvm_error err;
+	const struct opt opts[] = { { 0 } };
+	struct words words;
 	int status = 0;
 
 	(void)cli;
-	(void)argc;
-	(void)argv;
+	if (!opts_parse(argc, argv, opts, &words, &status))
+		return status;
+	if (words.n)
+		return cli_unexpected(words.v[0], "not expected");
 	printf("mvm %s\n", mvm_version());
 	printf("protocols: agent %u, control %u, config %u\n", PROTO_VERSION, CONTROL_VERSION, VMM_CONFIG_VERSION);
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {

@@ -48,8 +48,6 @@ static unsigned needs_of(const struct jail_options *options)
 		needs |= NEED_NET | (config->nets[i].flags & VMM_NET_TAP ? NEED_TAP : 0U);
 	if (config->flags & VMM_CONFIG_VSOCK)
 		needs |= NEED_VSOCK;
-	if (config->flags & VMM_CONFIG_RNG)
-		needs |= NEED_RNG;
 	return needs;
 }
 

@@ -67,7 +67,7 @@ static const struct jail_rule rules[] = {
 	CALL(epoll_ctl, ON_IO, 0, "streams come and go"),
 	CALL(timerfd_settime, ON_IO, 0, "the panic's grace; limits"),
 	WHERE(clock_gettime, ON_IO | ON_DISK, 0, EQ32(0, 1 /* CLOCK_MONOTONIC */), "where the host's clock source is not read in user space"),
-	WHERE(getrandom, ON_IO, NEED_RNG, EQ32(2, 0), "virtio-rng; the boot seed"),
+	WHERE(getrandom, ON_IO | ON_START, 0, EQ32(2, 0), "virtio-rng; the boot seed"),
 
 	/* ---- ending ---- */
 	CALL(munmap, ON_IO, 0, "guest memory, stacks and pools given back"),
@@ -98,7 +98,6 @@ static const struct jail_rule rules[] = {
 	CALL(rseq, ON_START, 0, "a thread's start"),
 	WHERE(prctl, ON_START, 0, EQ32(0, PR_SET_NAME), "a thread's name"),
 	BOTH(seccomp, ON_START, 0, EQ32(0, SECCOMP_SET_MODE_FILTER), EQ32(1, 0), "the filters that come after this one"),
-	WHERE(getrandom, ON_START, 0, EQ32(2, 0), "the boot seed"),
 	IOCTL(TUNGETVNETHDRSZ, ON_START, NEED_TAP, "checks"),
 	IOCTL(KVM_GET_API_VERSION, ON_START, 0, "checks"),
 	IOCTL(KVM_CHECK_EXTENSION, ON_START, 0, "checks"),

@@ -23,9 +23,8 @@ enum jail_need {
 	NEED_DISK = 1U << 0,
 	NEED_DISK_RW = 1U << 1,
 	NEED_VSOCK = 1U << 2,
-	NEED_RNG = 1U << 3,
-	NEED_NET = 1U << 4,
-	NEED_TAP = 1U << 5,
+	NEED_NET = 1U << 3,
+	NEED_TAP = 1U << 4,
 };
 
 enum jail_test {

@@ -43,21 +43,32 @@ static void resolv_text(const struct spec_net *net, char text[256])
 				sizeof(address));
 		at += (size_t)snprintf(text + at, 256 - at, "nameserver %s\n", address);
 	}
+	if (net->mode == SPEC_NET_NAMED)
+		(void)snprintf(text + at, 256 - at, "search %.63s\n", net->host);
 }
 
 static void put_nets(struct proto_out *out, const struct net_host *nets)
 {
+	bool named = false;
+
 	for (unsigned i = 0; i < nets->n; i++) {
 		const struct spec_net *net = &nets->ends[i].net;
 		struct proto_net wire = { .prefix4 = net->ip.prefix, .prefix6 = net->ip6.prefix };
-		char text[256];
+		char text[256] = "";
 
+		wire.flags = (uint8_t)((net->local ? PROTO_NET_LOCAL4 : 0) | (net->local6 ? PROTO_NET_LOCAL6 : 0));
+		wire.route_bits4 = net->route.prefix;
+		wire.route_bits6 = net->route6.prefix;
+		memcpy(wire.route4, net->route.bytes, sizeof(wire.route4));
+		memcpy(wire.route6, net->route6.bytes, sizeof(wire.route6));
 		memcpy(wire.mac, net->mac, sizeof(wire.mac));
 		memcpy(wire.ip4, net->ip.bytes, sizeof(wire.ip4));
 		memcpy(wire.ip6, net->ip6.bytes, sizeof(wire.ip6));
 		memcpy(wire.gateway4, net->gateway.bytes, sizeof(wire.gateway4));
 		memcpy(wire.gateway6, net->gateway6.bytes, sizeof(wire.gateway6));
-		resolv_text(net, text);
+		if (!named)
+			resolv_text(net, text);
+		named |= *text != '\0';
 		proto_begin(out, PROTO_NET);
 		proto_put(out, &wire, sizeof(wire));
 		proto_put_str(out, text);
@@ -69,11 +80,13 @@ static void put_nets(struct proto_out *out, const struct net_host *nets)
 static void put_publish(struct proto_out *out, const struct mvm_spec *spec)
 {
 	for (size_t i = 0; i < spec->npublish; i++) {
-		struct proto_publish wire = { .port = le16_of(spec->publish[i].guest) };
+		const struct spec_publish *p = &spec->publish[i];
+		struct proto_publish wire = { .port = le16_of(p->guest),
+					      .kind = le16_of(p->udp ? PROTO_PUBLISH_UDP : PROTO_PUBLISH_TCP) };
 		bool again = false;
 
 		for (size_t j = 0; j < i; j++)
-			again |= spec->publish[j].guest == spec->publish[i].guest;
+			again |= spec->publish[j].guest == p->guest && spec->publish[j].udp == p->udp;
 		if (again)
 			continue;
 		proto_begin(out, PROTO_PUBLISH);

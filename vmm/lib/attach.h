@@ -19,6 +19,7 @@
 
 #include "jail/io_max.h"
 #include "mvm/counters.h"
+#include "udp/udp.h"
 #include "uplink/uplink.h"
 #include "mvm/mvm.h"
 #include "mvm/proto.h"
@@ -43,6 +44,7 @@ enum attach_type {
 	ATTACH_PAUSE = 9, /* nothing */
 	ATTACH_RESUME = 10, /* nothing */
 	ATTACH_COPY = 11, /* as ATTACH_EXEC; the spec's command is a copy's (proto.h, PROTO_EXEC_COPY) */
+	ATTACH_FLOWS = 21, /* nothing; answered with struct attach_flows */
 	ATTACH_METRICS = 20, /* nothing; answered at once with struct attach_metrics: no guest is asked */
 	/*
 	 * Nothing, and three sockets as descriptors: stdin, stdout, stderr; answered with struct attach_viewing, after that
@@ -98,7 +100,19 @@ struct attach_stats {
 		publish_refused; /* clients of published ports; refused: VMM's word … */
 	uint64_t publish_from_guest, publish_to_guest; /* … as these bytes */
 	struct uplink_proxied proxied; /* the proxy's word */
+	uint64_t udp_from_clients, udp_to_clients, udp_dropped; /* mvm-udp's */
+	struct uplink_traffic traffic; /* mvm-net's */
+	uint64_t net_refused; /* packets; the same */
 };
+
+/* As uplink.h has them; `told` of them are there. */
+struct attach_flows {
+	uint32_t told, all;
+	uint32_t cut, zero; /* cut: there are more than `all` */
+	struct uplink_flow flows[UPLINK_FLOWS_MAX];
+};
+
+_Static_assert(sizeof(struct attach_flows) <= ATTACH_PAYLOAD_MAX, "one answer");
 
 enum attach_view_flags {
 	ATTACH_VIEW_INPUT = 1U << 0, /* the command takes what is written to the first socket */
@@ -144,6 +158,8 @@ struct attach_metrics {
 	uint64_t phase; /* enum attach_phase */
 	uint64_t egress_refused[UPLINK_REASONS]; /* packets of --net user or --proxy, by why */
 	struct uplink_proxied proxied; /* the proxy's word */
+	struct udp_counted udp; /* mvm-udp's */
+	struct uplink_traffic traffic; /* mvm-net's */
 	struct counters counters;
 };
 
@@ -193,6 +209,9 @@ int attach_request(int fd, enum attach_type type, const void *payload, size_t le
 
 /* A client's whole call: connects, sends, waits for the answer. 0, or what the supervisor said, in err. */
 int attach_call(int folder_fd, enum attach_type type, const void *payload, size_t len, struct mvm_error *err);
+
+/* The same by the VM's name, waiting for the answer. */
+int attach_vm(const char *id, enum attach_type type, struct attach_msg *ret_answer, struct mvm_error *err);
 
 /* The same for what is answered with exactly `len` bytes; *ret_peer: who listens, by the kernel's word. */
 int attach_ask(int folder_fd, enum attach_type type, void *ret_payload, size_t len, struct attach_peer *ret_peer,

@@ -41,6 +41,7 @@ static const struct {
 	{ "net-user", doctor_check_net_user },
 	{ "mvm-supervisor", doctor_check_part },
 	{ "mvm-net", doctor_check_part },
+	{ "mvm-udp", doctor_check_part },
 	{ "mvm-vmm", doctor_check_part },
 	{ "agent.cpio", doctor_check_part },
 	{ "vmlinux", doctor_check_part },

@@ -24,7 +24,7 @@
 #define DOCTOR_TEXT_MAX   512
 #define DOCTOR_GROUPS_MAX 64
 
-enum doctor_part { DOCTOR_SUPERVISOR, DOCTOR_NET, DOCTOR_VMM, DOCTOR_AGENT, DOCTOR_KERNEL, DOCTOR_PARTS };
+enum doctor_part { DOCTOR_SUPERVISOR, DOCTOR_NET, DOCTOR_UDP, DOCTOR_VMM, DOCTOR_AGENT, DOCTOR_KERNEL, DOCTOR_PARTS };
 
 struct doctor_host {
 	const char *root; /* before every path; "" for this host */

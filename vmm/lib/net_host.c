@@ -124,7 +124,8 @@ int net_host_open(struct net_host *host, const struct spec_net *nets, size_t n, 
 		end->fd = -1;
 		if (make_mac(end->net.mac) < 0)
 			return error_set(err, EIO, "--net: no random bytes for a MAC address");
-		if (end->net.mode == SPEC_NET_USER) { /* net_user_open() makes its end */
+		if (end->net.mode == SPEC_NET_USER ||
+		    end->net.mode == SPEC_NET_NAMED) { /* net_user_open() makes its end */
 			end->net.mtu = end->net.mtu ? end->net.mtu : UPLINK_MTU;
 			continue;
 		}

@@ -29,7 +29,7 @@ void net_proxy_init(struct net_proxy *proxy)
 	*proxy = (struct net_proxy){ .fd = -1 };
 }
 
-int net_proxy_open(struct net_proxy *proxy, int ret_theirs[UPLINK_PROXY_FDS])
+int net_proxy_open(struct net_proxy *proxy, int ret_theirs[UPLINK_FDS])
 {
 	_cleanup_fd_ int memory = memfd_create("mvm-proxy", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	void *map = MAP_FAILED;

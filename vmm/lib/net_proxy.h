@@ -24,7 +24,7 @@ struct net_proxy {
 void net_proxy_init(struct net_proxy *proxy);
 
 /* ret_theirs: for mvm-net, in the order of uplink.h; the caller's. */
-int net_proxy_open(struct net_proxy *proxy, int ret_theirs[UPLINK_PROXY_FDS]);
+int net_proxy_open(struct net_proxy *proxy, int ret_theirs[UPLINK_FDS]);
 void net_proxy_close(struct net_proxy *proxy);
 
 /* `arg`: a struct net_proxy. A new connection to the proxy: a non-blocking stream socket, or -errno. */

@@ -2,33 +2,28 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/net_join.h"
 #include "lib/net_user_host.h"
-#include "lib/spawn.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
 #define PROGRAM       "mvm-net"
-#define START_WAIT_MS 60000 /* for the whole namespace; the kernel may have modules to load */
 #define COUNT_WAIT_NS 1000000000ULL
-#define END_WAIT_MS   1000
 
 void net_user_init(struct net_user *user)
 {
-	*user = (struct net_user){ .fd = -1, .pidfd = -1, .ids = { .folder = -1, .lock = -1 } };
+	*user = (struct net_user){ .asked = false };
+	net_holder_init(&user->holder);
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		user->links[i].fd = -1;
 	net_proxy_init(&user->proxy);
 }
 
@@ -54,7 +49,7 @@ int net_user_find(const char *program, char ret_path[UPLINK_PATH])
 	return -ENOENT;
 }
 
-static int find_programs(const char *flag, struct uplink_request *request, struct mvm_error *err)
+int net_user_programs(const char *flag, struct uplink_request *request, struct mvm_error *err)
 {
 	if (net_user_find("pasta", request->pasta) < 0)
 		return error_set(err, ENOENT, "%s: pasta is not installed: apt install passt", flag);
@@ -63,8 +58,11 @@ static int find_programs(const char *flag, struct uplink_request *request, struc
 	return 0;
 }
 
-static int put_rules(const struct mvm_spec *spec, struct uplink_request *request, struct mvm_error *err)
+int net_user_rules(const struct mvm_spec *spec, struct uplink_rule rules[UPLINK_RULES], uint32_t *ret_nrules,
+		   struct uplink_name names[UPLINK_NAMES], uint32_t *ret_nnames, struct mvm_error *err)
 {
+	uint32_t nrules = 0, nnames = 0;
+
 	for (size_t i = 0; i < spec->allow_egress.n && i < UPLINK_RULES; i++) {
 		struct uplink_rule *rule;
 		struct spec_egress parsed;
@@ -73,7 +71,7 @@ static int put_rules(const struct mvm_spec *spec, struct uplink_request *request
 		if (r < 0)
 			return r;
 		if (parsed.name[0]) {
-			struct uplink_name *name = &request->names[request->nnames++];
+			struct uplink_name *name = &names[nnames++];
 
 			memcpy(name->name, parsed.name, sizeof(name->name));
 			name->port = parsed.port;
@@ -81,13 +79,15 @@ static int put_rules(const struct mvm_spec *spec, struct uplink_request *request
 			name->below = parsed.below;
 			continue;
 		}
-		rule = &request->rules[request->nrules++];
+		rule = &rules[nrules++];
 		rule->family = parsed.to.family;
 		rule->prefix = parsed.to.prefix;
 		rule->port = parsed.port;
 		rule->protocol = parsed.protocol;
 		memcpy(rule->address, parsed.to.bytes, sizeof(rule->address));
 	}
+	*ret_nrules = nrules;
+	*ret_nnames = nnames;
 	return 0;
 }
 
@@ -121,230 +121,117 @@ static void describe(struct net_host_end *end, const struct uplink_request *requ
 	}
 }
 
-/* `end`: NULL with a proxy, of which nothing is in the guest but its port. */
-static int make_request(const struct net_user *user, const struct net_host_end *end, const struct mvm_spec *spec,
-			struct uplink_request *request, struct mvm_error *err)
+int net_user_uplink(const char *flag, bool dns, struct uplink_request *request, struct mvm_error *err)
 {
-	bool deny = spec->egress && !strcmp(spec->egress, "deny"), four, six, dns4, dns6;
-	int r;
+	bool four, six, dns4, dns6;
 
-	*request = (struct uplink_request){ .version = UPLINK_VERSION, .uid = UINT32_MAX, .gid = UINT32_MAX };
 	net_user_host_routes("/proc/net", &four, &six);
 	if (!four && !six)
 		return error_set(err, ENETUNREACH,
-				 "%s: this host has no default route, by which pasta finds its way out", user->flag);
+				 "%s: this host has no default route, by which pasta finds its way out", flag);
 	if (net_user_host_links("/proc/net", request->links, &request->nlinks) < 0)
 		return error_set(err, E2BIG,
 				 "%s: this host is on more than %u networks: start it in a network "
 				 "namespace with fewer (ip netns exec)",
-				 user->flag, UPLINK_LINKS);
+				 flag, UPLINK_LINKS);
 	net_user_host_servers("/etc/resolv.conf", &dns4, &dns6);
-	request->flags = (four ? UPLINK_IP4 : 0U) | (six ? UPLINK_IP6 : 0U) | (deny ? UPLINK_DENY : 0U);
-	r = put_rules(spec, request, err);
-	if (r < 0)
-		return r;
-	/* Whoever may ask for any name may tell anything to anybody: under deny only mvm-net asks, for those that are named. */
-	if (!deny || request->nnames)
+	request->flags |= (four ? UPLINK_IP4 : 0U) | (six ? UPLINK_IP6 : 0U);
+	if (dns)
 		request->flags |= (four && dns4 ? UPLINK_DNS4 : 0U) | (six && dns6 ? UPLINK_DNS6 : 0U);
-	if (request->nnames && !(request->flags & (UPLINK_DNS4 | UPLINK_DNS6)))
+	return 0;
+}
+
+int net_user_check_names(uint32_t flags, uint32_t nnames, struct mvm_error *err)
+{
+	if (nnames && !(flags & (UPLINK_DNS4 | UPLINK_DNS6)))
 		return error_set(
 			err, ENETUNREACH,
 			"--allow-egress: names: no name server of /etc/resolv.conf can be reached: this host has "
 			"a default route by IPv%c alone",
-			four ? '4' : '6');
-	if (!end) {
-		request->flags |= UPLINK_PROXY;
-	} else {
-		if (end->net.mtu && six && end->net.mtu < 1280)
-			return error_set(err, EINVAL, "%s: mtu=%u: IPv6 wants 1280 or more (RFC 8200)", user->flag,
-					 end->net.mtu);
+			flags & UPLINK_IP4 ? '4' : '6');
+	return 0;
+}
+
+int net_user_check_mtu(const char *flag, unsigned mtu, bool six, struct mvm_error *err)
+{
+	if (mtu && six && mtu < 1280)
+		return error_set(err, EINVAL, "%s: mtu=%u: IPv6 wants 1280 or more (RFC 8200)", flag, mtu);
+	return 0;
+}
+
+/* `end`: NULL with a proxy, of which nothing is in the guest but its port. */
+static int make_request(const char *flag, const struct net_host_end *end, const struct mvm_spec *spec,
+			struct uplink_request *request, struct mvm_error *err)
+{
+	bool deny = spec->egress && !strcmp(spec->egress, "deny");
+	int r;
+
+	*request = (struct uplink_request){ .version = UPLINK_VERSION, .uid = UINT32_MAX, .gid = UINT32_MAX };
+	request->flags = (deny ? UPLINK_DENY : 0U) | (end ? 0U : UPLINK_PROXY);
+	r = net_user_rules(spec, request->rules, &request->nrules, request->names, &request->nnames, err);
+	/* Whoever may ask for any name may tell anything to anybody: under deny only mvm-net asks, for those that are named. */
+	if (r == 0)
+		r = net_user_uplink(flag, !deny || request->nnames, request, err);
+	if (r == 0)
+		r = net_user_check_names(request->flags, request->nnames, err);
+	if (r == 0 && end)
+		r = net_user_check_mtu(flag, end->net.mtu, request->flags & UPLINK_IP6, err);
+	if (r < 0)
+		return r;
+	if (end) {
 		request->mtu = end->net.mtu;
 		memcpy(request->mac, end->net.mac, sizeof(request->mac));
 	}
-	return find_programs(user->flag, request, err);
+	return net_user_programs(flag, request, err);
 }
 
-/* ---- the process ---- */
-
-struct child {
-	struct spawn spawn; /* the first member */
-	const char *path;
-	int socket;
-};
-
-static void run(struct spawn *spawn)
+/* --net user, or --proxy. */
+static int open_own(struct net_user *user, struct net_host_end *end, const struct net_user_who *who,
+		    struct mvm_error *err)
 {
-	const struct child *child = (const struct child *)spawn;
-	static char name[] = PROGRAM;
-	static char *const argv[] = { name, NULL }, *const environment[] = { NULL };
-	sigset_t none;
-	int null = open("/dev/null", O_RDWR);
+	const char *flag = end ? "--net: user" : "--proxy";
+	int fds[UPLINK_FDS] = { -1, -1 }, r;
+	struct uplink_request request;
+	struct uplink_message ready;
 
-	if (null < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0 || dup2(child->socket, UPLINK_FD) < 0)
-		spawn_failed(spawn, "descriptors");
-	if (syscall(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC) < 0)
-		spawn_failed(spawn, "close_range");
-	(void)sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL);
-	(void)execve(child->path, argv, environment);
-	spawn_failed(spawn, "exec");
-}
-
-static int start(struct net_user *user, struct mvm_error *err)
-{
-	struct child child = { .spawn.child = run };
-	_cleanup_free_ char *path = NULL;
-	_cleanup_fd_ int theirs = -1;
-	int pair[2], r = mvm_part_path(PROGRAM, &path, err);
-
-	if (r < 0)
-		return r;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return error_set(err, errno, "%s: socket: %s", user->flag, strerror(errno));
-	user->fd = pair[0];
-	theirs = pair[1];
-	/* Above what run() makes its own. */
-	if (theirs < 3) {
-		int up = fcntl(theirs, F_DUPFD_CLOEXEC, 3);
-
-		if (up < 0)
-			return error_set(err, errno, "%s: socket: %s", user->flag, strerror(errno));
-		(void)close(theirs);
-		theirs = up;
-	}
-	child.path = path;
-	child.socket = theirs;
-	r = spawn_run(&child.spawn, &user->pid, &user->pidfd);
-	return r < 0 ? error_set(err, -r, "%s: %s: %s: %s", user->flag, path,
-				 child.spawn.failed ? child.spawn.failed : "start", strerror(-r))
-		     : 0;
-}
-
-/* A message, with a descriptor where one came: bytes, 0: the other side is gone, -errno. */
-static ssize_t receive(int fd, struct uplink_message *message, int *ret_fd)
-{
-	struct iovec iov = { .iov_base = message, .iov_len = sizeof(*message) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))
-	};
-	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
-
-	*ret_fd = -1;
-	if (n < 0)
-		return -errno;
-	if (hdr && hdr->cmsg_level == SOL_SOCKET && hdr->cmsg_type == SCM_RIGHTS &&
-	    hdr->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(hdr), sizeof(int));
-	if (n && n != (ssize_t)sizeof(*message)) {
-		cleanup_fd(ret_fd);
-		*ret_fd = -1;
-		return -EPROTO;
-	}
-	return n;
-}
-
-/* ret_tap: NULL with a proxy. */
-static int await_ready(struct net_user *user, int *ret_tap, struct mvm_error *err)
-{
-	uint64_t end = text_now_ns() + START_WAIT_MS * 1000000ULL;
-	struct uplink_message message;
-	int tap;
-
-	for (;;) {
-		struct pollfd news = { .fd = user->fd, .events = POLLIN };
-		uint64_t now = text_now_ns();
-		ssize_t n;
-
-		if (now >= end)
-			return error_set(err, ETIMEDOUT, "%s: " PROGRAM " was not ready after %u s", user->flag,
-					 START_WAIT_MS / 1000);
-		if (poll(&news, 1, (int)((end - now) / 1000000) + 1) <= 0)
-			continue;
-		n = receive(user->fd, &message, &tap);
-		if (n == -EAGAIN || n == -EINTR)
-			continue;
-		if (n <= 0)
-			return error_set(err, n < 0 ? (int)-n : EPIPE,
-					 "%s: " PROGRAM " ended before its network was ready: dmesg may say why",
-					 user->flag);
-		if (message.type == UPLINK_READY && tap >= 0 && ret_tap) {
-			*ret_tap = tap;
-			return 0;
-		}
-		cleanup_fd(&tap);
-		if (message.type == UPLINK_READY && !ret_tap)
-			return 0;
-		message.text[UPLINK_TEXT - 1] = '\0';
-		if (message.type == UPLINK_FAILED)
-			return error_set(err, message.code > 0 ? message.code : EIO, "%s: %s", user->flag,
-					 message.text);
-	}
-}
-
-/* With what a proxy needs, which is mvm-net's then. */
-static int send_request(struct net_user *user, const struct uplink_request *request, struct mvm_error *err)
-{
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)request, .iov_len = sizeof(*request) };
-	int fds[UPLINK_PROXY_FDS] = { -1, -1 }, r = 0;
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(fds))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (request->flags & UPLINK_PROXY) {
-		r = net_proxy_open(&user->proxy, fds);
-		if (r < 0)
-			return error_set(err, -r, "%s: %s", user->flag, strerror(-r));
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
-		control.hdr.cmsg_level = SOL_SOCKET;
-		control.hdr.cmsg_type = SCM_RIGHTS;
-		control.hdr.cmsg_len = CMSG_LEN(sizeof(fds));
-		memcpy(CMSG_DATA(&control.hdr), fds, sizeof(fds));
-	}
-	if (sendmsg(user->fd, &msg, MSG_NOSIGNAL) != (ssize_t)sizeof(*request))
-		r = error_set(err, errno, "%s: " PROGRAM ": %s", user->flag, strerror(errno));
+	r = make_request(flag, end, who->spec, &request, err);
+	if (r == 0)
+		r = net_holder_take_uid(&user->holder, who->uid_first, who->uid_count, &request, err);
+	if (r == 0 && !end && (r = net_proxy_open(&user->proxy, fds)) < 0)
+		(void)error_set(err, -r, "%s: %s", flag, strerror(-r));
+	if (r == 0)
+		r = net_holder_start(&user->holder, flag, &request, end ? NULL : fds, err);
 	cleanup_fd(&fds[0]);
 	cleanup_fd(&fds[1]);
+	if (r == 0)
+		r = net_holder_await(user->holder.fd, flag, end ? &end->fd : NULL, &ready, err);
+	if (r == 0 && end)
+		describe(end, &request);
+	user->links[0].fd = take_fd(&user->holder.fd);
 	return r;
 }
 
-int net_user_open(struct net_user *user, struct net_host *host, const struct mvm_spec *spec, uint32_t uid_first,
-		  uint32_t uid_count, struct mvm_error *err)
+int net_user_open(struct net_user *user, struct net_host *host, const struct net_user_who *who, struct mvm_error *err)
 {
-	struct uplink_request request;
-	struct net_host_end *end = NULL;
-	uint32_t spread = 0;
-	int r;
+	struct net_host_end *own = NULL;
+	bool out = false;
+	unsigned links = 1;
+	int r = 0;
 
 	for (unsigned i = 0; i < host->n; i++)
 		if (host->ends[i].net.mode == SPEC_NET_USER)
-			end = &host->ends[i];
-	if (!end && !spec->proxy)
-		return 0;
-	user->asked = true;
-	user->flag = end ? "--net: user" : "--proxy";
-	r = make_request(user, end, spec, &request, err);
-	if (r == 0 && geteuid() == 0 && ids_are_ours()) {
-		(void)!getrandom(&spread, sizeof(spread), GRND_NONBLOCK); /* where the search begins */
-		r = ids_take(IDS_FOLDER, uid_first, uid_count, spread, &user->ids, err);
-		request.uid = user->ids.uid;
-		request.gid = user->ids.gid;
+			own = &host->ends[i];
+	out = user->asked = own || who->spec->proxy;
+	r = user->asked ? open_own(user, own, who, err) : 0;
+	for (unsigned i = 0; r == 0 && i < host->n; i++) {
+		if (host->ends[i].net.mode != SPEC_NET_NAMED)
+			continue;
+		user->asked = true;
+		r = net_join(&user->links[links++], &host->ends[i], who, &out, err);
 	}
-	if (r == 0)
-		r = start(user, err);
-	if (r == 0)
-		r = send_request(user, &request, err);
-	if (r == 0)
-		r = await_ready(user, end ? &end->fd : NULL, err);
-	if (r == 0 && end)
-		describe(end, &request);
+	if (r == 0 && !out && (who->spec->egress || who->spec->allow_egress.n))
+		r = error_set(err, EINVAL, "--%s: its networks are --internal, nothing leads out of them: leave it out",
+			      who->spec->egress ? "egress" : "allow-egress");
 	return r;
 }
 
@@ -383,68 +270,132 @@ static const struct net_user_place *note(struct net_user *user, const struct upl
 	return is_power_of_two(place->told) ? place : NULL;
 }
 
-static void take_counters(struct net_user *user, const uint64_t counters[UPLINK_REASONS])
+/* They never fall; of all links they are added up. */
+static void rise(uint64_t *sum, uint64_t *known, uint64_t told)
 {
-	for (unsigned i = 0; i < UPLINK_REASONS; i++)
-		if (counters[i] > user->counters[i]) /* they never fall */
-			user->counters[i] = counters[i];
+	if (told <= *known)
+		return;
+	*sum += told - *known;
+	*known = told;
 }
 
-static enum net_user_news over(struct net_user *user)
+static void take_counters(struct net_user *user, struct net_user_link *link, const struct uplink_counted *told)
 {
-	cleanup_fd(&user->fd);
-	user->fd = -1;
+	struct uplink_traffic *all = &user->traffic, *known = &link->traffic;
+
+	for (unsigned i = 0; i < UPLINK_REASONS; i++)
+		rise(&user->counters[i], &link->counters[i], told->counters[i]);
+	rise(&all->begun, &known->begun, told->traffic.begun);
+	rise(&all->out_packets, &known->out_packets, told->traffic.out_packets);
+	rise(&all->out_bytes, &known->out_bytes, told->traffic.out_bytes);
+	rise(&all->in_packets, &known->in_packets, told->traffic.in_packets);
+	rise(&all->in_bytes, &known->in_bytes, told->traffic.in_bytes);
+	known->flows = told->traffic.flows;
+	all->flows = 0;
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		all->flows += user->links[i].traffic.flows;
+	link->counted = true;
+}
+
+static bool ask(struct net_user_link *link, enum uplink_type what)
+{
+	struct uplink_message message = { .type = what };
+
+	return link->fd >= 0 && send(link->fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0;
+}
+
+bool net_user_ask_count(struct net_user *user)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < NET_USER_LINKS; i++) {
+		user->links[i].counted = !ask(&user->links[i], UPLINK_COUNT);
+		any |= !user->links[i].counted;
+	}
+	return any;
+}
+
+bool net_user_counted(const struct net_user *user)
+{
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		if (user->links[i].fd >= 0 && !user->links[i].counted)
+			return false;
+	return true;
+}
+
+bool net_user_ask_flows(struct net_user *user)
+{
+	unsigned i = 0;
+
+	if (user->flows.asked) /* whoever asked before is answered by the same */
+		return true;
+	while (i < NET_USER_LINKS && !ask(&user->links[i], UPLINK_TELL_FLOWS))
+		i++;
+	if (i == NET_USER_LINKS)
+		return false;
+	net_flows_ask(&user->flows);
+	return true;
+}
+
+static enum net_user_news over(struct net_user_link *link)
+{
+	cleanup_fd(&link->fd);
+	link->fd = -1;
 	return NET_USER_OVER;
 }
 
-enum net_user_news net_user_read(struct net_user *user, const struct net_user_place **ret_place, char text[UPLINK_TEXT])
+enum net_user_news net_user_read(struct net_user *user, unsigned of, const struct net_user_place **ret_place,
+				 char text[UPLINK_TEXT])
 {
+	struct net_user_link *link = &user->links[of];
 	struct uplink_message message;
 	int fd;
 	ssize_t n;
 
-	if (user->fd < 0)
+	if (link->fd < 0)
 		return NET_USER_NOTHING;
-	n = receive(user->fd, &message, &fd);
+	n = net_holder_receive(link->fd, &message, &fd);
 	cleanup_fd(&fd);
 	if (n == -EAGAIN || n == -EINTR)
 		return NET_USER_NOTHING;
 	(void)snprintf(text, UPLINK_TEXT, PROGRAM " ended");
 	if (n <= 0)
-		return over(user);
+		return over(link);
 	switch (message.type) {
 	case UPLINK_REFUSED:
 		*ret_place = note(user, &message.refused);
 		return *ret_place ? NET_USER_PLACE : NET_USER_COUNTED;
 	case UPLINK_COUNTED:
-		take_counters(user, message.counters);
+		take_counters(user, link, &message.counted);
 		return NET_USER_COUNTED;
+	case UPLINK_LISTED:
+	case UPLINK_LIST:
+		return net_flows_take(&user->flows, &message) ? NET_USER_FLOWS : NET_USER_COUNTED;
 	case UPLINK_LOG:
 	case UPLINK_FAILED:
 		message.text[UPLINK_TEXT - 1] = '\0';
 		memcpy(text, message.text, UPLINK_TEXT);
 		text_harmless(text);
-		return message.type == UPLINK_LOG ? NET_USER_TEXT : over(user);
+		return message.type == UPLINK_LOG ? NET_USER_TEXT : over(link);
 	default:
 		return NET_USER_COUNTED;
 	}
 }
 
-void net_user_count(struct net_user *user)
+static void count(struct net_user *user, struct net_user_link *link, uint64_t end)
 {
 	struct uplink_message message = { .type = UPLINK_COUNT };
-	uint64_t end = text_now_ns() + COUNT_WAIT_NS;
 
-	if (user->fd < 0 || send(user->fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (link->fd < 0 || send(link->fd, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
 	for (uint64_t now = text_now_ns(); now < end; now = text_now_ns()) {
-		struct pollfd news = { .fd = user->fd, .events = POLLIN };
+		struct pollfd news = { .fd = link->fd, .events = POLLIN };
 		int fd;
 		ssize_t n;
 
 		if (poll(&news, 1, (int)((end - now) / 1000000) + 1) <= 0)
 			continue;
-		n = receive(user->fd, &message, &fd);
+		n = net_holder_receive(link->fd, &message, &fd);
 		cleanup_fd(&fd);
 		if (n == -EAGAIN || n == -EINTR)
 			continue;
@@ -454,25 +405,24 @@ void net_user_count(struct net_user *user)
 			(void)note(user, &message.refused);
 		if (message.type != UPLINK_COUNTED)
 			continue;
-		take_counters(user, message.counters);
+		take_counters(user, link, &message.counted);
 		return;
 	}
 }
 
+void net_user_count(struct net_user *user)
+{
+	uint64_t end = text_now_ns() + COUNT_WAIT_NS;
+
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		count(user, &user->links[i], end);
+}
+
 void net_user_close(struct net_user *user)
 {
-	struct pollfd process = { .fd = user->pidfd, .events = POLLIN };
-
-	cleanup_fd(&user->fd); /* by which it ends in order, its children first */
-	user->fd = -1;
-	if (user->pidfd >= 0) {
-		(void)poll(&process, 1, END_WAIT_MS);
-		(void)syscall(SYS_pidfd_send_signal, user->pidfd, SIGKILL, NULL, 0);
-		while (waitpid(user->pid, NULL, 0) < 0 && errno == EINTR)
-			;
-	}
-	cleanup_fd(&user->pidfd);
-	ids_release(&user->ids);
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		cleanup_fd(&user->links[i].fd);
+	net_holder_close(&user->holder);
 	net_proxy_close(&user->proxy);
 	net_user_init(user);
 }

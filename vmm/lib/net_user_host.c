@@ -1,5 +1,6 @@
 #include "lib/net_user_host.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <limits.h>
 #include <net/route.h>
@@ -85,16 +86,21 @@ static int add_link(struct uplink_rule links[UPLINK_LINKS], uint32_t *n, const s
 }
 
 /* A line of route (the first, of words, is none): numbers as the kernel has them in memory, which is the network's order. */
-static bool is_link4(char *word[8], struct uplink_rule *ret)
+static bool is_route4(char *word[8], struct uplink_rule *ret)
 {
 	uint32_t net = (uint32_t)strtoul(word[1], NULL, 16), mask = (uint32_t)strtoul(word[7], NULL, 16);
 
 	*ret = (struct uplink_rule){ .family = 4, .prefix = (uint8_t)__builtin_popcount(mask) };
 	memcpy(ret->address, &net, sizeof(net));
-	return leads(word[3]) && is_zero(word[2]) && ret->prefix >= LINK4_LEAST;
+	return leads(word[3]);
 }
 
-static bool is_link6(char *word[10], struct uplink_rule *ret)
+static bool is_link4(char *word[8], struct uplink_rule *ret)
+{
+	return is_route4(word, ret) && is_zero(word[2]) && ret->prefix >= LINK4_LEAST;
+}
+
+static bool is_route6(char *word[10], struct uplink_rule *ret)
 {
 	unsigned long prefix = strtoul(word[1], NULL, 16);
 
@@ -106,8 +112,12 @@ static bool is_link6(char *word[10], struct uplink_rule *ret)
 
 		ret->address[i] = (uint8_t)strtoul(digits, NULL, 16);
 	}
-	return leads(word[8]) && is_zero(word[4]) && prefix >= LINK6_LEAST && prefix <= 128 &&
-	       strcmp(word[9], "lo") != 0;
+	return leads(word[8]) && prefix <= 128 && strcmp(word[9], "lo") != 0;
+}
+
+static bool is_link6(char *word[10], struct uplink_rule *ret)
+{
+	return is_route6(word, ret) && is_zero(word[4]) && ret->prefix >= LINK6_LEAST;
 }
 
 int net_user_host_links(const char *proc_net, struct uplink_rule ret_links[UPLINK_LINKS], uint32_t *ret_n)
@@ -129,6 +139,44 @@ int net_user_host_links(const char *proc_net, struct uplink_rule ret_links[UPLIN
 	if (six)
 		(void)fclose(six);
 	return r;
+}
+
+bool net_user_host_overlap(const struct uplink_rule *a, const struct uplink_rule *b)
+{
+	unsigned bits = a->prefix < b->prefix ? a->prefix : b->prefix;
+
+	for (unsigned bit = 0; bit < bits; bit++)
+		if ((a->address[bit / 8] ^ b->address[bit / 8]) & 0x80 >> bit % 8)
+			return false;
+	return a->family == b->family;
+}
+
+static void describe(const struct uplink_rule *net, const char *link, char text[NET_USER_HOST_TEXT])
+{
+	char address[INET6_ADDRSTRLEN];
+
+	(void)inet_ntop(net->family == 4 ? AF_INET : AF_INET6, net->address, address, sizeof(address));
+	(void)snprintf(text, NET_USER_HOST_TEXT, "%s/%u (%.15s)", address, net->prefix, link);
+}
+
+bool net_user_host_overlaps(const char *proc_net, const struct uplink_rule *net, char ret_text[NET_USER_HOST_TEXT])
+{
+	bool four = net->family == 4, found = false;
+	FILE *table = open_table(proc_net, four ? "route" : "ipv6_route");
+	char line[256], *word[10];
+	struct uplink_rule route;
+
+	while (table && !found && fgets(line, sizeof(line), table)) {
+		found = four ? words_of(line, word, 8) == 8 && is_route4(word, &route)
+			     : words_of(line, word, 10) == 10 && is_route6(word, &route);
+		/* A half of everything is a default route in disguise, as tunnels have it. */
+		found = found && route.prefix > (four ? 1 : 3) && net_user_host_overlap(&route, net);
+		if (found)
+			describe(&route, word[four ? 0 : 9], ret_text);
+	}
+	if (table)
+		(void)fclose(table); /* only read from */
+	return found;
 }
 
 void net_user_host_servers(const char *resolv_conf, bool *ret_four, bool *ret_six)

@@ -37,8 +37,10 @@ static socklen_t address_of(const struct spec_publish *spec, struct sockaddr_sto
 	return sizeof(*in6);
 }
 
-/* What accept(2)ed sockets inherit from it (tcp(7)): no call for each of them. */
-static int set_options(int fd, const struct spec_publish *spec)
+/* Options of a listening socket: first those of its address, then what accept(2)ed ones inherit from it (tcp(7)). */
+enum { OPTIONS_ADDRESS, OPTIONS_INHERITED, OPTIONS_V6 = 6 };
+
+static int set_options(int fd, size_t first, size_t end)
 {
 	static const struct {
 		int level, name, value;
@@ -51,9 +53,8 @@ static int set_options(int fd, const struct spec_publish *spec)
 		{ IPPROTO_TCP, TCP_NODELAY, 1 }, /* the guest cut its bytes into packets already */
 		{ IPPROTO_IPV6, IPV6_V6ONLY, 1 }, /* [::] is not 0.0.0.0: that is another -p */
 	};
-	size_t n = sizeof(options) / sizeof(options[0]) - (spec->family == 4);
 
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = first; i < end; i++)
 		if (setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof(int)) < 0)
 			return -errno;
 	return 0;
@@ -61,15 +62,17 @@ static int set_options(int fd, const struct spec_publish *spec)
 
 static int listen_on(const struct spec_publish *spec, int *ret_fd, uint16_t *ret_port)
 {
-	_cleanup_fd_ int fd =
-		socket(spec->family == 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	_cleanup_fd_ int fd = socket(spec->family == 4 ? AF_INET : AF_INET6,
+				     (spec->udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct sockaddr_storage address;
 	socklen_t len = address_of(spec, &address);
-	int r = fd < 0 ? -errno : set_options(fd, spec);
+	size_t end = OPTIONS_V6 + (spec->family == 6);
+	/* Of UDP the last alone: two that share a port would not know whose a datagram is. */
+	int r = fd < 0 ? -errno : set_options(fd, spec->udp ? OPTIONS_V6 : OPTIONS_ADDRESS, end);
 
 	if (r < 0)
 		return r;
-	if (bind(fd, (struct sockaddr *)&address, len) < 0 || listen(fd, PUBLISH_BACKLOG) < 0 ||
+	if (bind(fd, (struct sockaddr *)&address, len) < 0 || (!spec->udp && listen(fd, PUBLISH_BACKLOG) < 0) ||
 	    getsockname(fd, (struct sockaddr *)&address, &len) < 0)
 		return -errno;
 	*ret_port = ntohs(spec->family == 4 ? ((struct sockaddr_in *)&address)->sin_port
@@ -107,8 +110,14 @@ int publish_open(struct publish *publish, const struct spec_publish *specs, unsi
 {
 	for (unsigned i = 0; i < n && i < SPEC_PUBLISH_MAX; i++) {
 		struct publish_port *port = &publish->ports[publish->nports];
-		int r = listen_on(&specs[i], &port->fd, &port->host);
+		int r = 0;
 
+		port->host = specs[i].host;
+		port->fd = publish_take_handed(publish, &specs[i]);
+		if (port->fd < 0)
+			r = listen_on(&specs[i], &port->fd, &port->host);
+		else
+			r = set_options(port->fd, OPTIONS_INHERITED, OPTIONS_V6);
 		if (r < 0) {
 			r = explain(&specs[i], r, err);
 			publish_close(publish);
@@ -119,13 +128,27 @@ int publish_open(struct publish *publish, const struct spec_publish *specs, unsi
 		port->nconns = 0;
 		publish->nports++;
 	}
-	return 0;
+	return publish_check_handed(publish, err);
 }
 
 bool publish_full(const struct publish *publish, unsigned index)
 {
 	return publish->nconns == CONTROL_CONNS_MAX ||
 	       publish->ports[index].nconns >= CONTROL_CONNS_MAX - PUBLISH_RESERVE * (publish->nports - 1);
+}
+
+bool publish_take(struct publish *publish, unsigned index, uint32_t *ret_id)
+{
+	if (publish_full(publish, index))
+		return false;
+	while (publish->open[publish->next % CONTROL_CONNS_MAX])
+		publish->next++;
+	*ret_id = publish->next++ % CONTROL_CONNS_MAX;
+	publish->open[*ret_id] = (uint8_t)(index + 1);
+	publish->ports[index].nconns++;
+	publish->nconns++;
+	publish->accepted++;
+	return true;
 }
 
 int publish_accept(struct publish *publish, unsigned index, int *ret_fd, uint32_t *ret_id)
@@ -137,14 +160,8 @@ int publish_accept(struct publish *publish, unsigned index, int *ret_fd, uint32_
 	fd = accept4(publish->ports[index].fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0) /* accept(2): what happened to that client is no error of ours */
 		return errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS ? -errno : 0;
-	while (publish->open[publish->next % CONTROL_CONNS_MAX])
-		publish->next++;
-	*ret_id = publish->next++ % CONTROL_CONNS_MAX;
+	(void)publish_take(publish, index, ret_id);
 	*ret_fd = fd;
-	publish->open[*ret_id] = (uint8_t)(index + 1);
-	publish->ports[index].nconns++;
-	publish->nconns++;
-	publish->accepted++;
 	return 1;
 }
 
@@ -172,6 +189,8 @@ void publish_close(struct publish *publish)
 		cleanup_fd(&publish->ports[i].fd);
 		publish->ports[i].fd = -1;
 	}
+	while (publish->nhanded)
+		(void)close(publish->handed[--publish->nhanded]);
 }
 
 char *publish_where(const struct publish *publish)

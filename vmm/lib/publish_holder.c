@@ -1,4 +1,4 @@
-/* Who has a port: proc(5), "net/tcp", and the sockets among each process's descriptors. */
+/* Who has a port: proc(5), "net/tcp" and "net/udp", and the sockets among each process's descriptors. */
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
@@ -56,8 +56,8 @@ static bool is_it(char *line, const struct spec_publish *wanted, struct held *re
 	if (n < FIELDS || !(colon = strchr(fields[LOCAL], ':')))
 		return false;
 	*colon++ = '\0';
-	if (strtoul(fields[STATE], NULL, 16) != LISTENING || strtoul(colon, NULL, 16) != wanted->host ||
-	    !overlaps(fields[LOCAL], wanted))
+	if ((!wanted->udp && strtoul(fields[STATE], NULL, 16) != LISTENING) ||
+	    strtoul(colon, NULL, 16) != wanted->host || !overlaps(fields[LOCAL], wanted))
 		return false;
 	ret->uid = (unsigned)strtoul(fields[UID], NULL, 10);
 	ret->inode = strtoull(fields[INODE], NULL, 10);
@@ -125,7 +125,8 @@ void publish_holder(const char *proc, const struct spec_publish *wanted, char re
 	DIR *dir;
 
 	ret_text[0] = '\0';
-	if (!find_socket(proc, "tcp", wanted, &held) && !find_socket(proc, "tcp6", wanted, &held))
+	if (!find_socket(proc, wanted->udp ? "udp" : "tcp", wanted, &held) &&
+	    !find_socket(proc, wanted->udp ? "udp6" : "tcp6", wanted, &held))
 		return;
 	(void)snprintf(ret_text, PUBLISH_HOLDER, "a process of user %u", held.uid);
 	(void)snprintf(link, sizeof(link), "socket:[%llu]", held.inode);

@@ -180,6 +180,8 @@ static json_object *asked_object(const struct mvm_spec *spec, const struct vm_fi
 	receipt_add(o, "net", nets_array(files));
 	add_limit(o, "net_pps", spec->net_pps);
 	add_limit(o, "net_bps", spec->net_bps);
+	add_limit(o, "pcap_max", spec->pcap_max);
+	add_limit(o, "pcap_snap", spec->pcap_snap);
 	for (unsigned i = 0; i < IO_MAX_KEYS; i++)
 		add_limit(io_max, io[i], spec->io_max.most[i]);
 	receipt_add(o, "io_max", io_max);
@@ -278,6 +280,27 @@ static void add_published(json_object *o, const struct publish *publish)
 	receipt_add_number(o, "accepted", publish ? publish->accepted : 0);
 }
 
+/* What went through UDP ports, the word of who serves them; null: there was none. */
+static json_object *udp_object(const struct publish_udp *udp)
+{
+	json_object *o = udp && udp->counted ? json_object_new_object() : NULL, *dropped;
+	struct udp_counted counted;
+
+	if (!o)
+		return NULL;
+	dropped = json_object_new_object();
+	publish_udp_counted(udp, &counted);
+	receipt_add_number(o, "from_clients", counted.from_clients);
+	receipt_add_number(o, "from_clients_bytes", counted.from_clients_bytes);
+	receipt_add_number(o, "to_clients", counted.to_clients);
+	receipt_add_number(o, "to_clients_bytes", counted.to_clients_bytes);
+	for (unsigned i = 0; i < UDP_DROPS; i++)
+		receipt_add_number(dropped, udp_drop_name(i), counted.dropped[i]);
+	receipt_add(o, "dropped", dropped);
+	receipt_add_number(o, "broken", counted.broken);
+	return o;
+}
+
 /* What the proxy did, its own word; null: there was none. */
 static json_object *proxy_object(const struct net_user *net)
 {
@@ -292,6 +315,19 @@ static json_object *proxy_object(const struct net_user *net)
 	receipt_add_number(o, "failed", counted.failed);
 	receipt_add_number(o, "from_guest_bytes", counted.from_guest_bytes);
 	receipt_add_number(o, "to_guest_bytes", counted.to_guest_bytes);
+	return o;
+}
+
+/* What crossed the link to the outside. */
+static json_object *traffic_object(const struct uplink_traffic *traffic)
+{
+	json_object *o = json_object_new_object();
+
+	receipt_add_number(o, "begun", traffic->begun);
+	receipt_add_number(o, "out_packets", traffic->out_packets);
+	receipt_add_number(o, "out_bytes", traffic->out_bytes);
+	receipt_add_number(o, "in_packets", traffic->in_packets);
+	receipt_add_number(o, "in_bytes", traffic->in_bytes);
 	return o;
 }
 
@@ -323,7 +359,26 @@ static json_object *egress_object(const struct net_user *net, const struct mvm_s
 	receipt_add(o, "allowed", allowed);
 	receipt_add(o, "refused", refused);
 	receipt_add(o, "refused_to", places);
+	receipt_add(o, "traffic", traffic_object(&net->traffic));
 	receipt_add(o, "proxy", proxy_object(net));
+	return o;
+}
+
+/* Of --pcap; null: there was none. */
+static json_object *capture_object(const struct capture *capture)
+{
+	json_object *o = capture && capture->begun ? json_object_new_object() : NULL;
+
+	if (!o)
+		return NULL;
+	receipt_add_string(o, "file", capture->path);
+	receipt_add_number(o, "bytes", capture->size);
+	receipt_add_number(o, "frames", capture->frames);
+	receipt_add_number(o, "dropped", capture->dropped);
+	receipt_add_string(o, "ended",
+			   capture->ended == CAPTURE_NOTHING ? "run"
+			   : capture->ended == CAPTURE_FULL  ? "full"
+							     : "error");
 	return o;
 }
 
@@ -371,8 +426,10 @@ char *receipt_text(const struct receipt *receipt)
 	receipt_add(root, "isolation", receipt->jail ? inspect_isolation(receipt->jail) : NULL);
 	channels = channels_object(receipt->broker, receipt->spec);
 	add_published(channels, receipt->publish);
+	receipt_add(channels, "udp", udp_object(receipt->udp));
 	receipt_add(root, "channels", channels);
 	receipt_add(root, "egress", egress_object(receipt->net, receipt->spec));
+	receipt_add(root, "capture", capture_object(receipt->capture));
 	receipt_add(root, "times_ns", stages_object(receipt));
 	receipt_add(root, "guest", guest_object(receipt));
 	text = json_object_to_json_string_ext(root, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);

@@ -13,9 +13,10 @@
 #include "jail/jail.h"
 #include "lib/agent_session.h"
 #include "lib/broker.h"
+#include "lib/capture.h"
 #include "lib/digest.h"
 #include "lib/net_user.h"
-#include "lib/publish.h"
+#include "lib/publish_udp.h"
 #include "lib/sign.h"
 #include "lib/spec.h"
 #include "lib/verdict.h"
@@ -69,7 +70,9 @@ struct receipt {
 	const struct proto_exited *exited;
 	const struct broker *broker; /* NULL: there was none */
 	const struct publish *publish; /* the same */
+	const struct publish_udp *udp; /* the same */
 	const struct net_user *net; /* of --net user, --proxy; NULL, or not asked: there was neither */
+	const struct capture *capture; /* of --pcap; NULL: there was none */
 	const struct jail *jail; /* NULL: no VMM was started */
 	const struct receipt_used *used; /* NULL: the same */
 	const struct counters *counters; /* a copy; the VMM's word; NULL: the same */

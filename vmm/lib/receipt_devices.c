@@ -58,8 +58,10 @@ static json_object *net_object(const struct counters_net *c)
 	receipt_add_number(o, "rx_packets", c->rx_packets);
 	receipt_add_number(o, "rx_bytes", c->rx_bytes);
 	receipt_add_number(o, "rx_dropped", c->rx_dropped);
+	receipt_add_number(o, "rx_filtered", c->rx_filtered);
 	for (unsigned i = 0; i < COUNTERS_NET_DROPS; i++)
 		receipt_add_number(o, names[i], c->drops[i]);
+	receipt_add_number(o, "capture_dropped", c->capture_dropped);
 	add_queues(o, &c->queues);
 	return o;
 }

@@ -43,7 +43,7 @@ int session_receive(int fd, struct session_msg *ret_msg)
 }
 
 union fd_control {
-	char bytes[CMSG_SPACE(SESSION_FDS_MAX * sizeof(int))];
+	char bytes[CMSG_SPACE((SESSION_FDS_MAX + SESSION_SOCKETS_MAX) * sizeof(int))];
 	struct cmsghdr align;
 };
 
@@ -59,7 +59,7 @@ int session_send_start(int fd, const struct session_start *start, const int *fds
 	};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
-	if (nfds > SESSION_FDS_MAX)
+	if (nfds > SESSION_FDS_MAX + SESSION_SOCKETS_MAX)
 		return -EINVAL;
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
@@ -68,7 +68,8 @@ int session_send_start(int fd, const struct session_start *start, const int *fds
 	return sendmsg(fd, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int session_receive_start(int fd, struct session_start *ret_start, int fds[SESSION_FDS_MAX])
+int session_receive_start(int fd, struct session_start *ret_start, int fds[SESSION_FDS_MAX],
+			  int sockets[SESSION_SOCKETS_MAX])
 {
 	union fd_control control;
 	struct iovec iov = { .iov_base = ret_start, .iov_len = sizeof(*ret_start) };
@@ -78,7 +79,7 @@ int session_receive_start(int fd, struct session_start *ret_start, int fds[SESSI
 		.msg_control = control.bytes,
 		.msg_controllen = sizeof(control.bytes),
 	};
-	int received[SESSION_FDS_MAX + 1] = { -1, -1, -1, -1, -1, -1 }; /* the buffer is padded: one more may come */
+	int received[SESSION_FDS_MAX + SESSION_SOCKETS_MAX + 1] = { 0 }; /* the buffer is padded: one more may come */
 	struct cmsghdr *cmsg;
 	size_t nfds = 0, next = 1;
 	ssize_t n;
@@ -96,10 +97,12 @@ int session_receive_start(int fd, struct session_start *ret_start, int fds[SESSI
 	if (n != (ssize_t)sizeof(*ret_start) || msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ||
 	    ret_start->magic != SESSION_MAGIC || ret_start->version != SESSION_VERSION ||
 	    strncmp(ret_start->program, MVM_VERSION, sizeof(ret_start->program)) != 0 ||
-	    nfds != 1U + (unsigned)__builtin_popcount(ret_start->fds & SESSION_HAS_ALL))
+	    ret_start->sockets > SESSION_SOCKETS_MAX ||
+	    nfds != 1U + (unsigned)__builtin_popcount(ret_start->fds & SESSION_HAS_ALL) + ret_start->sockets)
 		return -EPROTO; /* the process ends on this: its descriptors with it */
 	fds[0] = received[0];
 	for (unsigned i = 0; i < SESSION_FDS_MAX - 1; i++)
 		fds[i + 1] = ret_start->fds & (1U << i) ? received[next++] : -1;
+	memcpy(sockets, received + next, ret_start->sockets * sizeof(int));
 	return 0;
 }

@@ -14,7 +14,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SESSION_VERSION  3U
+#include "mvm/proto.h"
+
+#define SESSION_VERSION  4U
 #define SESSION_MAGIC    0x534d564dU /* "MVMS" */
 #define SESSION_FD       0 /* where the supervisor finds its end */
 #define SESSION_TEXT_MAX 1024U
@@ -26,14 +28,18 @@ enum session_fds {
 	SESSION_HAS_STDERR = 1U << 2,
 	SESSION_HAS_RECEIPT = 1U << 3,
 	SESSION_HAS_ALL = (1U << 4) - 1,
-	SESSION_FDS_MAX = 5,
+	SESSION_FDS_MAX = 5, /* and behind them the sockets of published ports */
 };
+
+#define SESSION_SOCKETS_MAX PROTO_PUBLISH_MAX
 
 struct session_start {
 	uint32_t magic;
 	uint32_t version;
 	uint32_t fds; /* enum session_fds */
 	uint16_t rows, cols;
+	uint32_t sockets; /* that listen already: SESSION_SOCKETS_MAX at most */
+	uint32_t reserved;
 	uint64_t began_ns; /* CLOCK_MONOTONIC */
 	uint64_t start_ns; /* when the supervisor was asked for */
 	char program[16]; /* MVM_VERSION, NUL-padded */
@@ -69,7 +75,7 @@ struct session_msg {
 
 #define SESSION_MSG_HEAD offsetof(struct session_msg, text)
 
-_Static_assert(sizeof(struct session_start) == 64, "layout");
+_Static_assert(sizeof(struct session_start) == 72, "layout");
 _Static_assert(offsetof(struct session_msg, text) == 16, "layout");
 _Static_assert(sizeof(struct session_msg) == 16 + SESSION_TEXT_MAX + 4, "layout");
 
@@ -85,7 +91,11 @@ int session_receive(int fd, struct session_msg *ret_msg);
 /* session_start with its descriptors; fds[0] is the spec. */
 int session_send_start(int fd, const struct session_start *start, const int *fds, unsigned nfds);
 
-/* fds[] gets SESSION_FDS_MAX entries in the order spec, stdin, stdout, stderr, receipt; -1: none. */
-int session_receive_start(int fd, struct session_start *ret_start, int fds[SESSION_FDS_MAX]);
+/*
+ * fds[] gets SESSION_FDS_MAX entries in the order spec, stdin, stdout, stderr, receipt; -1: none. sockets[]:
+ * ret_start->sockets of them.
+ */
+int session_receive_start(int fd, struct session_start *ret_start, int fds[SESSION_FDS_MAX],
+			  int sockets[SESSION_SOCKETS_MAX]);
 
 #endif

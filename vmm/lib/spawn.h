@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "mvm/mvm.h"
+
 struct spawn {
 	/* Runs in the child, on a stack of its own. System calls only; it executes or calls spawn_failed(). */
 	void (*child)(struct spawn *spawn);
@@ -25,5 +27,15 @@ void spawn_failed(struct spawn *spawn, const char *step) __attribute__((noreturn
 
 /* 0 with process and pidfd (ret_pidfd may be NULL), or -errno; then spawn->failed names the child's step, if it came so far. */
 int spawn_run(struct spawn *spawn, pid_t *ret_pid, int *ret_pidfd);
+
+#define SPAWN_PART_FD 0
+
+/*
+ * spawn_part.c: one of mvm's own programs ("mvm-net"), without arguments and environment; its descriptor SPAWN_PART_FD is the
+ * other end of *ret_fd, a SOCK_SEQPACKET socket, which is the caller's also where it fails. `flag`: for errors. 0 or
+ * -errno with err.
+ */
+int spawn_part(const char *program, const char *flag, int *ret_fd, pid_t *ret_pid, int *ret_pidfd,
+	       struct mvm_error *err);
 
 #endif

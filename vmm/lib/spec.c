@@ -86,7 +86,9 @@ void mvm_spec_free(struct mvm_spec *spec)
 	free(spec->receipt);
 	free(spec->sign);
 	free(spec->name);
+	free(spec->events);
 	free(spec->restart);
+	free(spec->pcap);
 	free(spec->egress);
 	free(spec);
 }
@@ -163,10 +165,16 @@ static int check_names(const struct mvm_spec *spec, struct mvm_error *err)
 
 static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 {
-	unsigned users = 0;
+	unsigned users = 0, named = 0;
 
 	for (size_t i = 0; i < spec->nnets; i++) {
 		users += spec->nets[i].mode == SPEC_NET_USER;
+		named += spec->nets[i].mode == SPEC_NET_NAMED;
+		for (size_t k = 0; k < i; k++)
+			if (spec->nets[i].mode == SPEC_NET_NAMED && spec->nets[k].mode == SPEC_NET_NAMED &&
+			    !strcmp(spec->nets[i].host, spec->nets[k].host))
+				return error_set(err, EINVAL, "--net: %s: the VM is on it already: leave the other out",
+						 spec->nets[i].host);
 		if (spec->nets[i].mode == SPEC_NET_NONE && spec->nnets > 1)
 			return error_set(err, EINVAL, "--net: none excludes every other: leave it out");
 	}
@@ -175,17 +183,23 @@ static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 	if ((spec->net_pps || spec->net_bps) && (!spec->nnets || spec->nets[0].mode == SPEC_NET_NONE))
 		return error_set(err, EINVAL, "--net-%s: without --net there is nothing to limit: add it",
 				 spec->net_pps ? "pps" : "bps");
+	if (!spec->pcap && (spec->pcap_max || spec->pcap_snap))
+		return error_set(err, EINVAL, "--pcap-%s: without --pcap there is nothing to bound: add it",
+				 spec->pcap_max ? "max" : "snap");
+	if (spec->pcap && (!spec->nnets || spec->nets[0].mode == SPEC_NET_NONE))
+		return error_set(err, EINVAL, "--pcap: without --net there are no frames: add it");
 	if (spec->proxy && users)
 		return error_set(err, EINVAL, "--proxy: --net user leads out already: leave one out");
 	for (size_t i = 0; spec->proxy && i < spec->npublish; i++)
-		if (spec->publish[i].guest == NET_PROXY_PORT)
+		if (spec->publish[i].guest == NET_PROXY_PORT && !spec->publish[i].udp)
 			return error_set(err, EINVAL, "--publish: port %u of the guest is the proxy's: take another",
 					 NET_PROXY_PORT);
-	if ((spec->egress || spec->allow_egress.n) && !users && !spec->proxy)
-		return error_set(err, EINVAL,
-				 "--%s: rules are for --net user or --proxy: add it; who made a tap or a socket "
-				 "filters there",
-				 spec->egress ? "egress" : "allow-egress");
+	if ((spec->egress || spec->allow_egress.n) && !users && !named && !spec->proxy)
+		return error_set(
+			err, EINVAL,
+			"--%s: rules are for --net user, --proxy or a named network: add it; who made a tap or "
+			"a socket filters there",
+			spec->egress ? "egress" : "allow-egress");
 	if (spec->allow_egress.n > SPEC_EGRESS_MAX)
 		return error_set(err, E2BIG, "--allow-egress: at most %u are possible: name larger networks",
 				 SPEC_EGRESS_MAX);

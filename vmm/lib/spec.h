@@ -54,7 +54,7 @@ struct spec_port {
 
 struct mvm_spec {
 	char *rootfs, *kernel, *cmdline, *initrd, *workdir, *user, *hostname, *console, *receipt, *sign, *name, *events,
-		*restart, *egress; /* egress: "allow" or "deny", NULL: allow */
+		*restart, *pcap, *egress; /* egress: "allow" or "deny", NULL: allow */
 	struct spec_disk disks[SPEC_USER_DISKS];
 	size_t ndisks;
 	struct spec_port ports[SPEC_PORTS_MAX];
@@ -64,6 +64,7 @@ struct mvm_spec {
 	struct spec_publish publish[SPEC_PUBLISH_MAX];
 	size_t npublish;
 	uint64_t net_pps, net_bps; /* of each network device, each direction; 0: no limit */
+	uint64_t pcap_max, pcap_snap; /* bytes: of the file, of each frame; 0: CAPTURE_DEFAULT, and all */
 	uint64_t memory; /* bytes */
 	uint64_t scratch; /* bytes; 0: half of memory */
 	uint64_t vcpus;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "jail/layers.h"
+#include "lib/capture.h"
 #include "lib/event_sink.h"
 #include "lib/idle.h"
 #include "lib/output_log.h"
@@ -133,6 +134,29 @@ static int check_bps(const struct spec_key *key, const char *value, struct mvm_e
 	return 0;
 }
 
+static int check_pcap_max(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t bytes = 0;
+	char least[32], most[32];
+
+	(void)text_parse_size(value, &bytes);
+	if (bytes < CAPTURE_LEAST || bytes > CAPTURE_MOST)
+		return error_set(err, EINVAL, "%s: %.40s: give %s to %s", LABEL(key), value,
+				 text_size(CAPTURE_LEAST, least), text_size(CAPTURE_MOST, most));
+	return 0;
+}
+
+static int check_pcap_snap(const struct spec_key *key, const char *value, struct mvm_error *err)
+{
+	uint64_t n = 0;
+
+	(void)text_parse_uint(value, UINT64_MAX - 1, &n);
+	if (n < CAPTURE_SNAP_MIN || n > CAPTURE_FRAME_MAX)
+		return error_set(err, EINVAL, "%s: %.40s bytes of a frame: give %u to %u", LABEL(key), value,
+				 CAPTURE_SNAP_MIN, CAPTURE_FRAME_MAX);
+	return 0;
+}
+
 static int check_console_rate(const struct spec_key *key, const char *value, struct mvm_error *err)
 {
 	uint64_t bytes = 0;
@@ -249,13 +273,16 @@ static const struct spec_key keys[] = {
 	{ { "blk-bps", 0, false, "SIZE", "most bytes a second of each disk (0: no limit)" }, SPEC_SIZE, FIELD(blk_bps), check_bps },
 	{ { "io-max", 0, false, "KEY=N[,KEY=N]", "most a second on each block device below the disks: rbps, wbps, riops, wiops" }, SPEC_IO_MAX, FIELD(io_max), NULL },
 	{ { "allow-port", 0, true, "N=TARGET", "let the VM dial host port N by vsock: unix:PATH or tcp:HOST:PORT" }, SPEC_PORT, 0, NULL },
-	{ { "net", 0, true, "MODE[,KEY=VALUE]", "a network device: user, tap=NAME or socket=PATH, with ip=, gw=, dns=, mac=, mtu= (none)" }, SPEC_NET, 0, NULL },
-	{ { "egress", 0, false, "allow|deny", "where --net user and --proxy lead: the public internet, or nowhere but what is named (allow)" }, SPEC_STRING, FIELD(egress), check_egress },
+	{ { "net", 0, true, "MODE[,KEY=VALUE]", "a network device: user, a network (mvm network), tap=NAME or socket=PATH, with ip=, gw=, dns=, mac=, mtu= (none)" }, SPEC_NET, 0, NULL },
+	{ { "egress", 0, false, "allow|deny", "where --net user, networks and --proxy lead: the public internet, or nowhere but what is named (allow)" }, SPEC_STRING, FIELD(egress), check_egress },
 	{ { "allow-egress", 0, true, "CIDR|NAME[:PORT[/PROTO]]", "let these reach this, too: a private network, or with --egress deny anything" }, SPEC_LIST, FIELD(allow_egress), check_allow_egress },
 	{ { "proxy", 0, false, NULL, "a way out without a network device: HTTP and SOCKS5 on port 3128 of the VM's loopback" }, SPEC_SWITCH, FIELD(proxy), NULL },
-	{ { "publish", 'p', true, "[IP:]HOST:GUEST", "a TCP port of the host that leads to one of the guest's loopback (IP: 127.0.0.1)" }, SPEC_PUBLISH, 0, NULL },
+	{ { "publish", 'p', true, "[IP:]HOST:GUEST[/udp]", "a port of the host that leads to one of the guest's loopback (IP: 127.0.0.1; /udp: UDP)" }, SPEC_PUBLISH, 0, NULL },
 	{ { "net-pps", 0, false, "N", "most packets a second of each network device and direction (0: no limit)" }, SPEC_NUMBER, FIELD(net_pps), check_pps },
 	{ { "net-bps", 0, false, "SIZE", "most bytes a second of each network device and direction (0: no limit)" }, SPEC_SIZE, FIELD(net_bps), check_bps },
+	{ { "pcap", 0, false, "FILE", "write the frames of all network devices to a file, for tcpdump and Wireshark" }, SPEC_PATH, FIELD(pcap), check_not_empty },
+	{ { "pcap-max", 0, false, "SIZE", "most that this file may take; then the capture ends and the VM goes on (64m)" }, SPEC_SIZE, FIELD(pcap_max), check_pcap_max },
+	{ { "pcap-snap", 0, false, "N", "bytes of each frame that are kept, 64 to 65549 (all)" }, SPEC_NUMBER, FIELD(pcap_snap), check_pcap_snap },
 	{ { "memory", 'm', false, "SIZE", "memory of the VM: bytes, or with k, m or g (256m)" }, SPEC_SIZE, FIELD(memory), check_memory },
 	{ { "vcpus", 'c', false, "N", "virtual CPUs, 1 to 32 (1)" }, SPEC_NUMBER, FIELD(vcpus), check_vcpus },
 	{ { "cpus", 0, false, "N", "most of the host's CPUs that the VM may use, as 0.5 (no limit)" }, SPEC_PERCENT, FIELD(cpu_percent), NULL },
@@ -270,7 +297,7 @@ static const struct spec_key keys[] = {
 	{ { "detach", 'd', false, NULL, "print the VM's id and leave it running; its output goes to its log" }, SPEC_SWITCH, FIELD(detach), NULL },
 	{ { "name", 0, false, "NAME", "a name for the VM; it can be started again until it is removed" }, SPEC_STRING, FIELD(name), check_name },
 	{ { "rm", 0, false, NULL, "remove the VM with its end, though it has a name" }, SPEC_SWITCH, FIELD(remove), NULL },
-	{ { "restart", 0, false, "POLICY", "start a detached VM with a name again: no, on-failure[:N] or always (no)" }, SPEC_STRING, FIELD(restart), check_restart },
+	{ { "restart", 0, false, "no|on-failure[:N]|always", "start a detached VM with a name again when it has ended (no)" }, SPEC_STRING, FIELD(restart), check_restart },
 	{ { "log-max", 0, false, "SIZE", "most that the log of a detached VM may take (8m)" }, SPEC_SIZE, FIELD(log_max), check_log_max },
 	{ { "timeout", 0, false, "TIME", "end the whole run after so long: seconds, or with ms, s, m, h or d" }, SPEC_TIME, FIELD(timeout_ns), NULL },
 	{ { "idle-timeout", 0, false, "TIME", "end the VM when it has been idle for so long, 1s or more" }, SPEC_TIME, FIELD(idle_timeout_ns), check_idle },
@@ -280,11 +307,11 @@ static const struct spec_key keys[] = {
 	{ { "initrd", 0, false, "FILE", "a cpio archive unpacked after the agent's own" }, SPEC_PATH, FIELD(initrd), check_not_empty },
 	{ { "console", 0, false, "FILE", "append what the guest kernel prints to a file" }, SPEC_PATH, FIELD(console), check_not_empty },
 	{ { "console-rate", 0, false, "SIZE", "most bytes a second that reach that file; the rest is dropped (4m)" }, SPEC_SIZE, FIELD(console_rate), check_console_rate },
-	{ { "log-level", 0, false, "LEVEL", "what mvm itself tells on stderr: error, warning, info or debug (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
+	{ { "log-level", 0, false, "error|warning|info|debug", "what mvm itself tells on stderr (warning)" }, SPEC_LEVEL, FIELD(log_level), NULL },
 	{ { "allow-missing", 0, false, "LAYER[,LAYER]", "go on without layers of the jail that this host lacks: cgroup, landlock, landlock-net, lsm" }, SPEC_LAYERS, FIELD(may_lack), NULL },
 	{ { "events", 0, false, "journald|syslog|file:PATH", "where the VM's events go besides the journal of mvm events" }, SPEC_STRING, FIELD(events), check_events },
 	{ { "receipt", 0, false, "FILE|fd:N", "write a JSON document that says how the run ended" }, SPEC_PATH, FIELD(receipt), check_receipt },
-	{ { "sign", 0, false, "KEY", "sign the receipt: FILE.sig, with an Ed25519 private key in PEM" }, SPEC_PATH, FIELD(sign), check_not_empty },
+	{ { "sign", 0, false, "FILE", "sign the receipt: FILE.sig, with this Ed25519 private key in PEM" }, SPEC_PATH, FIELD(sign), check_not_empty },
 };
 /* clang-format on */
 
@@ -549,7 +576,7 @@ static int add_publish(const struct spec_key *key, struct mvm_spec *spec, const 
 		const struct spec_publish *other = &spec->publish[i];
 
 		if (publish.host && other->host == publish.host && other->family == publish.family &&
-		    !memcmp(other->address, publish.address, sizeof(publish.address)))
+		    other->udp == publish.udp && !memcmp(other->address, publish.address, sizeof(publish.address)))
 			return error_set(err, EEXIST, "%s: %.60s: that port is given twice: leave one out", LABEL(key),
 					 value);
 	}

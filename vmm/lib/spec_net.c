@@ -8,13 +8,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/spec.h"
 #include "lib/text.h"
 
 #define FORM                                                                                                           \
-	"write none, user, tap=NAME or socket=PATH, and behind it ,ip=ADDRESS/BITS ,gw=ADDRESS ,ip6= ,gw6= ,dns= "     \
-	",mac= or ,mtu="
+	"write none, user, tap=NAME, socket=PATH or a network's name (mvm network ls), and behind it "                 \
+	",ip=ADDRESS/BITS "                                                                                            \
+	",gw=ADDRESS ,ip6= ,gw6= ,dns= ,mac= or ,mtu="
 
-static const char *const mode_names[] = { "none", "tap=", "socket=", "user" };
+static const char *const mode_names[] = { "none", "tap=", "socket=", "user", "" };
+
+bool spec_net_is_name(const char *name)
+{
+	static const char *const modes[] = { "none", "user", "tap", "socket", "bridge", "host" };
+
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++)
+		if (!strcmp(name, modes[i]))
+			return false;
+	return spec_is_name(name);
+}
 
 /* An address of either family; `prefix`: "/BITS" must follow. */
 static int parse_address(const char *label, const char *key, const char *value, bool prefix,
@@ -59,10 +71,10 @@ static bool is_host(const struct spec_net_address *a)
 	return b[15] > 1;
 }
 
-static int set_own(const char *label, const char *key, const char *value, unsigned family, struct spec_net_address *ret,
-		   struct mvm_error *err)
+static int set_own(const char *label, const char *key, const char *value, unsigned family, bool prefix,
+		   struct spec_net_address *ret, struct mvm_error *err)
 {
-	int r = parse_address(label, key, value, true, ret, err);
+	int r = parse_address(label, key, value, prefix, ret, err);
 
 	if (r < 0)
 		return r;
@@ -141,6 +153,9 @@ static int set_mode(const char *label, const char *item, const char *value, stru
 			return error_set(err, EINVAL, "%s: tap=%.40s: no name of a network device", label, value);
 		memcpy(net->host, value, strlen(value) + 1);
 		net->mode = SPEC_NET_TAP;
+	} else if (!value && spec_net_is_name(item)) {
+		memcpy(net->host, item, strlen(item) + 1);
+		net->mode = SPEC_NET_NAMED;
 	} else {
 		return error_set(err, EINVAL, "%s: '%.40s' is no network: " FORM, label, item);
 	}
@@ -152,9 +167,9 @@ static int set_key(const char *label, const char *key, const char *value, struct
 	if (!value || net->mode == SPEC_NET_NONE)
 		return error_set(err, EINVAL, "%s: '%.40s' means nothing there: " FORM, label, key);
 	if (!strcmp(key, "ip"))
-		return set_own(label, key, value, 4, &net->ip, err);
+		return set_own(label, key, value, 4, net->mode != SPEC_NET_NAMED, &net->ip, err);
 	if (!strcmp(key, "ip6"))
-		return set_own(label, key, value, 6, &net->ip6, err);
+		return set_own(label, key, value, 6, net->mode != SPEC_NET_NAMED, &net->ip6, err);
 	if (!strcmp(key, "gw"))
 		return set_gateway(label, key, value, 4, &net->gateway, err);
 	if (!strcmp(key, "gw6"))
@@ -173,6 +188,10 @@ static int check_whole(const char *label, const struct spec_net *net, struct mvm
 	if (net->mode == SPEC_NET_USER && (net->ip.family || net->ip6.family))
 		return error_set(err, EINVAL, "%s: user: its addresses are given by mvm: leave ip= and ip6= out",
 				 label);
+	if (net->mode == SPEC_NET_NAMED && (net->gateway.family || net->gateway6.family || net->ndns))
+		return error_set(err, EINVAL,
+				 "%s: %s: the network is its gateway and its name server: leave gw=, gw6= and dns= out",
+				 label, net->host);
 	if (net->gateway.family && !net->ip.family)
 		return error_set(err, EINVAL, "%s: gw= without ip=: give the VM's own address too", label);
 	if (net->gateway6.family && !net->ip6.family)

@@ -8,6 +8,7 @@
 #ifndef LIB_SPEC_NET_H
 #define LIB_SPEC_NET_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,7 @@ enum spec_net_mode {
 	SPEC_NET_TAP, /* a tap of the host's */
 	SPEC_NET_SOCKET, /* a unix stream socket of frames behind their lengths: passt's, QEMU's -netdev stream */
 	SPEC_NET_USER, /* a network namespace of the VM's own, with a way out that needs no rights (uplink/uplink.h) */
+	SPEC_NET_NAMED, /* a network that `mvm network create` made, of several VMs (lib/network.h) */
 };
 
 struct spec_net_address {
@@ -33,12 +35,18 @@ struct spec_net_address {
 
 struct spec_net {
 	enum spec_net_mode mode;
-	char host[SPEC_NET_HOST]; /* the tap's name, or the socket's absolute path */
+	char host[SPEC_NET_HOST]; /* the tap's or the network's name, or the socket's absolute path */
 	uint8_t mac[6]; /* zeroes: a new one with each start */
 	uint16_t mtu; /* 0: the tap's, or 1500 */
 	struct spec_net_address ip, ip6, gateway, gateway6, dns[SPEC_NET_DNS];
 	unsigned ndns;
+	/* Not the user's word, but what a named network is like: */
+	struct spec_net_address route, route6; /* what the gateway leads to … */
+	bool local, local6; /* … and nothing else */
 };
+
+/* Whether a network may be called so. */
+bool spec_net_is_name(const char *name);
 
 int spec_net_parse(const char *label, const char *value, struct spec_net *ret_net, struct mvm_error *err);
 

@@ -7,23 +7,21 @@
 
 #include "lib/text.h"
 
-#define FORM "write it as [IP:]HOST:GUEST, for example 8080:80 or 127.0.0.1:8080:80"
+#define FORM "write it as [IP:]HOST:GUEST[/udp], for example 8080:80 or 127.0.0.1:53:53/udp"
 
 /* Cuts the protocol off. */
-static int check_protocol(const char *label, const char *value, char *text, struct mvm_error *err)
+static int parse_protocol(const char *label, const char *value, char *text, bool *ret_udp, struct mvm_error *err)
 {
 	char *slash = strchr(text, '/');
 
 	if (!slash)
 		return 0;
 	*slash++ = '\0';
-	if (!strcmp(slash, "tcp"))
+	*ret_udp = !strcmp(slash, "udp");
+	if (*ret_udp || !strcmp(slash, "tcp"))
 		return 0;
-	if (!strcmp(slash, "udp"))
-		return error_set(err, ENOTSUP,
-				 "%s: %.60s: UDP is not published, only TCP: --net gives the VM an address of its own",
-				 label, value);
-	return error_set(err, EINVAL, "%s: %.60s: '%.20s' is no protocol: only tcp is published", label, value, slash);
+	return error_set(err, EINVAL, "%s: %.60s: '%.20s' is no protocol: tcp and udp are published", label, value,
+			 slash);
 }
 
 static int parse_port(const char *label, const char *value, const char *text, const char *whose, uint16_t least,
@@ -73,7 +71,7 @@ int spec_publish_parse(const char *label, const char *value, struct spec_publish
 	if (strlen(value) >= sizeof(text))
 		return error_set(err, E2BIG, "%s: '%.60s…' is too long: " FORM, label, value);
 	memcpy(text, value, strlen(value) + 1);
-	r = check_protocol(label, value, text, err);
+	r = parse_protocol(label, value, text, &publish.udp, err);
 	if (r < 0)
 		return r;
 	guest = strrchr(text, ':');
@@ -112,8 +110,8 @@ const char *spec_publish_text(const struct spec_publish *publish, char buf[SPEC_
 {
 	char address[INET6_ADDRSTRLEN + 2];
 
-	(void)snprintf(buf, SPEC_PUBLISH_TEXT, "%s:%u:%u", address_text(publish, address), publish->host,
-		       publish->guest);
+	(void)snprintf(buf, SPEC_PUBLISH_TEXT, "%s:%u:%u%s", address_text(publish, address), publish->host,
+		       publish->guest, publish->udp ? "/udp" : "");
 	return buf;
 }
 
@@ -121,6 +119,7 @@ const char *spec_publish_where(const struct spec_publish *publish, uint16_t host
 {
 	char address[INET6_ADDRSTRLEN + 2];
 
-	(void)snprintf(buf, SPEC_PUBLISH_TEXT, "%s:%u->%u/tcp", address_text(publish, address), host, publish->guest);
+	(void)snprintf(buf, SPEC_PUBLISH_TEXT, "%s:%u->%u/%s", address_text(publish, address), host, publish->guest,
+		       publish->udp ? "udp" : "tcp");
 	return buf;
 }

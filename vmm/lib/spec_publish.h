@@ -1,13 +1,14 @@
 /*
- * --publish: a TCP port of the host that leads to one of the guest, as the user described it.
+ * --publish: a TCP or UDP port of the host that leads to one of the guest, as the user described it.
  *
- * Purpose: docker's "[[IP:][HOST]:]GUEST[/tcp]" to a struct and back.
+ * Purpose: docker's "[[IP:][HOST]:]GUEST[/tcp|/udp]" to a struct and back.
  * Trust:   values come from the user; every field is checked here.
  * Returns: 0 or -errno with err.
  */
 #ifndef LIB_SPEC_PUBLISH_H
 #define LIB_SPEC_PUBLISH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,7 @@ struct spec_publish {
 	uint8_t family; /* 4 or 6 */
 	uint16_t host; /* 0: any that is free */
 	uint16_t guest;
+	bool udp; /* else TCP */
 };
 
 int spec_publish_parse(const char *label, const char *value, struct spec_publish *ret, struct mvm_error *err);

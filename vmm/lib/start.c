@@ -202,6 +202,24 @@ static int copy_receipt(const struct mvm_spec *spec, int *ret_fd, struct mvm_err
 	return 0;
 }
 
+/* Copies, as what is attached is ours to close. */
+static int copy_sockets(const struct mvm_start_options *options, struct session_start *start, struct attached *attached,
+			struct mvm_error *err)
+{
+	if (options->nsockets > SESSION_SOCKETS_MAX)
+		return error_set(err, E2BIG, "%u listening sockets: a VM has %u published ports at most",
+				 options->nsockets, SESSION_SOCKETS_MAX);
+	for (uint32_t i = 0; i < options->nsockets; i++) {
+		int fd = fcntl(options->sockets[i], F_DUPFD_CLOEXEC, 3);
+
+		if (fd < 0)
+			return error_set(err, errno, "listening socket %d: %s", options->sockets[i], strerror(errno));
+		attached->fds[attached->n++] = fd;
+		start->sockets++;
+	}
+	return 0;
+}
+
 struct supervisor_child {
 	struct spawn spawn;
 	const char *path;
@@ -299,8 +317,10 @@ static int start(const struct mvm_spec *spec, const struct mvm_start_options *gi
 		attached.fds[attached.n++] = take_fd(&receipt);
 		message.fds |= SESSION_HAS_RECEIPT;
 	}
+	r = copy_sockets(&options, &message, &attached, err);
 	hooks_stage("asked");
-	r = start_supervisor(vm, &options, &message, &attached, err);
+	if (r == 0)
+		r = start_supervisor(vm, &options, &message, &attached, err);
 	hooks_stage("supervisor-asked");
 	attached_close(&attached);
 	if (r < 0) {

@@ -26,7 +26,7 @@ struct mvm_vm {
 
 /* What is sent with the first message: ours to close once it is sent. */
 struct attached {
-	int fds[SESSION_FDS_MAX];
+	int fds[SESSION_FDS_MAX + SESSION_SOCKETS_MAX];
 	unsigned n;
 };
 

@@ -90,6 +90,7 @@ void supervisor_init(struct supervisor *s)
 	s->idle = IDLE_NEVER;
 	vm_files_init(&s->files);
 	net_user_init(&s->net);
+	publish_udp_init(&s->udp);
 	jail_init(&s->jail);
 	agent_session_init(&s->agent);
 	receipt_digests_init(s->digests);
@@ -98,10 +99,10 @@ void supervisor_init(struct supervisor *s)
 /* The first message and what came with it. */
 static int receive_start(struct supervisor *s)
 {
-	int fds[SESSION_FDS_MAX];
+	int fds[SESSION_FDS_MAX], sockets[SESSION_SOCKETS_MAX];
 	_cleanup_fd_ int spec_fd = -1, receipt_fd = -1;
 	struct mvm_error err = { 0 };
-	int r = session_receive_start(s->session, &s->start, fds);
+	int r = session_receive_start(s->session, &s->start, fds, sockets);
 
 	if (r < 0) {
 		(void)error_set(&err, EPROTO,
@@ -124,6 +125,8 @@ static int receive_start(struct supervisor *s)
 		r = sign_key_read(s->spec->sign, &s->sign, &err);
 	if (r == 0)
 		r = restart_parse(s->spec->restart, &s->restart); /* checked with the spec */
+	for (uint32_t i = 0; r == 0 && i < s->start.sockets; i++)
+		r = publish_hand(&s->publish, sockets[i], &err);
 	if (r == 0)
 		r = supervisor_view_caller(s);
 	if (r < 0 && !err.code)
@@ -137,6 +140,7 @@ static void watch_signals(struct supervisor *s)
 	sigset_t set;
 
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an EFBIG where it is written */
 	(void)signal(SIGCHLD, SIG_DFL); /* a caller that ignores it would have us lose the VMM's status */
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGTERM);

@@ -17,6 +17,7 @@
 #include "lib/agent_session.h"
 #include "lib/attach.h"
 #include "lib/broker.h"
+#include "lib/capture.h"
 #include "lib/digest.h"
 #include "lib/event.h"
 #include "lib/event_sink.h"
@@ -26,6 +27,7 @@
 #include "lib/net_user.h"
 #include "lib/output_log.h"
 #include "lib/publish.h"
+#include "lib/publish_udp.h"
 #include "lib/receipt.h"
 #include "lib/record.h"
 #include "lib/restart.h"
@@ -73,11 +75,15 @@ struct supervisor {
 	struct mvm_spec *spec;
 	struct state_dir state;
 	struct vm_files files;
-	struct net_user net; /* of --net user, --proxy */
+	struct net_user net; /* of --net user, named networks, --proxy */
+	uint64_t net_asked_ns; /* when for its count; 0: never */
+	struct capture *capture; /* of --pcap; NULL: none. The file is the VM's, over its restarts */
 	struct jail jail;
 	struct broker broker;
 	struct publish publish; /* its listening sockets are the VM's, its connections a run's */
+	struct publish_udp udp; /* who serves those of UDP, in this run */
 	uint64_t publish_retry_ns; /* no client is taken before then: out of descriptors */
+	uint64_t udp_retry_ns; /* what it asks for is not looked at before then: of many a second some must wait */
 	bool publish_full; /* the VMM has to read its control socket first */
 	struct agent_session agent;
 	struct log_reader log_reader;
@@ -89,8 +95,16 @@ struct supervisor {
 	uint64_t attach_retry_ns; /* not looked at before then */
 	struct {
 		int fd;
-		/* WAITS: for the VM's end; RUNS: a command in it; VIEWS: its streams; TOP, STATS: for the agent's answer */
-		enum { CLIENT_ASKS, CLIENT_WAITS, CLIENT_RUNS, CLIENT_VIEWS, CLIENT_TOP, CLIENT_STATS } kind;
+		/* WAITS: for the VM's end; RUNS: a command in it; VIEWS: its streams; TOP, STATS: for the agent's answer; FLOWS: for mvm-net's */
+		enum {
+			CLIENT_ASKS,
+			CLIENT_WAITS,
+			CLIENT_RUNS,
+			CLIENT_VIEWS,
+			CLIENT_TOP,
+			CLIENT_STATS,
+			CLIENT_FLOWS
+		} kind;
 		uint32_t session; /* of the command */
 		uint64_t deadline_ns;
 	} clients[ATTACH_CLIENTS_MAX];
@@ -183,10 +197,11 @@ void supervisor_on_dials(struct supervisor *s); /* connects under way */
 /* A message to the VMM, with a descriptor when fd >= 0. 0 or -errno. */
 int supervisor_tell_vmm(struct supervisor *s, const struct control_msg *msg, int fd);
 
-/* supervisor_publish.c: clients of published ports, from the listening sockets to the VMM. */
+/* supervisor_publish.c: clients of published ports, from the listening sockets and mvm-udp to the VMM. */
+#define PUBLISH_SLOTS (SPEC_PUBLISH_MAX + 1)
 int supervisor_publish_open(struct supervisor *s, struct mvm_error *err);
-void supervisor_publish_prepare(const struct supervisor *s, uint64_t now, struct pollfd fds[SPEC_PUBLISH_MAX]);
-void supervisor_publish_run(struct supervisor *s, const struct pollfd fds[SPEC_PUBLISH_MAX]);
+void supervisor_publish_prepare(const struct supervisor *s, uint64_t now, struct pollfd fds[PUBLISH_SLOTS]);
+void supervisor_publish_run(struct supervisor *s, const struct pollfd fds[PUBLISH_SLOTS]);
 uint64_t supervisor_publish_deadline(const struct supervisor *s);
 uint64_t supervisor_publish_bytes(const struct supervisor *s); /* both ways, the VMM's word */
 
@@ -247,12 +262,24 @@ void supervisor_exec_close(struct supervisor *s, const struct verdict *of_vm);
 
 /* supervisor_net.c: --net user, --proxy. */
 int supervisor_net_open(struct supervisor *s, struct mvm_error *err);
-void supervisor_on_net(struct supervisor *s);
+void supervisor_on_net(struct supervisor *s, unsigned link);
 uint64_t supervisor_proxy_bytes(const struct supervisor *s); /* both ways, the proxy's word */
 void supervisor_net_ended(struct supervisor *s); /* the VMM is gone: the last count, and the process's end */
 
+/* supervisor_flows.c: what goes through its namespace. */
+void supervisor_net_fresh(struct supervisor *s); /* s->net's counts are a second old at most then */
+int supervisor_ask_flows(struct supervisor *s, unsigned client, char *ret_text, size_t size);
+void supervisor_flows_told(struct supervisor *s);
+
+/* supervisor_capture.c: --pcap. Before the VMM there is one; when it is about to be; and as it goes on. */
+int supervisor_capture_open(struct supervisor *s, struct vmm_config *config, struct handover *handover,
+			    struct mvm_error *err);
+int supervisor_capture_begin(struct supervisor *s, struct mvm_error *err);
+void supervisor_on_capture(struct supervisor *s);
+void supervisor_capture_ended(struct supervisor *s); /* the VMM is gone: what it had sent */
+
 /* supervisor_metrics.c: answers with struct attach_metrics. */
-void supervisor_metrics(const struct supervisor *s, int fd);
+void supervisor_metrics(struct supervisor *s, int fd);
 
 /* supervisor_events.c: what is told of all this (event.h). */
 int supervisor_events_open(struct supervisor *s, struct mvm_error *err);

@@ -235,6 +235,8 @@ static void answer(struct supervisor *s, unsigned i, const struct attach_msg *ms
 		r = supervisor_view(s, i, msg, fds, nfds, text, sizeof(text));
 	if (msg->hdr.type == ATTACH_TOP || msg->hdr.type == ATTACH_STATS)
 		r = supervisor_ask_agent(s, i, msg->hdr.type == ATTACH_TOP, text, sizeof(text));
+	if (msg->hdr.type == ATTACH_FLOWS)
+		r = supervisor_ask_flows(s, i, text, sizeof(text));
 	if (r > 0)
 		return;
 	if (msg->hdr.type == ATTACH_PAUSE || msg->hdr.type == ATTACH_RESUME)

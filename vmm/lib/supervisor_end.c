@@ -168,7 +168,9 @@ static void write_receipt(struct supervisor *s, const struct verdict *verdict)
 		.exited = s->facts.exited ? &s->exited : NULL,
 		.broker = &s->broker,
 		.publish = &s->publish,
+		.udp = &s->udp,
 		.net = &s->net,
+		.capture = s->capture,
 		.jail = s->vmm_pid > 0 ? &s->jail : NULL,
 		.used = s->vmm_pid > 0 ? &s->used : NULL,
 		.counters = s->vmm_pid > 0 ? &counters : NULL,
@@ -246,6 +248,7 @@ void supervisor_finish(struct supervisor *s)
 	    s->restart.off) /* else who comes meanwhile may be served by the next run */
 		publish_close(&s->publish);
 	supervisor_net_ended(s);
+	supervisor_capture_ended(s);
 	s->stages[STAGE_ENDED] = text_now_ns();
 	hooks_stage("ended");
 	verdict_decide(&s->facts, &s->verdict);
@@ -261,6 +264,7 @@ void supervisor_finish(struct supervisor *s)
 	}
 	vm_files_close(&s->files);
 	net_user_close(&s->net);
+	publish_udp_close(&s->udp);
 	hooks_stage("jail-left");
 	jail_free(&s->jail);
 	hooks_stage("jail-gone");
@@ -281,6 +285,8 @@ void supervisor_finish(struct supervisor *s)
 void supervisor_report(struct supervisor *s)
 {
 	publish_close(&s->publish);
+	capture_free(s->capture);
+	s->capture = NULL;
 	supervisor_log_close(s);
 	leave_folder(s, &s->verdict);
 	hooks_stage("folder-left");

@@ -33,12 +33,13 @@ enum slot {
 	SLOT_PROCESS,
 	SLOT_SIGNALS,
 	SLOT_NET,
+	SLOT_CAPTURE = SLOT_NET + NET_USER_LINKS,
 	SLOT_DIALS, /* BROKER_PENDING_MAX of them */
 	SLOT_OUTPUTS = SLOT_DIALS + BROKER_PENDING_MAX,
 	SLOT_VIEWERS = SLOT_OUTPUTS + SUPERVISOR_OUTPUTS,
 	SLOT_ATTACH = SLOT_VIEWERS + VIEWER_SLOTS, /* the listening socket, then its clients */
 	SLOT_PUBLISH = SLOT_ATTACH + 1 + ATTACH_CLIENTS_MAX,
-	SLOTS = SLOT_PUBLISH + SPEC_PUBLISH_MAX
+	SLOTS = SLOT_PUBLISH + PUBLISH_SLOTS
 };
 
 /* Refills the control socket's tokens. 0 left: the VMM waits, and its own socket buffer bounds it. */
@@ -229,7 +230,9 @@ static void prepare(const struct supervisor *s, uint64_t now, bool throttled, bo
 	fds[SLOT_LOG] = (struct pollfd){ .fd = log ? s->vmm_log : -1, .events = POLLIN };
 	fds[SLOT_PROCESS] = (struct pollfd){ .fd = s->vmm_pidfd, .events = POLLIN };
 	fds[SLOT_SIGNALS] = (struct pollfd){ .fd = s->signals, .events = POLLIN };
-	fds[SLOT_NET] = (struct pollfd){ .fd = s->net.fd, .events = POLLIN };
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		fds[SLOT_NET + i] = (struct pollfd){ .fd = s->net.links[i].fd, .events = POLLIN };
+	fds[SLOT_CAPTURE] = (struct pollfd){ .fd = s->capture ? s->capture->socket : -1, .events = POLLIN };
 	broker_prepare(&s->broker, fds + SLOT_DIALS);
 	supervisor_output_prepare(s, output, fds + SLOT_OUTPUTS);
 	supervisor_viewers_prepare(s, fds + SLOT_VIEWERS);
@@ -252,8 +255,11 @@ static void dispatch(struct supervisor *s, const struct pollfd fds[SLOTS], unsig
 	if (fds[SLOT_LOG].revents && s->vmm_log >= 0)
 		supervisor_on_log(s);
 	supervisor_output_run(s, fds + SLOT_OUTPUTS);
-	if (fds[SLOT_NET].revents)
-		supervisor_on_net(s);
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		if (fds[SLOT_NET + i].revents)
+			supervisor_on_net(s, i);
+	if (fds[SLOT_CAPTURE].revents)
+		supervisor_on_capture(s);
 	if (fds[SLOT_SIGNALS].revents)
 		on_signal(s);
 	if (fds[SLOT_PROCESS].revents)

@@ -51,7 +51,7 @@ static uint64_t ns_of(const struct timeval *t)
 	return (uint64_t)t->tv_sec * 1000000000U + (uint64_t)t->tv_usec * 1000U;
 }
 
-void supervisor_metrics(const struct supervisor *s, int fd)
+void supervisor_metrics(struct supervisor *s, int fd)
 {
 	struct attach_metrics m = {
 		.wall_ns = s->phase < PHASE_OVER ? text_now_ns() - s->stages[STAGE_VMM_SPAWNED] : 0,
@@ -70,6 +70,7 @@ void supervisor_metrics(const struct supervisor *s, int fd)
 	};
 	struct rusage own;
 
+	supervisor_net_fresh(s);
 	cgroup_memory(&s->jail.cgroup, &m.memory, &m.memory_peak, &m.memory_max);
 	if (s->phase < PHASE_OVER) /* else the number may be another's by now */
 		of_process(s->vmm_pid, &m);
@@ -85,8 +86,10 @@ void supervisor_metrics(const struct supervisor *s, int fd)
 		m.ports_opened += s->broker.channels[i].opened;
 		m.ports_failed += s->broker.channels[i].failed;
 	}
+	m.traffic = s->net.traffic;
 	memcpy(m.egress_refused, s->net.counters, sizeof(m.egress_refused));
 	net_proxy_counted(&s->net.proxy, &m.proxied);
+	publish_udp_counted(&s->udp, &m.udp);
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++)
 		m.clients += s->clients[i].fd >= 0;
 	if (s->counters)

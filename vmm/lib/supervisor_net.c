@@ -1,4 +1,4 @@
-/* --net user, --proxy: what the VM's network namespace has to tell, and its end. See net_user.h. */
+/* --net user, a named network, --proxy: what mvm-net has to tell, and its end. See net_user.h. */
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +8,11 @@
 
 int supervisor_net_open(struct supervisor *s, struct mvm_error *err)
 {
-	return net_user_open(&s->net, &s->files.nets, s->spec, s->conf.uid_first, s->conf.uid_count, err);
+	struct net_user_who who = {
+		.spec = s->spec, .id = s->state.id, .uid_first = s->conf.uid_first, .uid_count = s->conf.uid_count
+	};
+
+	return net_user_open(&s->net, &s->files.nets, &who, err);
 }
 
 static void tell_place(struct supervisor *s, const struct net_user_place *place)
@@ -21,18 +25,28 @@ static void tell_place(struct supervisor *s, const struct net_user_place *place)
 		supervisor_event_violation(s, "vmm", "a frame with an address that is not the guest's");
 	if (place->told == 1)
 		supervisor_log(s, MVM_LOG_WARNING, "net: the guest may not reach %s (%s)%s", text, why,
-			       place->refused.reason == UPLINK_FLOWS ? ": too many connections"
-								     : ": see --allow-egress");
+			       place->refused.reason == UPLINK_FLOWS      ? ": too many connections"
+			       : place->refused.reason == UPLINK_ISOLATED ? ": its network is --isolated"
+									  : ": see --allow-egress");
 	supervisor_event_egress(s, place);
 }
 
-void supervisor_on_net(struct supervisor *s)
+static void tell_over(struct supervisor *s, const char *network, const char *why)
+{
+	if (*network)
+		supervisor_log(s, MVM_LOG_ERROR, "net: the VM is off the network %s: %s", network, why);
+	else
+		supervisor_log(s, MVM_LOG_ERROR, "net: the VM has no way out any more: %s", why);
+	supervisor_event_violation(s, "net", why);
+}
+
+void supervisor_on_net(struct supervisor *s, unsigned link)
 {
 	const struct net_user_place *place = NULL;
 	char text[UPLINK_TEXT];
 
 	for (unsigned i = 0; i < BATCH; i++) {
-		switch (net_user_read(&s->net, &place, text)) {
+		switch (net_user_read(&s->net, link, &place, text)) {
 		case NET_USER_NOTHING:
 			return;
 		case NET_USER_PLACE:
@@ -40,13 +54,15 @@ void supervisor_on_net(struct supervisor *s)
 			break;
 		case NET_USER_COUNTED:
 			break;
+		case NET_USER_FLOWS:
+			supervisor_flows_told(s);
+			break;
 		case NET_USER_TEXT:
 			supervisor_log(s, MVM_LOG_INFO, "net: %s",
 				       text); /* pasta's: it tells much, and fails by ending */
 			break;
 		case NET_USER_OVER:
-			supervisor_log(s, MVM_LOG_ERROR, "net: the VM has no way out any more: %s", text);
-			supervisor_event_violation(s, "net", text);
+			tell_over(s, s->net.links[link].network, text);
 			return;
 		}
 	}
@@ -67,7 +83,8 @@ void supervisor_net_ended(struct supervisor *s)
 
 	if (!s->net.asked)
 		return;
-	supervisor_on_net(s);
+	for (unsigned i = 0; i < NET_USER_LINKS; i++)
+		supervisor_on_net(s, i);
 	net_user_count(&s->net);
 	for (unsigned i = 0; i < UPLINK_REASONS; i++)
 		if (s->net.counters[i])

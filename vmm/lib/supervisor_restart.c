@@ -41,7 +41,8 @@ static void part_with_clients(struct supervisor *s)
 	supervisor_exec_close(s, &s->verdict);
 	supervisor_viewers_close(s, &s->verdict);
 	for (unsigned i = 0; i < ATTACH_CLIENTS_MAX; i++) {
-		if (s->clients[i].fd < 0 || (s->clients[i].kind != CLIENT_TOP && s->clients[i].kind != CLIENT_STATS))
+		if (s->clients[i].fd < 0 || (s->clients[i].kind != CLIENT_TOP && s->clients[i].kind != CLIENT_STATS &&
+					     s->clients[i].kind != CLIENT_FLOWS))
 			continue;
 		supervisor_numbers_late(s, i);
 		supervisor_drop_client(s, i);
@@ -66,6 +67,9 @@ static void begin_again(struct supervisor *s)
 	s->last_session = kept.last_session;
 	s->log = kept.log;
 	s->publish = kept.publish; /* who comes meanwhile waits */
+	s->capture = kept.capture; /* the next run is its next section */
+	if (s->capture)
+		capture_forget(s->capture);
 	s->output_seen = kept.output_seen;
 	s->output_refilled_ns = kept.output_refilled_ns;
 	s->started_told = kept.started_told;

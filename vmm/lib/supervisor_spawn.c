@@ -97,7 +97,9 @@ int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct han
 		return r;
 	config->counters_fd = (int32_t)handover->n;
 	handover->fds[handover->n++] = counters; /* HANDOVER_MAX has room for it */
-	r = make_config(config, &config_fd, err);
+	r = supervisor_capture_open(s, config, handover, err);
+	if (r == 0)
+		r = make_config(config, &config_fd, err);
 	if (r == 0)
 		r = make_jail(s, config, err);
 	if (r < 0)
@@ -116,7 +118,11 @@ int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct han
 	handover->fds[VMM_FD_JAIL] = s->jail.papers;
 	s->stages[STAGE_JAIL_MADE] = text_now_ns();
 	hooks_stage("jail-made");
-	r = jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
+	r = supervisor_capture_begin(s, err); /* what the file held is gone: nothing else is left to fail but this */
+	if (r == 0)
+		r = jail_spawn(&s->jail, handover, exe, &s->vmm_pid, &s->vmm_pidfd, err);
 	net_host_close_fds(&s->files.nets);
+	if (s->capture)
+		capture_handed_over(s->capture);
 	return r;
 }

@@ -33,6 +33,7 @@ static void send_stats(struct supervisor *s, unsigned client, const struct proto
 		.publish_open = s->publish.nconns,
 		.publish_accepted = s->publish.accepted,
 	};
+	struct udp_counted udp;
 
 	if (s->counters) {
 		struct counters counters;
@@ -43,6 +44,15 @@ static void send_stats(struct supervisor *s, unsigned client, const struct proto
 		stats.publish_to_guest = counters.publish.to_guest_bytes;
 	}
 	net_proxy_counted(&s->net.proxy, &stats.proxied);
+	publish_udp_counted(&s->udp, &udp);
+	stats.udp_from_clients = udp.from_clients;
+	stats.udp_to_clients = udp.to_clients;
+	for (unsigned i = 0; i < UDP_DROPS; i++)
+		stats.udp_dropped += udp.dropped[i];
+	supervisor_net_fresh(s);
+	stats.traffic = s->net.traffic;
+	for (unsigned i = 0; i < UPLINK_REASONS; i++)
+		stats.net_refused += s->net.counters[i];
 	cgroup_memory(&s->jail.cgroup, &stats.memory, &stats.memory_peak, &stats.memory_max);
 	if (guest) {
 		stats.guest_memory_total = le64_get(guest->memory_total);
@@ -105,13 +115,15 @@ void supervisor_on_numbers(struct supervisor *s, const struct agent_event *event
 	}
 }
 
-/* The guest did not answer in time. */
+/* The guest, or mvm-net, did not answer in time. */
 void supervisor_numbers_late(struct supervisor *s, unsigned client)
 {
-	static const char text[] = "the guest does not answer";
+	static const char text[] = "the guest does not answer", no_net[] = "mvm-net does not answer";
 
 	if (s->clients[client].kind == CLIENT_STATS)
 		send_stats(s, client, NULL);
+	else if (s->clients[client].kind == CLIENT_FLOWS)
+		(void)attach_send(s->clients[client].fd, ATTACH_ANSWER, ETIMEDOUT, no_net, strlen(no_net));
 	else if (s->clients[client].kind == CLIENT_TOP)
 		(void)attach_send(s->clients[client].fd, ATTACH_ANSWER, ETIMEDOUT, text, strlen(text));
 }

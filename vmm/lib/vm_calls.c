@@ -309,7 +309,7 @@ int mvm_send_signal(const char *id, int signo, struct mvm_error *err)
 }
 
 /* One request to a VM that lives. */
-static int ask(const char *id, enum attach_type type, struct attach_msg *ret_answer, struct mvm_error *err)
+int attach_vm(const char *id, enum attach_type type, struct attach_msg *ret_answer, struct mvm_error *err)
 {
 	struct target target = { .folder = -1 };
 	struct mvm_error why;
@@ -331,14 +331,14 @@ int mvm_pause(const char *id, struct mvm_error *err)
 {
 	struct attach_msg answer = { 0 };
 
-	return ask(id, ATTACH_PAUSE, &answer, err);
+	return attach_vm(id, ATTACH_PAUSE, &answer, err);
 }
 
 int mvm_resume(const char *id, struct mvm_error *err)
 {
 	struct attach_msg answer = { 0 };
 
-	return ask(id, ATTACH_RESUME, &answer, err);
+	return attach_vm(id, ATTACH_RESUME, &answer, err);
 }
 
 _Static_assert(sizeof(struct mvm_stats) == offsetof(struct mvm_stats, wall_ns) + sizeof(struct attach_stats),
@@ -351,7 +351,7 @@ int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error 
 
 	if (ret_stats->size < sizeof(*ret_stats))
 		r = error_set(err, EINVAL, "struct mvm_stats: not set by MVM_STATS");
-	r = r < 0 ? r : ask(id, ATTACH_STATS, &answer, err);
+	r = r < 0 ? r : attach_vm(id, ATTACH_STATS, &answer, err);
 	if (r < 0)
 		return r;
 	if (answer.hdr.len != sizeof(struct attach_stats))
@@ -363,7 +363,7 @@ int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error 
 int mvm_top(const char *id, char **ret_text, struct mvm_error *err)
 {
 	struct attach_msg answer = { 0 };
-	int r = ask(id, ATTACH_TOP, &answer, err);
+	int r = attach_vm(id, ATTACH_TOP, &answer, err);
 
 	if (r < 0)
 		return r;

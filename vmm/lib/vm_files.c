@@ -273,6 +273,23 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 	return cmdline_build(files->console >= 0, files->emulated, spec->cmdline, config->cmdline, err);
 }
 
+bool vm_files_hold(const struct vm_files *files, int fd)
+{
+	const struct image_file *const all[] = { &files->kernel, &files->agent, &files->initrd, &files->rootfs };
+	struct stat st, console;
+	bool held = false;
+
+	if (fstat(fd, &st) < 0)
+		return true;
+	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		held |= all[i]->fd >= 0 && all[i]->dev == st.st_dev && all[i]->ino == st.st_ino;
+	for (unsigned i = 0; i < files->ndisks; i++)
+		held |= files->disks[i].dev == st.st_dev && files->disks[i].ino == st.st_ino;
+	if (files->console >= 0 && fstat(files->console, &console) == 0)
+		held |= console.st_dev == st.st_dev && console.st_ino == st.st_ino;
+	return held;
+}
+
 uint64_t vm_files_written_max(const struct vm_files *files, const struct mvm_spec *spec)
 {
 	uint64_t most = spec->rw ? files->rootfs.size : 0;

@@ -27,7 +27,8 @@ struct vm_files {
 
 /* The descriptors of a VMM, in the order of their numbers from VMM_FD_FIRST on. Borrowed. */
 #define HANDOVER_MAX                                                                                                   \
-	(VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + VMM_NETS_MAX + 4) /* kvm, console, kernel, counters */
+	(VMM_FD_FIRST + 2 * VMM_DISKS_MAX + VMM_INITRDS_MAX + VMM_NETS_MAX +                                           \
+	 5) /* kvm, console, kernel, counters, capture */
 struct handover {
 	int fds[HANDOVER_MAX]; /* index: the number in the VMM */
 	unsigned n;
@@ -46,6 +47,9 @@ uint64_t vm_files_written_max(const struct vm_files *files, const struct mvm_spe
  */
 int vm_files_devices(const struct vm_files *files, const struct mvm_spec *spec, const char *sys,
 		     dev_t ret_devices[VMM_DISKS_MAX], unsigned *ret_n, struct mvm_error *err);
+
+/* Whether `fd` is one of them, which it must not be to be written to. */
+bool vm_files_hold(const struct vm_files *files, int fd);
 
 /* The id that the guest sees of a disk; 0: the rootfs, 1 on: those of --disk. */
 void vm_files_disk_id(const struct mvm_spec *spec, unsigned disk, char ret_id[VMM_DISK_ID_MAX + 1]);

@@ -12,6 +12,7 @@
 enum { /* bits of the header's second word */
        FLAG_RESPONSE = 0x8000,
        FLAG_OPCODE = 0x7800,
+       FLAG_AUTHORITATIVE = 0x0400,
        FLAG_RECURSION_DESIRED = 0x0100,
        FLAG_RECURSION_AVAILABLE = 0x0080,
        FLAG_CODE = 0x000f,
@@ -259,7 +260,7 @@ size_t dns_put_answer(uint8_t buf[DNS_MESSAGE], const struct dns_question *quest
 
 	put_header(&out, question->id,
 		   FLAG_RESPONSE | FLAG_RECURSION_AVAILABLE | (question->recursion ? FLAG_RECURSION_DESIRED : 0U) |
-			   (answer->code & FLAG_CODE),
+			   (answer->authoritative ? FLAG_AUTHORITATIVE : 0U) | (answer->code & FLAG_CODE),
 		   asked, answer->n);
 	if (asked)
 		put_question(&out, question);

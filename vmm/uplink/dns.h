@@ -30,6 +30,7 @@ struct dns_question {
 
 struct dns_answer {
 	uint8_t code; /* DNS_NOERROR … */
+	bool authoritative; /* of a name that is ours */
 	unsigned n;
 	struct dns_address {
 		uint8_t bytes[16]; /* 4 of type A */

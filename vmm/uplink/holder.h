@@ -1,7 +1,8 @@
 /*
- * mvm-net's own parts, shared by vmm/uplink/{main,space,watch,proxy}.c and nobody else.
+ * mvm-net's own parts, shared by its files and nobody else.
  *
- * Purpose: main.c is the process's birth, space.c makes the network namespace, watch.c waits in it, proxy.c serves in it.
+ * Purpose: main.c is the process's birth, space.c makes the network namespace; watch.c waits in one VM's, steward.c in a
+ *          named network's; names.c and proxy.c have processes that serve in it.
  * Ownership: the struct owns every descriptor in it, -1 where there is none.
  * Thread:  one.
  */
@@ -11,6 +12,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "mvm/mvm.h"
 #include "uplink/uplink.h"
 
 struct holder {
@@ -24,48 +26,100 @@ struct holder {
 	int pasta, pasta_says; /* its pidfd; what it writes to stderr */
 	int pasta_go; /* a byte here lets it begin */
 	int names; /* the resolver's socket; -1: no names are to be answered */
-	uint64_t names_refused;
 	struct names_said {
-		long second; /* of the clock */
-		unsigned times;
-	} names_told, names_warned;
-	int conns, proxied; /* of a proxy, as they came with the request */
+		uint64_t refused;
+		struct names_rate {
+			long second; /* of the clock */
+			unsigned times;
+		} told, warned;
+	} names_said;
+	int fds[UPLINK_FDS]; /* as they came with the request; -1: none */
+	int refusals; /* of a network: what watcher.c says */
 	int proxy; /* its pidfd */
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
 };
 
 /* Tells the supervisor, and ends this process. `code`: errno. */
 void holder_fail(int code, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
-void holder_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-void holder_send(const struct uplink_message *message, int fd); /* fd: goes with it; -1: none */
+/* `to`: a supervisor. Here and below. */
+void holder_warn(int to, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void holder_send(int to, const struct uplink_message *message, int fd); /* fd: goes with it; -1: none */
 
-/* space.c: from the host's namespace into one of its own, complete; the tap in h->tap. Fails by holder_fail(). */
+/* space.c: from the host's namespace into one of its own, complete; of a VM the tap in h->tap. Fails by holder_fail(). */
 void space_make(struct holder *h);
+
+/* What guests know the namespace by; "" without that family. */
+struct space_gateway {
+	char four[16], six[46];
+};
+
+void space_gateway(const struct uplink_request *request, struct space_gateway *ret);
+
+/* A tap, up, with the gateway's addresses. 0 or -errno with err. */
+int space_tap(const struct holder *h, const char *name, unsigned mtu, int *ret_tap, int *ret_index,
+	      struct mvm_error *err);
+/* Has nft do what the text says, whole or not at all. 0 or -errno with err. */
+int space_nft(const struct holder *h, const char *text, struct mvm_error *err);
 
 /* The last line of what pasta said; "" where it said nothing. */
 const char *space_pasta_says(struct holder *h, char *buf, size_t size);
 
 /* names.c: a process that answers the guest's questions, where the request has names. */
 void names_start(struct holder *h);
-/* What it has to say; true: a counter changed. */
-bool names_read(struct holder *h);
+
+/* Whose names are meant: their sets, and where the supervisor is. */
+struct names_of {
+	char of[8]; /* as in rules.h */
+	const struct uplink_name *names;
+	uint32_t nnames;
+	struct names_said *said;
+	int fd;
+};
+
+/* What it has to say. `find`: of a network, who that is; NULL: the VM. 0, or -errno: it is gone. */
+int names_read(struct holder *h, bool (*find)(void *arg, unsigned slot, struct names_of *ret), void *arg);
+
+/* To the resolver of a network: who is there now in that place. */
+struct names_member {
+	uint32_t slot;
+	uint32_t used; /* 0: nobody */
+	uint32_t deny;
+	uint8_t ip4[4], ip6[16];
+	char name[UPLINK_ID]; /* "": without one */
+	uint32_t nnames;
+	struct uplink_name names[UPLINK_NAMES];
+};
+
+int names_tell(struct holder *h, const struct names_member *member); /* 0 or -errno: it does not listen any more */
 
 /* Between names.c and resolver.c: each message is answered by a byte, for the resolver to go on. */
 struct resolved {
 	char name[DNS_NAME];
+	uint32_t slot; /* whose question it was */
 	uint16_t type; /* DNS_A, DNS_AAAA; 0: the name was refused */
 	struct dns_answer answer;
 	uint64_t refused; /* names so far: not all of them are told */
 };
+
+#define RESOLVER_WAITING 64U /* questions that are with the server: a descriptor each */
 
 /* resolver.c: its whole life. `four`, `six`: UDP sockets where the guest asks, -1: none; `holder`: a socket of packets. */
 void resolver(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
 /* proxy.c: the process that serves the guest's connections; forked, it drops all that it may before it takes the first. */
 void proxy_start(struct holder *h);
 
-/* watch.c: the host's addresses into the rules' sets, all of them once. */
+/* watch.c: the host's addresses into the rules' sets, all of them once; then what has come. */
 void watch_host(struct holder *h);
+void watch_host_news(struct holder *h);
+/* The connections, of a member, or NULL: all, busiest first, as answer to one request; what the supervisor does not take is lost to it. */
+void watch_tell_flows(const struct holder *h, int to, const struct uplink_member *of);
 /* Until the supervisor goes, or pasta. */
 void watch(struct holder *h) __attribute__((noreturn));
+
+/* watcher.c: the process that reads a network's refused packets; of each a struct uplink_refused comes at h->refusals. */
+void watcher_start(struct holder *h);
+
+/* steward.c: a named network's members come and go, until the last has gone, or pasta. */
+void steward(struct holder *h) __attribute__((noreturn));
 
 #endif

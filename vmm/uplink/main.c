@@ -1,10 +1,12 @@
 /*
- * mvm-net: holds the network namespace of one VM with --net user or --proxy, for as long as its supervisor lives.
+ * mvm-net: holds the network namespace of one VM with --net user or --proxy, for as long as its supervisor lives; or that
+ * of a named network, for as long as VMs are on it.
  *
  * It is started by the supervisor with a socket as descriptor 0, reads one request (uplink.h), gives up whatever uid root
  * had, and makes a user namespace and a pid namespace. The process in there, number 1, makes the network namespace;
  * pasta is its child and stays outside of that one. With number 1 all of them die, and it dies with its supervisor:
- * by the parent-death signals of both processes, and by end-of-file on the socket.
+ * by the parent-death signals of both processes, and by end-of-file on the socket. A network's outlives the supervisor
+ * that started it: number 1 is nobody's child then, and ends with its last member (steward.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,9 +33,10 @@
 
 MVM_VERSION_MARKED;
 
-#define FILES_MAX 4608U /* pasta has a socket for each of a VM's connections (rules.c), and a few of its own */
+#define FILES_MAX         4608U /* pasta has a socket for each of a VM's connections (rules.c), and a few of its own */
+#define FILES_MAX_NETWORK 65536U
 
-void holder_send(const struct uplink_message *message, int fd)
+void holder_send(int to, const struct uplink_message *message, int fd)
 {
 	struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message) };
 	union {
@@ -51,17 +54,17 @@ void holder_send(const struct uplink_message *message, int fd)
 		memcpy(CMSG_DATA(&control.hdr), &fd, sizeof(fd));
 	}
 	/* A supervisor that does not read is not waited for: counters stand in the kernel. */
-	(void)sendmsg(UPLINK_FD, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)sendmsg(to, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-static void say(uint32_t type, int code, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
+static void say(int to, uint32_t type, int code, const char *fmt, va_list ap) __attribute__((format(printf, 4, 0)));
 
-static void say(uint32_t type, int code, const char *fmt, va_list ap)
+static void say(int to, uint32_t type, int code, const char *fmt, va_list ap)
 {
 	struct uplink_message message = { .type = type, .code = code };
 
 	(void)vsnprintf(message.text, sizeof(message.text), fmt, ap);
-	holder_send(&message, -1);
+	holder_send(to, &message, -1);
 }
 
 void holder_fail(int code, const char *fmt, ...)
@@ -69,17 +72,17 @@ void holder_fail(int code, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	say(UPLINK_FAILED, code, fmt, ap);
+	say(UPLINK_FD, UPLINK_FAILED, code, fmt, ap);
 	va_end(ap);
 	_exit(1);
 }
 
-void holder_warn(const char *fmt, ...)
+void holder_warn(int to, const char *fmt, ...)
 {
 	va_list ap;
 
 	va_start(ap, fmt);
-	say(UPLINK_LOG, 0, fmt, ap);
+	say(to, UPLINK_LOG, 0, fmt, ap);
 	va_end(ap);
 }
 
@@ -117,14 +120,15 @@ static void die_with_parent(void)
 }
 
 /* pasta raises its limit of descriptors to the most it may: to what bounds a VM's connections. */
-static void limit(void)
+static void limit(bool network)
 {
+	const rlim_t most = network ? FILES_MAX_NETWORK : FILES_MAX;
 	const struct rlimit none = { 0, 0 };
 	struct rlimit files;
 
 	(void)setrlimit(RLIMIT_CORE, &none);
-	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max > FILES_MAX) {
-		files.rlim_cur = files.rlim_max = FILES_MAX;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max > most) {
+		files.rlim_cur = files.rlim_max = most;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
 }
@@ -165,31 +169,31 @@ static void wait_outside(pid_t inside)
 	_exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
-/* The request, with the descriptors that a proxy needs. */
+/* The request, with the descriptors that a proxy or a network needs. */
 static bool receive(struct holder *h)
 {
 	struct uplink_request *request = &h->request;
 	struct iovec iov = { .iov_base = request, .iov_len = sizeof(*request) };
 	union {
 		struct cmsghdr hdr;
-		char space[CMSG_SPACE(UPLINK_PROXY_FDS * sizeof(int))];
+		char space[CMSG_SPACE(UPLINK_FDS * sizeof(int))];
 	} control;
 	struct msghdr msg = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
 	};
 	ssize_t n = recvmsg(UPLINK_FD, &msg, MSG_CMSG_CLOEXEC);
 	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
-	int fds[UPLINK_PROXY_FDS] = { -1, -1 };
+	int fds[UPLINK_FDS] = { -1, -1 };
 	bool two = hdr && hdr->cmsg_level == SOL_SOCKET && hdr->cmsg_type == SCM_RIGHTS &&
 		   hdr->cmsg_len == CMSG_LEN(sizeof(fds));
 
 	if (two)
 		memcpy(fds, CMSG_DATA(hdr), sizeof(fds));
-	h->conns = fds[0];
-	h->proxied = fds[1];
+	memcpy(h->fds, fds, sizeof(fds));
+	request->network[UPLINK_ID - 1] = '\0';
 	return n == (ssize_t)sizeof(*request) && request->version == UPLINK_VERSION &&
 	       request->nrules <= UPLINK_RULES && request->nlinks <= UPLINK_LINKS && request->nnames <= UPLINK_NAMES &&
-	       two == !!(request->flags & UPLINK_PROXY);
+	       two == !!(request->flags & (UPLINK_PROXY | UPLINK_NETWORK));
 }
 
 int main(void)
@@ -202,21 +206,24 @@ int main(void)
 			    .pasta = -1,
 			    .pasta_says = -1,
 			    .pasta_go = -1,
-			    .conns = -1,
-			    .proxied = -1,
+			    .fds = { -1, -1 },
 			    .proxy = -1,
-			    .names = -1 };
+			    .names = -1,
+			    .refusals = -1 };
+	bool network;
 	pid_t inside;
 
 	if (!receive(&h))
 		holder_fail(EPROTO, "mvm-net: not of the same version as its supervisor: install mvm again");
+	network = h.request.flags & UPLINK_NETWORK;
 	(void)fcntl(UPLINK_FD, F_SETFD, FD_CLOEXEC);
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)umask(077);
 	(void)setsid();
 	become(&h.request);
-	die_with_parent();
-	limit();
+	if (!network)
+		die_with_parent();
+	limit(network);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		holder_fail(errno, "prctl: %s", strerror(errno));
 	if (route_open(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, &h.host) < 0)
@@ -226,9 +233,14 @@ int main(void)
 	if (inside < 0)
 		holder_fail(errno, "no process can be made: %s: raise the limit of processes (ulimit -u)",
 			    strerror(errno));
+	if (inside > 0 && network)
+		_exit(0);
 	if (inside > 0)
 		wait_outside(inside);
-	die_with_parent();
+	if (!network)
+		die_with_parent();
 	space_make(&h);
+	if (network)
+		steward(&h);
 	watch(&h);
 }

@@ -1,5 +1,6 @@
-/* Names that may be reached: what the resolver says, into the rules' sets. */
+/* Names that may be reached: what the resolver says, into the rules' sets; in a network the VMs that it answers for. */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -18,8 +19,9 @@
 #define PORT      53
 #define KEPT_S    1200U /* that an address may be reached: twice as long as the guest is told that its answer counts */
 #define BATCH     32U
-#define FILES_MAX 40U /* of the resolver: resolver.c has 32 questions with the server at most */
+#define FILES_MAX (RESOLVER_WAITING + 8U) /* of the resolver */
 #define TOLD      20U /* refused names a second; resolver.c tells fewer */
+#define HEAR_MS   2000 /* that the resolver may take to hear of a member */
 #define WARNINGS  1U
 
 /* UDP, on an address of the namespace's. */
@@ -63,12 +65,14 @@ void names_start(struct holder *h)
 {
 	uint32_t flags = h->request.flags;
 	int pair[2], four, six;
+	struct space_gateway gateway;
 	pid_t pid;
 
-	if (!h->request.nnames)
+	if (!h->request.nnames && !(flags & UPLINK_NETWORK))
 		return;
-	four = flags & UPLINK_IP4 ? listen_on(AF_INET, UPLINK_GATEWAY4) : -1;
-	six = flags & UPLINK_IP6 ? listen_on(AF_INET6, UPLINK_GATEWAY6) : -1;
+	space_gateway(&h->request, &gateway);
+	four = *gateway.four ? listen_on(AF_INET, gateway.four) : -1;
+	six = *gateway.six ? listen_on(AF_INET6, gateway.six) : -1;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		holder_fail(errno, "resolver: %s", strerror(errno));
 	pid = fork();
@@ -85,68 +89,102 @@ void names_start(struct holder *h)
 }
 
 /* Whether it may be said: so many in a second, whatever the resolver says. */
-static bool may_say(struct names_said *said, unsigned most)
+static bool may_say(struct names_rate *said, unsigned most)
 {
 	struct timespec now;
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	if (now.tv_sec != said->second)
-		*said = (struct names_said){ .second = now.tv_sec };
+		*said = (struct names_rate){ .second = now.tv_sec };
 	return said->times++ < most;
 }
 
 /* An address that is not public is not reached by these sets: rules.h. One that does not get in is not reached either. */
-static void keep(struct holder *h, const struct resolved *said)
+static void keep(struct holder *h, const struct names_of *of, const struct resolved *said)
 {
 	const struct dns_answer *answer = &said->answer;
 	bool four = said->type == DNS_A;
-	char set[20];
+	char set[32];
 	int failed = 0;
 
-	for (unsigned i = 0; i < h->request.nnames; i++) {
-		if (!rules_name_matches(&h->request.names[i], said->name))
+	for (unsigned i = 0; i < of->nnames; i++) {
+		if (!rules_name_matches(&of->names[i], said->name))
 			continue;
 		for (unsigned k = 0; k < answer->n && k < DNS_ADDRESSES; k++) {
-			int r = nfnl_add_address(h->nft, rules_name_set(i, four, set), answer->addresses[k].bytes,
-						 four ? 4 : 16, KEPT_S);
+			int r = nfnl_add_address(h->nft, rules_name_set(i, four, of->of, set),
+						 answer->addresses[k].bytes, four ? 4 : 16, KEPT_S);
 
 			failed = r < 0 ? r : failed;
 		}
 	}
-	if (failed && may_say(&h->names_warned, WARNINGS))
-		holder_warn("an address of %s cannot be reached: %s", said->name,
+	if (failed && may_say(&of->said->warned, WARNINGS))
+		holder_warn(of->fd, "an address of %s cannot be reached: %s", said->name,
 			    failed == -ENFILE ? "it has had too many of late" : strerror(-failed));
 }
 
-static void refuse(struct holder *h, const struct resolved *said)
+static void refuse(const struct names_of *of, const struct resolved *said)
 {
 	struct uplink_message message = { .type = UPLINK_REFUSED, .refused.reason = UPLINK_NAME };
 
-	h->names_refused = said->refused;
+	of->said->refused = said->refused;
 	memcpy(message.refused.name, said->name, sizeof(said->name));
-	if (may_say(&h->names_told, TOLD))
-		holder_send(&message, -1);
+	if (may_say(&of->said->told, TOLD))
+		holder_send(of->fd, &message, -1);
 }
 
-bool names_read(struct holder *h)
+static bool of_the_vm(void *arg, unsigned slot, struct names_of *ret)
+{
+	struct holder *h = arg;
+
+	*ret = (struct names_of){ .of = "",
+				  .names = h->request.names,
+				  .nnames = h->request.nnames,
+				  .said = &h->names_said,
+				  .fd = UPLINK_FD };
+	return slot == 0;
+}
+
+static int say(const struct holder *h, const void *bytes, size_t len)
+{
+	struct pollfd room = { .fd = h->names, .events = POLLOUT };
+
+	while (send(h->names, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
+		if (errno != EAGAIN && errno != EINTR)
+			return -errno;
+		if (poll(&room, 1, HEAR_MS) == 0)
+			return -ETIMEDOUT;
+	}
+	return 0;
+}
+
+int names_read(struct holder *h, bool (*find)(void *arg, unsigned slot, struct names_of *ret), void *arg)
 {
 	struct resolved said;
-	bool any = false;
+	struct names_of of;
+	int r;
 
 	for (unsigned i = 0; i < BATCH; i++) {
 		ssize_t n = recv(h->names, &said, sizeof(said), MSG_DONTWAIT);
 
 		if (n < 0)
-			return any;
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		if (n != (ssize_t)sizeof(said))
-			holder_fail(ECHILD, "the resolver ended");
+			return -ECHILD;
 		said.name[DNS_NAME - 1] = '\0';
-		if (said.type)
-			keep(h, &said);
-		else
-			refuse(h, &said);
-		any |= !said.type;
-		(void)send(h->names, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (find ? find(arg, said.slot, &of) : of_the_vm(h, said.slot, &of)) {
+			if (said.type)
+				keep(h, &of, &said);
+			else
+				refuse(&of, &said);
+		}
+		r = say(h, "", 1); /* it waits for that */
+		if (r < 0)
+			return r;
 	}
-	return any;
+	return 0;
+}
+
+int names_tell(struct holder *h, const struct names_member *member)
+{
+	return say(h, member, sizeof(*member));
 }

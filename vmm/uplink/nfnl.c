@@ -6,12 +6,15 @@
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netfilter/nfnetlink_log.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mvm/cleanup.h"
@@ -19,6 +22,9 @@
 
 #define ATTRIBUTE 0x3fff /* of a type: without its flags (NLA_TYPE_MASK) */
 #define HEADER    sizeof(struct nlattr)
+
+#define TUPLES       1024U /* connections that are forgotten at once … */
+#define TUPLE_ROUNDS 64U /* … and how often */
 
 static size_t aligned(size_t len)
 {
@@ -171,32 +177,131 @@ static void ignore(struct nlmsghdr *hdr, void *arg)
 	(void)arg;
 }
 
+/* ---- for others ---- */
+
+const uint8_t *nfnl_find(const uint8_t *at, size_t len, unsigned type, size_t least, size_t *ret_len)
+{
+	const struct nlattr *attr = at ? find(at, len, type) : NULL;
+
+	if (!attr || length_of(attr) < least)
+		return NULL;
+	if (ret_len)
+		*ret_len = length_of(attr);
+	return data_of(attr);
+}
+
+const uint8_t *nfnl_attributes(const struct nlmsghdr *hdr, unsigned subsystem, unsigned type, size_t *ret_len)
+{
+	return attributes(hdr, subsystem, type, ret_len);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec now = { 0 };
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* What is left unread of a dump that was given up on. The kernel goes on with it as far as the socket is read. */
+static int read_dump(int fd, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg, int64_t end)
+{
+	union {
+		struct nlmsghdr hdr;
+		uint8_t bytes[32768];
+	} in;
+	bool wanted = true;
+
+	for (;;) {
+		ssize_t n = recv(fd, &in, sizeof(in), 0);
+		size_t left = n < 0 ? 0 : (size_t)n;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		for (struct nlmsghdr *hdr = &in.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
+			if (hdr->nlmsg_type == NLMSG_DONE)
+				return wanted ? 0 : -ETIMEDOUT;
+			if (hdr->nlmsg_type == NLMSG_ERROR)
+				return hdr->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr))
+					       ? -EIO
+					       : ((const struct nlmsgerr *)NLMSG_DATA(hdr))->error;
+			wanted = wanted && each(hdr, arg) && now_ms() < end;
+		}
+	}
+}
+
+static int request(int fd, unsigned kind, uint16_t flags, bool (*each)(const struct nlmsghdr *hdr, void *arg),
+		   void *arg, int ms)
+{
+	struct out out = { .len = 0 };
+	int r;
+
+	begin(&out, (uint16_t)kind, flags, AF_UNSPEC, 0);
+	r = ask(fd, &out);
+	return r < 0 ? r : read_dump(fd, each, arg, now_ms() + ms);
+}
+
+int nfnl_dump(int fd, unsigned subsystem, unsigned type, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg,
+	      int ms)
+{
+	return request(fd, subsystem << 8 | type, NLM_F_DUMP, each, arg, ms);
+}
+
+int nfnl_ask(int fd, unsigned subsystem, unsigned type, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg,
+	     int ms)
+{
+	return request(fd, subsystem << 8 | type, NLM_F_ACK, each, arg, ms);
+}
+
 /* ---- counters ---- */
+
+struct counters {
+	struct uplink_counted *of;
+	unsigned n;
+};
 
 static void take_counter(struct nlmsghdr *hdr, void *arg)
 {
-	const struct nlattr *name, *data, *packets;
-	uint64_t *counters = arg, count;
+	const struct nlattr *name, *data;
+	const uint8_t *packets, *bytes;
+	const struct counters *counters = arg;
+	struct uplink_counted *of;
+	unsigned what, slot;
+	uint64_t count, size;
 	size_t len;
 	const uint8_t *at = attributes(hdr, NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWOBJ, &len);
 
 	name = at ? find(at, len, NFTA_OBJ_NAME) : NULL;
 	data = at ? find(at, len, NFTA_OBJ_DATA) : NULL;
-	packets = data ? find(data_of(data), length_of(data), NFTA_COUNTER_PACKETS) : NULL;
-	if (!name || !packets || length_of(packets) < sizeof(count))
+	if (!name || !data)
 		return;
-	memcpy(&count, data_of(packets), sizeof(count));
-	for (unsigned i = 0; i < UPLINK_REASONS; i++) {
-		const char *known = uplink_reason_name(i);
-
-		if (strnlen((const char *)data_of(name), length_of(name)) == strlen(known) &&
-		    !memcmp(data_of(name), known, strlen(known)))
-			counters[i] = be64toh(count);
+	packets = nfnl_find(data_of(data), length_of(data), NFTA_COUNTER_PACKETS, sizeof(count), NULL);
+	bytes = nfnl_find(data_of(data), length_of(data), NFTA_COUNTER_BYTES, sizeof(size), NULL);
+	if (!packets || !bytes || !rules_parse_counter((const char *)data_of(name), length_of(name), &what, &slot) ||
+	    slot >= counters->n)
+		return;
+	memcpy(&count, packets, sizeof(count));
+	memcpy(&size, bytes, sizeof(size));
+	of = &counters->of[slot];
+	if (what < UPLINK_REASONS)
+		of->counters[what] = be64toh(count);
+	if (what == RULES_COUNT_BEGUN)
+		of->traffic.begun = be64toh(count);
+	if (what == RULES_COUNT_OUT) {
+		of->traffic.out_packets = be64toh(count);
+		of->traffic.out_bytes = be64toh(size);
+	}
+	if (what == RULES_COUNT_IN) {
+		of->traffic.in_packets = be64toh(count);
+		of->traffic.in_bytes = be64toh(size);
 	}
 }
 
-int nfnl_counters(int fd, uint64_t ret_counters[UPLINK_REASONS])
+int nfnl_counters(int fd, struct uplink_counted ret_counted[], unsigned n)
 {
+	struct counters counters = { ret_counted, n };
 	uint32_t kind = htonl(NFT_OBJECT_COUNTER);
 	struct out out = { .len = 0 };
 	int r;
@@ -204,7 +309,7 @@ int nfnl_counters(int fd, uint64_t ret_counters[UPLINK_REASONS])
 	begin(&out, NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETOBJ, NLM_F_DUMP, AF_UNSPEC, 0);
 	(void)put(&out, NFTA_OBJ_TYPE, &kind, sizeof(kind));
 	r = ask(fd, &out);
-	return r < 0 ? r : answers(fd, take_counter, ret_counters);
+	return r < 0 ? r : answers(fd, take_counter, &counters);
 }
 
 /* ---- sets ---- */
@@ -253,6 +358,87 @@ int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len
 	if (r == -ENOENT) /* its time was over just then */
 		r = add(fd, set, address, len, timeout_s, false);
 	return r == -EEXIST ? 0 : r;
+}
+
+/* ---- connections ---- */
+
+struct tuples {
+	const uint8_t *address;
+	size_t len; /* of the address */
+	unsigned n;
+	struct tuple {
+		size_t len;
+		uint8_t bytes[128];
+	} of[TUPLES];
+};
+
+static bool has_address(const struct nlattr *tuple, const struct tuples *tuples)
+{
+	const struct nlattr *ip = tuple ? find(data_of(tuple), length_of(tuple), CTA_TUPLE_IP) : NULL;
+	unsigned type = tuples->len == 4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC; /* behind it the destination */
+
+	for (unsigned i = 0; ip && i < 2; i++) {
+		const struct nlattr *address = find(data_of(ip), length_of(ip), type + i);
+
+		if (address && length_of(address) == tuples->len &&
+		    !memcmp(data_of(address), tuples->address, tuples->len))
+			return true;
+	}
+	return false;
+}
+
+static void take_tuple(struct nlmsghdr *hdr, void *arg)
+{
+	struct tuples *tuples = arg;
+	const struct nlattr *original, *reply;
+	size_t len;
+	const uint8_t *at = attributes(hdr, NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW, &len);
+	struct tuple *tuple;
+
+	original = at ? find(at, len, CTA_TUPLE_ORIG) : NULL;
+	reply = at ? find(at, len, CTA_TUPLE_REPLY) : NULL;
+	if (!original || tuples->n == TUPLES || length_of(original) > sizeof(tuple->bytes) ||
+	    !(has_address(original, tuples) || has_address(reply, tuples)))
+		return;
+	tuple = &tuples->of[tuples->n++];
+	tuple->len = length_of(original);
+	memcpy(tuple->bytes, data_of(original), tuple->len);
+}
+
+static int forget(int fd, const struct tuple *tuple, uint8_t family)
+{
+	struct out out = { .len = 0 };
+	int r;
+
+	begin(&out, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_DELETE, NLM_F_ACK, family, 0);
+	(void)put(&out, CTA_TUPLE_ORIG | NLA_F_NESTED, tuple->bytes, tuple->len);
+	r = ask(fd, &out);
+	if (r == 0)
+		r = answers(fd, ignore, NULL);
+	return r == -ENOENT ? 0 : r; /* it has just ended */
+}
+
+int nfnl_forget(int fd, const uint8_t *address, size_t len)
+{
+	uint8_t family = len == 4 ? AF_INET : AF_INET6;
+	struct tuples *tuples = calloc(1, sizeof(*tuples));
+	int r = tuples ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; r == 0 && i < TUPLE_ROUNDS && (i == 0 || tuples->n == TUPLES); i++) {
+		struct out out = { .len = 0 };
+
+		tuples->address = address;
+		tuples->len = len;
+		tuples->n = 0;
+		begin(&out, NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_GET, NLM_F_DUMP, family, 0);
+		r = ask(fd, &out);
+		if (r == 0)
+			r = answers(fd, take_tuple, tuples);
+		for (unsigned k = 0; r == 0 && k < tuples->n; k++)
+			r = forget(fd, &tuples->of[k], family);
+	}
+	free(tuples);
+	return r;
 }
 
 /* ---- what is logged ---- */
@@ -318,6 +504,7 @@ bool nfnl_parse_refused(const void *msg, size_t len, struct uplink_refused *ret_
 	struct uplink_refused refused = { 0 };
 	const struct nlattr *prefix, *payload;
 	const size_t skip = strlen(RULES_LOG_PREFIX);
+	unsigned reason, slot;
 	const uint8_t *at;
 	size_t attrs;
 
@@ -328,14 +515,11 @@ bool nfnl_parse_refused(const void *msg, size_t len, struct uplink_refused *ret_
 	payload = at ? find(at, attrs, NFULA_PAYLOAD) : NULL;
 	if (!prefix || !payload || length_of(prefix) <= skip || memcmp(data_of(prefix), RULES_LOG_PREFIX, skip) != 0)
 		return false;
-	for (; refused.reason < UPLINK_REASONS; refused.reason++) {
-		const char *known = uplink_reason_name(refused.reason), *text = (const char *)data_of(prefix) + skip;
-		size_t n = strnlen(text, length_of(prefix) - skip);
-
-		if (n == strlen(known) && !memcmp(text, known, n))
-			break;
-	}
-	if (refused.reason == UPLINK_REASONS || !parse_packet(data_of(payload), length_of(payload), &refused))
+	if (!rules_parse_reason((const char *)data_of(prefix) + skip, length_of(prefix) - skip, &reason, &slot))
+		return false;
+	refused.reason = (uint8_t)reason;
+	refused.slot = (uint16_t)slot;
+	if (!parse_packet(data_of(payload), length_of(payload), &refused))
 		return false;
 	*ret_refused = refused;
 	return true;

@@ -167,7 +167,7 @@ static void be_proxy(const struct holder *h)
 	int r;
 
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || dup2(h->conns, CONNS_FD) < 0 ||
+	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || dup2(h->fds[0], CONNS_FD) < 0 ||
 	    syscall(SYS_close_range, 1, ~0U, 0) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0 ||
 	    setrlimit(RLIMIT_NPROC, &none) < 0 || setrlimit(RLIMIT_FSIZE, &none) < 0)
 		_exit(1);
@@ -184,7 +184,7 @@ void proxy_start(struct holder *h)
 	void *arena, *counted;
 	pid_t pid;
 
-	counted = mmap(NULL, sizeof(struct uplink_proxied), PROT_READ | PROT_WRITE, MAP_SHARED, h->proxied, 0);
+	counted = mmap(NULL, sizeof(struct uplink_proxied), PROT_READ | PROT_WRITE, MAP_SHARED, h->fds[1], 0);
 	arena = mmap(NULL, PROXY_ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (counted == MAP_FAILED || arena == MAP_FAILED)
 		holder_fail(errno, "proxy: memory: %s", strerror(errno));
@@ -199,7 +199,7 @@ void proxy_start(struct holder *h)
 		holder_fail(errno, "pidfd: %s", strerror(errno));
 	(void)munmap(arena, PROXY_ARENA);
 	(void)munmap(counted, sizeof(struct uplink_proxied));
-	(void)close(h->conns);
-	(void)close(h->proxied);
-	h->conns = h->proxied = -1;
+	(void)close(h->fds[0]);
+	(void)close(h->fds[1]);
+	h->fds[0] = h->fds[1] = -1;
 }

@@ -1,9 +1,10 @@
 /*
- * The process that answers a guest's questions, for names that it may reach and no other.
+ * The process that answers guests' questions: of a VM with names in --allow-egress for those and no other; in a named
+ * network for its VMs, then as the policy of the one that asks has it.
  *
- * It reads what the guest and any name server send, and can do nothing but ask the server again and tell the holder. The
+ * It reads what guests and any name server send, and can do nothing but ask the server again and tell the holder. The
  * rules hold for its packets, too: a guest that took it over could ask the host's server for any name, and reach more of
- * the public internet; neither the host nor what is private (rules.h).
+ * the public internet; neither the host nor what is private (rules.h). In a network it could answer other members.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -21,9 +22,11 @@
 #include "uplink/rules.h"
 
 #define PORT      53
-#define WAITING   32U /* questions that are with the server */
+#define WAITING   RESOLVER_WAITING /* questions that are with the server */
+#define EACH      16U /* … a member's in a network */
 #define WAIT_MS   5000
 #define KNOWN     128U /* answers that are kept */
+#define MEMBER_S  5U /* that a member's address counts: it may leave */
 #define KNOWN_S   600U /* for so long at most: the addresses may be reached for twice as long (names.c) */
 #define NOTHING_S 10U /* an answer without an address */
 #define ASKERS    8U /* that wait for the same answer */
@@ -49,11 +52,17 @@ struct bucket {
 
 struct resolver {
 	const struct uplink_request *request;
-	int guest[2], holder; /* where the guest asks by IPv4, and by IPv6: -1: not */
-	struct bucket ask, tell;
-	uint64_t refused; /* names */
+	bool network;
+	int guest[2], holder; /* where guests ask by IPv4, and by IPv6: -1: not */
+	struct asking {
+		struct names_member is;
+		struct bucket ask, tell;
+		uint64_t refused; /* names */
+	} members[UPLINK_MEMBERS]; /* without a network the first is the VM */
 	struct waiting {
 		int fd; /* -1: free */
+		const struct asking *of;
+		bool whole; /* the server's message goes to who asked, for it is of a type that nobody here reads */
 		struct dns_question question; /* with the number that the server has */
 		unsigned wrong, naskers;
 		struct asker {
@@ -65,6 +74,7 @@ struct resolver {
 		int64_t end_ms;
 	} waiting[WAITING];
 	struct known {
+		const struct asking *of; /* whose sets have the addresses */
 		char name[DNS_NAME]; /* "": free */
 		uint16_t type;
 		struct dns_answer answer;
@@ -94,18 +104,37 @@ static bool take(struct bucket *b, int64_t now)
 
 /* ---- the holder ---- */
 
-/* Waits until it is done: an address must be reachable before the guest hears of it. */
-static void tell(const struct resolver *r, const struct resolved *said)
+static void forget(struct resolver *r, const struct asking *of);
+
+/* One message of its: that it is done, or a member that comes or goes. False: there is none now. */
+static bool hear(struct resolver *r, int flags, bool *ret_done)
 {
-	uint8_t done;
-	ssize_t n;
+	static struct names_member said;
+	ssize_t n = recv(r->holder, &said, sizeof(said), flags);
+
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return false;
+	*ret_done = n == 1;
+	if (n == 1)
+		return true;
+	if (n != (ssize_t)sizeof(said) || said.slot >= UPLINK_MEMBERS)
+		_exit(n ? 1 : 0);
+	forget(r, &r->members[said.slot]);
+	r->members[said.slot] = (struct asking){ .is = said,
+						 .ask = { .rate = ASK_RATE, .burst = ASK_BURST },
+						 .tell = { .rate = TELL_RATE, .burst = TELL_BURST } };
+	return true;
+}
+
+/* Waits until it is done: an address must be reachable before the guest hears of it. */
+static void tell(struct resolver *r, const struct resolved *said)
+{
+	bool done = false;
 
 	if (send(r->holder, said, sizeof(*said), MSG_NOSIGNAL) < 0)
 		_exit(1);
-	while ((n = recv(r->holder, &done, 1, 0)) < 0 && errno == EINTR)
-		;
-	if (n != 1)
-		_exit(1);
+	while (!done)
+		(void)hear(r, 0, &done);
 }
 
 /* ---- answers ---- */
@@ -123,40 +152,42 @@ static void answer(const struct resolver *r, unsigned from, const union address 
 static void answer_code(const struct resolver *r, unsigned from, const union address *who,
 			const struct dns_question *question, uint8_t code)
 {
-	const struct dns_answer none = { .code = code };
+	const struct dns_answer none = { .code = code, .authoritative = r->network && code == DNS_NXDOMAIN };
 
 	answer(r, from, who, question, &none);
 }
 
 /* In the place of the one that ends first. */
-static void know(struct resolver *r, const struct dns_question *question, const struct dns_answer *what, int64_t now)
+static void know(struct resolver *r, const struct asking *of, const struct dns_question *question,
+		 const struct dns_answer *what, int64_t now)
 {
 	struct known *place = &r->known[0];
 
 	for (unsigned i = 0; i < KNOWN; i++) {
 		struct known *k = &r->known[i];
 
-		if (k->type == question->type && !strcmp(k->name, question->name)) {
+		if (k->of == of && k->type == question->type && !strcmp(k->name, question->name)) {
 			place = k;
 			break;
 		}
 		if (k->end_ms < place->end_ms)
 			place = k;
 	}
-	*place = (struct known){ .type = question->type, .answer = *what };
+	*place = (struct known){ .of = of, .type = question->type, .answer = *what };
 	memcpy(place->name, question->name, sizeof(place->name));
 	place->end_ms = now + what->ttl * 1000LL;
 }
 
 /* True: it was known, and the guest has it. */
-static bool answer_known(struct resolver *r, unsigned from, const union address *who,
+static bool answer_known(struct resolver *r, const struct asking *of, unsigned from, const union address *who,
 			 const struct dns_question *question, int64_t now)
 {
 	for (unsigned i = 0; i < KNOWN; i++) {
 		struct known *k = &r->known[i];
 		struct dns_answer what;
 
-		if (k->end_ms <= now || k->type != question->type || strcmp(k->name, question->name) != 0)
+		if (k->end_ms <= now || k->of != of || k->type != question->type ||
+		    strcmp(k->name, question->name) != 0)
 			continue;
 		what = k->answer;
 		what.ttl = what.n ? (uint32_t)((k->end_ms - now) / 1000) : 0;
@@ -210,6 +241,37 @@ static void give_up(struct resolver *r, struct waiting *w)
 	settle(r, w, &failed);
 }
 
+/* The server's message, under the number of each who asked. */
+static void pass_on(struct resolver *r, struct waiting *w, uint8_t *msg, size_t len)
+{
+	for (unsigned i = 0; i < w->naskers; i++) {
+		const struct asker *a = &w->askers[i];
+
+		msg[0] = (uint8_t)(a->id >> 8);
+		msg[1] = (uint8_t)a->id;
+		(void)sendto(r->guest[a->from], msg, len, MSG_DONTWAIT, &a->who.any,
+			     a->from ? sizeof(a->who.six) : sizeof(a->who.four));
+	}
+	(void)close(w->fd);
+	w->fd = -1;
+}
+
+/* A member that has gone: what it asked and what it knew. */
+static void forget(struct resolver *r, const struct asking *of)
+{
+	for (unsigned i = 0; i < WAITING; i++) {
+		struct waiting *w = &r->waiting[i];
+
+		if (w->fd < 0 || w->of != of)
+			continue;
+		(void)close(w->fd);
+		w->fd = -1;
+	}
+	for (unsigned i = 0; i < KNOWN; i++)
+		if (r->known[i].of == of)
+			r->known[i] = (struct known){ .end_ms = 0 };
+}
+
 /* False: it has as many as it takes. */
 static bool join(struct waiting *w, unsigned from, const union address *who, const struct dns_question *question)
 {
@@ -220,27 +282,63 @@ static bool join(struct waiting *w, unsigned from, const union address *who, con
 	return true;
 }
 
+static unsigned count_of(const struct resolver *r, const struct asking *of)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < WAITING; i++)
+		n += r->waiting[i].fd >= 0 && r->waiting[i].of == of;
+	return n;
+}
+
+/* Where no place is free: that of the oldest question of the member with most, if those are more than the asker's would be. */
+static struct waiting *make_room(struct resolver *r, unsigned theirs)
+{
+	struct waiting *found = NULL;
+	unsigned most = theirs + 2;
+
+	for (unsigned i = 0; i < WAITING; i++) {
+		struct waiting *w = &r->waiting[i];
+		unsigned n = count_of(r, w->of);
+
+		if (n < most || (found && n == most && w->end_ms >= found->end_ms))
+			continue;
+		found = w;
+		most = n;
+	}
+	if (found)
+		give_up(r, found);
+	return found;
+}
+
 /* The guest asks again after some seconds, or two of its programs the same: the server is asked once. False: not now. */
-static bool ask(struct resolver *r, unsigned from, const union address *who, const struct dns_question *question,
-		int64_t now)
+static bool ask(struct resolver *r, struct asking *of, unsigned from, const union address *who,
+		const struct dns_question *question, int64_t now)
 {
 	struct waiting *free = NULL;
 	uint8_t msg[DNS_MESSAGE];
+	unsigned theirs = 0;
 	uint16_t id;
 	size_t len;
 
 	for (unsigned i = 0; i < WAITING; i++) {
 		struct waiting *w = &r->waiting[i];
 
+		theirs += w->fd >= 0 && w->of == of;
 		if (w->fd < 0)
 			free = w;
-		else if (w->question.type == question->type && !strcmp(w->question.name, question->name))
+		else if (w->of == of && w->question.type == question->type && !strcmp(w->question.name, question->name))
 			return join(w, from, who, question);
 	}
-	/* The call itself: the C library's function may map memory of its own. */
-	if (!free || !take(&r->ask, now) || syscall(SYS_getrandom, &id, sizeof(id), 0) != sizeof(id))
+	if ((r->network && theirs >= EACH) || !take(&of->ask, now))
 		return false;
-	*free = (struct waiting){ .fd = connect_server(r), .question = *question, .end_ms = now + WAIT_MS };
+	if (!free && r->network)
+		free = make_room(r, theirs);
+	/* The call itself: the C library's function may map memory of its own. */
+	if (!free || syscall(SYS_getrandom, &id, sizeof(id), 0) != sizeof(id))
+		return false;
+	*free = (struct waiting){ .fd = connect_server(r), .of = of, .question = *question, .end_ms = now + WAIT_MS };
+	free->whole = question->type != DNS_A && question->type != DNS_AAAA;
 	free->question.id = id;
 	if (free->fd < 0)
 		return false;
@@ -253,7 +351,8 @@ static bool ask(struct resolver *r, unsigned from, const union address *who, con
 
 static void on_server(struct resolver *r, struct waiting *w, int64_t now)
 {
-	struct resolved said = { .type = w->question.type };
+	struct resolved said = { .type = w->question.type, .slot = w->of->is.slot };
+	const struct asking *of = w->of;
 	uint8_t msg[DNS_MESSAGE];
 	ssize_t n = recv(w->fd, msg, sizeof(msg), MSG_DONTWAIT);
 
@@ -268,50 +367,107 @@ static void on_server(struct resolver *r, struct waiting *w, int64_t now)
 			give_up(r, w);
 		return;
 	}
-	if (said.answer.n) {
+	if (w->whole) {
+		pass_on(r, w, msg, (size_t)n);
+		return;
+	}
+	if (said.answer.n && of->is.deny) {
 		memcpy(said.name, w->question.name, sizeof(said.name));
 		tell(r, &said);
+		if (w->fd < 0) /* it left meanwhile */
+			return;
 	}
 	if (!said.answer.n)
 		said.answer.ttl = NOTHING_S;
 	else if (said.answer.ttl > KNOWN_S)
 		said.answer.ttl = KNOWN_S;
-	know(r, &w->question, &said.answer, now);
+	know(r, of, &w->question, &said.answer, now);
 	settle(r, w, &said.answer);
 }
 
 /* ---- the guest ---- */
 
-static bool may_ask(const struct resolver *r, const char *name)
+static bool may_ask(const struct asking *of, const char *name)
 {
-	for (unsigned i = 0; i < r->request->nnames; i++)
-		if (rules_name_matches(&r->request->names[i], name))
-			return true;
-	return false;
+	bool may = !of->is.deny;
+
+	for (unsigned i = 0; !may && i < of->is.nnames && i < UPLINK_NAMES; i++)
+		may = rules_name_matches(&of->is.names[i], name);
+	return may;
+}
+
+/* Who that is, by an address that the rules let no other member have. NULL: one that has just left. */
+static struct asking *asking_of(struct resolver *r, unsigned from, const union address *who)
+{
+	for (unsigned i = 0; r->network && i < UPLINK_MEMBERS; i++) {
+		const struct names_member *m = &r->members[i].is;
+
+		if (m->used &&
+		    !(from ? memcmp(&who->six.sin6_addr, m->ip6, 16) : memcmp(&who->four.sin_addr, m->ip4, 4)))
+			return &r->members[i];
+	}
+	return r->network ? NULL : &r->members[0];
+}
+
+/* What the network knows by itself: its members, and that below its own name there is nothing else. True: answered. */
+static bool answer_member(const struct resolver *r, unsigned from, const union address *who,
+			  const struct dns_question *question)
+{
+	const char *network = r->request->network, *name = question->name, *dot = strrchr(name, '.');
+	struct dns_answer what = { .code = DNS_NOERROR, .authoritative = true };
+	size_t len = strlen(name), tail = strlen(network);
+	bool below = len > tail + 1 && name[len - tail - 1] == '.' && !strcmp(name + len - tail, network);
+
+	if (below)
+		len -= tail + 1;
+	for (unsigned i = 0; (below || !dot) && i < UPLINK_MEMBERS; i++) {
+		const struct names_member *m = &r->members[i].is;
+
+		if (!m->used || strlen(m->name) != len || memcmp(m->name, name, len) != 0)
+			continue;
+		what.n = question->type == DNS_A || (question->type == DNS_AAAA && r->request->subnet.bits6);
+		what.ttl = what.n ? MEMBER_S : 0;
+		memcpy(what.addresses[0].bytes, question->type == DNS_A ? m->ip4 : m->ip6,
+		       question->type == DNS_A ? 4 : 16);
+		answer(r, from, who, question, &what);
+		return true;
+	}
+	if (below || !(r->request->flags & (UPLINK_IP4 | UPLINK_IP6)))
+		answer_code(r, from, who, question, DNS_NXDOMAIN);
+	return below || !(r->request->flags & (UPLINK_IP4 | UPLINK_IP6));
+}
+
+static void refuse(struct resolver *r, struct asking *of, const struct dns_question *question, int64_t now)
+{
+	struct resolved refused = { .type = 0, .slot = of->is.slot, .refused = ++of->refused };
+
+	memcpy(refused.name, question->name, sizeof(refused.name));
+	if (take(&of->tell, now))
+		tell(r, &refused);
 }
 
 static void on_question(struct resolver *r, unsigned from, const union address *who, const uint8_t *msg, size_t len)
 {
+	struct asking *of = asking_of(r, from, who);
 	struct dns_question question;
 	int64_t now = now_ms();
 	uint8_t code;
 	int e = dns_parse_question(msg, len, &question, &code);
-	struct resolved refused = { .type = 0, .refused = r->refused + 1 };
-	bool has = question.type == DNS_A || (question.type == DNS_AAAA && r->request->flags & UPLINK_IP6);
+	bool other = question.type != DNS_A && question.type != DNS_AAAA;
 
-	if (e == -EBADMSG)
+	if (e == -EBADMSG || !of)
 		return;
 	if (e < 0) {
 		answer_code(r, from, who, &question, code);
-	} else if (!may_ask(r, question.name)) {
-		r->refused++;
-		memcpy(refused.name, question.name, sizeof(refused.name));
-		if (take(&r->tell, now))
-			tell(r, &refused);
+	} else if (r->network && answer_member(r, from, who, &question)) {
+		return;
+	} else if (!may_ask(of, question.name)) {
+		refuse(r, of, &question, now);
 		answer_code(r, from, who, &question, DNS_REFUSED);
-	} else if (!has) { /* it is there, and has nothing of that kind */
+	} else if (of->is.deny && (other || (question.type == DNS_AAAA && !(r->request->flags & UPLINK_IP6)))) {
+		/* it is there, and has nothing of that kind */
 		answer_code(r, from, who, &question, DNS_NOERROR);
-	} else if (!answer_known(r, from, who, &question, now) && !ask(r, from, who, &question, now)) {
+	} else if (!answer_known(r, of, from, who, &question, now) && !ask(r, of, from, who, &question, now)) {
 		answer_code(r, from, who, &question, DNS_SERVFAIL);
 	}
 }
@@ -384,11 +540,17 @@ void resolver(const struct uplink_request *request, int four, int six, int holde
 {
 	static struct resolver r;
 
-	r = (struct resolver){ .request = request,
-			       .guest = { four, six },
-			       .holder = holder,
-			       .ask = { .rate = ASK_RATE, .burst = ASK_BURST },
-			       .tell = { .rate = TELL_RATE, .burst = TELL_BURST } };
+	r.request = request;
+	r.network = request->flags & UPLINK_NETWORK;
+	r.guest[0] = four;
+	r.guest[1] = six;
+	r.holder = holder;
+	if (!r.network) {
+		r.members[0].ask = (struct bucket){ .rate = ASK_RATE, .burst = ASK_BURST };
+		r.members[0].tell = (struct bucket){ .rate = TELL_RATE, .burst = TELL_BURST };
+		r.members[0].is = (struct names_member){ .deny = true, .nnames = request->nnames };
+		memcpy(r.members[0].is.names, request->names, sizeof(request->names));
+	}
 	for (unsigned i = 0; i < WAITING; i++)
 		r.waiting[i].fd = -1;
 	lock();
@@ -397,14 +559,16 @@ void resolver(const struct uplink_request *request, int four, int six, int holde
 						   { .fd = six, .events = POLLIN },
 						   { .fd = holder, .events = POLLIN } };
 		int64_t now = now_ms(), next = expire(&r, now);
+		bool done = false;
 
 		for (unsigned i = 0; i < WAITING; i++)
 			fds[3 + i] = (struct pollfd){ .fd = r.waiting[i].fd, .events = POLLIN };
 		if (poll(fds, 3 + WAITING, next == INT64_MAX ? -1 : (int)(next - now)) < 0)
 			continue;
 		now = now_ms();
-		if (fds[2].revents) /* it says nothing unasked: it is gone */
-			_exit(0);
+		for (unsigned i = 0; fds[2].revents && i < BATCH && hear(&r, MSG_DONTWAIT, &done); i++)
+			if (done) /* unasked: it is none of ours */
+				_exit(1);
 		for (unsigned i = 0; i < WAITING; i++)
 			if (fds[3 + i].revents)
 				on_server(&r, &r.waiting[i], now);

@@ -1,4 +1,4 @@
-#include "uplink/rules.h"
+#include "uplink/rules_put.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -7,13 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FLOWS          4096U /* connections of a VM at once */
-#define FLOWS_UDP      2048U /* of them: each has a port of the host's, of all that are 32768 to 60999, for three minutes */
-#define FLOW_RATE      100U /* new ones a second: one that is over costs the host as well, for a minute or two */
-#define FLOW_BURST     1000U
-#define QUESTION_RATE  200U /* a second that the resolver hears */
-#define QUESTION_BURST 400U
-#define LOG_RATE       5U /* refused packets a second that are told, after a burst of 20 */
+#define FLOWS     4096U /* connections of a VM at once */
+#define FLOWS_UDP 2048U /* of them: each has a port of the host's, of all that are 32768 to 60999, for three minutes */
+#define FLOW_RATE 100U
+#define LOG_RATE  5U /* refused packets a second that are told, after a burst of 20 */
 
 struct block {
 	const char *address;
@@ -43,8 +40,6 @@ static const struct block metadata4[] = {
 	{ "168.63.129.16", 32 },   { "100.100.100.200", 32 },
 };
 static const struct block metadata6[] = { { "fd00:ec2::254", 128 }, { "fd00:ec2::23", 128 }, { "fd20:ce::254", 128 } };
-
-#define N(array) (sizeof(array) / sizeof((array)[0]))
 
 static bool covers(const uint8_t *net, unsigned bits, const uint8_t *address)
 {
@@ -79,10 +74,10 @@ bool rules_is_private(const struct uplink_rule *rule)
 }
 
 /* A neighbour of the host's, or some of them. */
-static bool is_linked(const struct uplink_request *request, const struct uplink_rule *rule)
+static bool is_linked(const struct policy *policy, const struct uplink_rule *rule)
 {
-	for (uint32_t i = 0; i < request->nlinks; i++) {
-		const struct uplink_rule *link = &request->links[i];
+	for (uint32_t i = 0; i < policy->nlinks; i++) {
+		const struct uplink_rule *link = &policy->links[i];
 
 		if (link->family == rule->family && rule->prefix >= link->prefix &&
 		    covers(link->address, link->prefix, rule->address))
@@ -127,23 +122,32 @@ bool rules_name_matches(const struct uplink_name *named, const char *name)
 	return len > tail + 1 && name[len - tail - 1] == '.' && !strcmp(name + len - tail, named->name);
 }
 
-const char *rules_name_set(unsigned i, bool four, char buf[20])
+const char *rules_name_set(unsigned i, bool four, const char *of, char buf[32])
 {
-	(void)snprintf(buf, 20, "name%c_%u", four ? '4' : '6', i);
+	(void)snprintf(buf, 32, "name%c_%u%s", four ? '4' : '6', i, of);
 	return buf;
 }
 
+void rules_put(FILE *out, const struct policy *policy, const char *text)
+{
+	for (; *text; text++)
+		if (*text == '~')
+			(void)fputs(policy->of, out);
+		else
+			(void)fputc(*text, out);
+}
+
 /* Ports, and that it may be tried. */
-static void put_ports(FILE *out, unsigned port, unsigned protocol)
+static void put_ports(FILE *out, const struct policy *policy, unsigned port, unsigned protocol)
 {
 	if (port && protocol)
 		(void)fprintf(out, " %s dport %u", protocol == IPPROTO_TCP ? "tcp" : "udp", port);
 	else if (port)
 		(void)fprintf(out, " meta l4proto { tcp, udp } th dport %u", port);
-	(void)fputs(" goto new\n", out);
+	rules_put(out, policy, " goto new~\n");
 }
 
-static void put_where(FILE *out, const struct uplink_rule *rule)
+static void put_where(FILE *out, const struct policy *policy, const struct uplink_rule *rule)
 {
 	char text[INET6_ADDRSTRLEN];
 	bool four = rule->family == 4;
@@ -153,33 +157,34 @@ static void put_where(FILE *out, const struct uplink_rule *rule)
 		(void)fprintf(out, "\t\t%s daddr %s/%u", four ? "ip" : "ip6", text, rule->prefix);
 	else
 		(void)fprintf(out, "\t\tmeta nfproto %s", four ? "ipv4" : "ipv6");
-	put_ports(out, rule->port, rule->protocol);
+	put_ports(out, policy, rule->port, rule->protocol);
 }
 
-static void put_names(FILE *out, const struct uplink_request *request)
+static void put_names(FILE *out, const struct policy *policy)
 {
-	char set[20];
+	char set[32];
 
-	for (unsigned i = 0; i < 2 * request->nnames; i++) {
-		const struct uplink_name *name = &request->names[i / 2];
+	for (unsigned i = 0; i < 2 * policy->nnames; i++) {
+		const struct uplink_name *name = &policy->names[i / 2];
 		bool four = i % 2 == 0;
 
-		(void)fprintf(out, "\t\t%s daddr @%s", four ? "ip" : "ip6", rules_name_set(i / 2, four, set));
-		put_ports(out, name->port, name->protocol);
+		(void)fprintf(out, "\t\t%s daddr @%s", four ? "ip" : "ip6",
+			      rules_name_set(i / 2, four, policy->of, set));
+		put_ports(out, policy, name->port, name->protocol);
 	}
 }
 
 /* What was refused is counted, told some times a second, and answered: a program that waits for nothing hangs. */
-static void put_refusal(FILE *out, enum uplink_reason reason, bool proxy)
+static void put_refusal(FILE *out, const struct policy *policy, enum uplink_reason reason)
 {
-	const char *name = uplink_reason_name(reason);
+	const char *name = uplink_reason_name(reason), *of = policy->of;
 
-	(void)fprintf(out, "\tchain refuse_%s {\n\t\tcounter name %s\n", name, name);
+	(void)fprintf(out, "\tchain refuse_%s%s {\n\t\tcounter name %s%s\n", name, of, name, of);
 	(void)fprintf(out,
 		      "\t\tlimit rate %u/second burst 20 packets log prefix \"" RULES_LOG_PREFIX
-		      "%s\" group %u snaplen %u\n",
-		      LOG_RATE, name, RULES_LOG_GROUP, RULES_LOG_SNAP);
-	if (reason != UPLINK_FLOWS && !proxy)
+		      "%s%s\" group %u snaplen %u\n",
+		      LOG_RATE, name, of, RULES_LOG_GROUP, RULES_LOG_SNAP);
+	if (reason != UPLINK_FLOWS && !policy->proxy)
 		(void)fputs("\t\tmeta l4proto tcp reject with tcp reset\n", out);
 	if (reason != UPLINK_FLOWS)
 		(void)fputs("\t\tlimit rate 100/second burst 40 packets reject with icmpx admin-prohibited\n", out);
@@ -187,32 +192,36 @@ static void put_refusal(FILE *out, enum uplink_reason reason, bool proxy)
 }
 
 /* A chain that one kind of address goes through: what is named of it passes, the rest is refused. */
-static void put_named(FILE *out, const struct uplink_request *request, enum uplink_reason reason)
+static void put_named(FILE *out, const struct policy *policy, enum uplink_reason reason)
 {
-	(void)fprintf(out, "\tchain to_%s {\n", uplink_reason_name(reason));
-	for (uint32_t i = 0; i < request->nrules; i++) {
-		const struct uplink_rule *rule = &request->rules[i];
+	(void)fprintf(out, "\tchain to_%s%s {\n", uplink_reason_name(reason), policy->of);
+	for (uint32_t i = 0; i < policy->nrules; i++) {
+		const struct uplink_rule *rule = &policy->rules[i];
 		bool alone = rule->prefix == (rule->family == 4 ? 32 : 128);
 
 		if (reason == UPLINK_EGRESS || alone ||
-		    (reason == UPLINK_PRIVATE && (rules_is_private(rule) || is_linked(request, rule))))
-			put_where(out, rule);
+		    (reason == UPLINK_PRIVATE && (rules_is_private(rule) || is_linked(policy, rule))))
+			put_where(out, policy, rule);
 	}
 	if (reason == UPLINK_EGRESS)
-		put_names(out, request);
-	if (reason == UPLINK_EGRESS && !(request->flags & UPLINK_DENY))
-		(void)fputs("\t\tgoto new\n", out);
-	(void)fprintf(out, "\t\tgoto refuse_%s\n\t}\n", uplink_reason_name(reason));
+		put_names(out, policy);
+	if (reason == UPLINK_EGRESS && !(policy->flags & UPLINK_DENY))
+		rules_put(out, policy, "\t\tgoto new~\n");
+	(void)fprintf(out, "\t\tgoto refuse_%s%s\n\t}\n", uplink_reason_name(reason), policy->of);
 }
 
-static void put_sets(FILE *out, const struct uplink_request *request)
+static void put_name_sets(FILE *out, const struct policy *policy)
 {
-	char set[20];
+	char set[32];
 
-	for (unsigned i = 0; i < 2 * request->nnames; i++)
+	for (unsigned i = 0; i < 2 * policy->nnames; i++)
 		(void)fprintf(out, "\tset %s {\n\t\ttype %s\n\t\tflags timeout\n\t\tsize %u\n\t}\n",
-			      rules_name_set(i / 2, i % 2 == 0, set), i % 2 == 0 ? "ipv4_addr" : "ipv6_addr",
-			      RULES_NAME_SIZE);
+			      rules_name_set(i / 2, i % 2 == 0, policy->of, set),
+			      i % 2 == 0 ? "ipv4_addr" : "ipv6_addr", RULES_NAME_SIZE);
+}
+
+void rules_put_sets(FILE *out)
+{
 	put_set(out, "private4", AF_INET, private4, N(private4));
 	put_set(out, "private6", AF_INET6, private6, N(private6));
 	put_translated(out, "nat64private", private4, N(private4));
@@ -224,62 +233,87 @@ static void put_sets(FILE *out, const struct uplink_request *request)
 		    out);
 }
 
-static void put_link(FILE *out, const struct uplink_rule *link)
+static void put_link(FILE *out, const struct policy *policy, const struct uplink_rule *link)
 {
 	char text[INET6_ADDRSTRLEN];
 
 	(void)inet_ntop(link->family == 4 ? AF_INET : AF_INET6, link->address, text, sizeof(text));
-	(void)fprintf(out, "\t\t%s daddr %s/%u goto to_private\n", link->family == 4 ? "ip" : "ip6", text,
-		      link->prefix);
+	(void)fprintf(out, "\t\t%s daddr %s/%u goto to_private%s\n", link->family == 4 ? "ip" : "ip6", text,
+		      link->prefix, policy->of);
 }
 
-static void put_guest(FILE *out, const struct uplink_request *request)
+void rules_put_new(FILE *out, const struct policy *policy, const char *chain, const struct rules_flows *most)
 {
-	bool ask = !(request->flags & UPLINK_DENY);
+	const char *of = policy->of;
 
 	(void)fprintf(out,
-		      "\tchain new {\n"
-		      "\t\tmeta l4proto != { tcp, udp, icmp, icmpv6 } goto refuse_egress\n"
-		      "\t\tlimit rate over %u/second burst %u packets goto refuse_flows\n"
-		      "\t\tct count over %u goto refuse_flows\n"
-		      "\t\tmeta l4proto udp ct count over %u goto refuse_flows\n"
-		      "\t\taccept\n"
+		      "\tchain %s%s {\n"
+		      "\t\tmeta l4proto != { tcp, udp, icmp, icmpv6 } goto refuse_egress%s\n"
+		      "\t\tlimit rate over %u/second burst %u packets goto refuse_flows%s\n"
+		      "\t\tct count over %u goto refuse_flows%s\n"
+		      "\t\tmeta l4proto udp ct count over %u goto refuse_flows%s\n"
+		      "\t\tcounter name " RULES_BEGUN "%s accept\n"
 		      "\t}\n",
-		      FLOW_RATE, FLOW_BURST, FLOWS, FLOWS_UDP);
-	put_named(out, request, UPLINK_HOST);
-	put_named(out, request, UPLINK_METADATA);
-	put_named(out, request, UPLINK_PRIVATE);
-	put_named(out, request, UPLINK_EGRESS);
-	(void)fputs("\tchain guest {\n"
-		    "\t\tct state established,related accept\n"
-		    "\t\tct state invalid drop\n",
-		    out);
+		      chain, of, of, most->rate, most->burst, of, most->all, of, most->udp, of, of);
+}
+
+void rules_put_refusals(FILE *out, const struct policy *policy)
+{
+	for (unsigned reason = 0; reason < UPLINK_REASONS; reason++)
+		if (rules_refuses(policy, reason))
+			(void)fprintf(out, "\tcounter %s%s {\n\t}\n", uplink_reason_name(reason), policy->of);
+	put_name_sets(out, policy);
+	for (unsigned reason = 0; reason < UPLINK_REASONS; reason++)
+		if (rules_refuses(policy, reason))
+			put_refusal(out, policy, reason);
+}
+
+bool rules_refuses(const struct policy *policy, unsigned reason)
+{
+	return reason != UPLINK_SPOOFED && reason != UPLINK_NAME && (reason != UPLINK_ISOLATED || policy->isolated);
+}
+
+static void put_policy(FILE *out, const struct policy *policy)
+{
 	/* To pasta's sockets these mean the host's loopback, however they are written: nothing opens them. */
-	(void)fputs("\t\tip daddr { 0.0.0.0/8, 127.0.0.0/8 } goto refuse_host\n"
-		    "\t\tip6 daddr { ::/96, ::ffff:0:0/96 } goto refuse_host\n",
-		    out);
+	rules_put(out, policy,
+		  "\t\tip daddr { 0.0.0.0/8, 127.0.0.0/8 } goto refuse_host~\n"
+		  "\t\tip6 daddr { ::/96, ::ffff:0:0/96 } goto refuse_host~\n");
 	/* pasta's own, which passes questions on to the server that the host asks */
-	if (ask && request->flags & UPLINK_DNS4)
-		(void)fputs("\t\tip daddr " UPLINK_PASTA4 " udp dport 53 goto new\n", out);
-	if (ask && request->flags & UPLINK_DNS6)
-		(void)fputs("\t\tip6 daddr " UPLINK_PASTA6 " udp dport 53 goto new\n", out);
+	if (policy->asks && policy->flags & UPLINK_DNS4)
+		rules_put(out, policy, "\t\tip daddr " UPLINK_PASTA4 " udp dport 53 goto new~\n");
+	if (policy->asks && policy->flags & UPLINK_DNS6)
+		rules_put(out, policy, "\t\tip6 daddr " UPLINK_PASTA6 " udp dport 53 goto new~\n");
 	/* what else is there is nobody's to reach, whatever range is named */
-	(void)fputs("\t\tip daddr 192.0.0.8/29 goto refuse_gateway\n"
-		    "\t\tip6 daddr fd6e:82a4:17c9::8/125 goto refuse_gateway\n",
-		    out);
-	(void)fputs("\t\tip daddr @" RULES_HOST4 " goto to_host\n"
-		    "\t\tip6 daddr @" RULES_HOST6 " goto to_host\n"
-		    "\t\tip daddr @metadata4 goto to_metadata\n"
-		    "\t\tip6 daddr @metadata6 goto to_metadata\n"
-		    "\t\tip daddr @private4 goto to_private\n"
-		    "\t\tip6 daddr @nat64metadata goto to_metadata\n"
-		    "\t\tip6 daddr @nat64private goto to_private\n"
-		    "\t\tip6 daddr 64:ff9b::/96 goto to_egress\n"
-		    "\t\tip6 daddr @private6 goto to_private\n",
-		    out);
-	for (uint32_t i = 0; i < request->nlinks; i++)
-		put_link(out, &request->links[i]);
-	(void)fputs("\t\tgoto to_egress\n\t}\n", out);
+	rules_put(out, policy,
+		  "\t\tip daddr 192.0.0.8/29 goto refuse_gateway~\n"
+		  "\t\tip6 daddr fd6e:82a4:17c9::8/125 goto refuse_gateway~\n"
+		  "\t\tip daddr @" RULES_HOST4 " goto to_host~\n"
+		  "\t\tip6 daddr @" RULES_HOST6 " goto to_host~\n"
+		  "\t\tip daddr @metadata4 goto to_metadata~\n"
+		  "\t\tip6 daddr @metadata6 goto to_metadata~\n"
+		  "\t\tip daddr @private4 goto to_private~\n"
+		  "\t\tip6 daddr @nat64metadata goto to_metadata~\n"
+		  "\t\tip6 daddr @nat64private goto to_private~\n"
+		  "\t\tip6 daddr 64:ff9b::/96 goto to_egress~\n"
+		  "\t\tip6 daddr @private6 goto to_private~\n");
+	for (uint32_t i = 0; i < policy->nlinks; i++)
+		put_link(out, policy, &policy->links[i]);
+	rules_put(out, policy, "\t\tgoto to_egress~\n\t}\n");
+}
+
+void rules_put_guest(FILE *out, const struct policy *policy, const char *peers)
+{
+	put_named(out, policy, UPLINK_HOST);
+	put_named(out, policy, UPLINK_METADATA);
+	put_named(out, policy, UPLINK_PRIVATE);
+	put_named(out, policy, UPLINK_EGRESS);
+	rules_put(out, policy,
+		  "\tchain guest~ {\n"
+		  "\t\tct state established,related accept\n"
+		  "\t\tct state invalid drop\n");
+	(void)fputs(peers, out);
+	put_policy(out, policy);
 }
 
 /*
@@ -294,7 +328,7 @@ static void put_resolver(FILE *out, const char *link)
 		(void)fprintf(out,
 			      "\t\tiifname \"%s\" %s udp dport 53 limit rate %u/second burst %u packets accept\n"
 			      "\t\tiifname \"%s\" %s udp dport 53 drop\n",
-			      link, addresses[i], QUESTION_RATE, QUESTION_BURST, link, addresses[i]);
+			      link, addresses[i], RULES_QUESTION_RATE, RULES_QUESTION_BURST, link, addresses[i]);
 	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" udp sport 53 ct state established accept\n", out);
 }
 
@@ -317,7 +351,7 @@ static void put_untracked(FILE *out, const char *link)
 }
 
 /* The resolver's questions to pasta's forwarder, in an output chain. */
-static void put_servers(FILE *out)
+void rules_put_servers(FILE *out, unsigned flows)
 {
 	static const char *const servers[] = { "ip daddr " UPLINK_PASTA4, "ip6 daddr " UPLINK_PASTA6 };
 
@@ -325,7 +359,7 @@ static void put_servers(FILE *out)
 		(void)fprintf(out,
 			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 ct state new ct count over %u drop\n"
 			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 accept\n",
-			      servers[i], FLOWS_UDP, servers[i]);
+			      servers[i], flows, servers[i]);
 }
 
 /* What the namespace's own processes send: answers, and the resolver's questions. */
@@ -338,7 +372,7 @@ static void put_output(FILE *out, bool names)
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
 		    out);
 	if (names)
-		put_servers(out);
+		rules_put_servers(out, FLOWS_UDP);
 	(void)fputs("\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n\t}\n", out);
 }
 
@@ -350,7 +384,7 @@ static void put_proxy_output(FILE *out, bool names)
 		    "\t\tpolicy drop\n",
 		    out);
 	if (names) {
-		put_servers(out);
+		rules_put_servers(out, FLOWS_UDP);
 		(void)fputs("\t\toifname \"lo\" ip daddr " UPLINK_GATEWAY4 " udp dport 53 accept\n"
 			    "\t\toifname \"lo\" ip6 daddr " UPLINK_GATEWAY6 " udp dport 53 accept\n"
 			    "\t\toifname \"lo\" ip saddr " UPLINK_GATEWAY4 " udp sport 53 accept\n"
@@ -414,44 +448,86 @@ static void put_hooks(FILE *out, bool names)
 		    out);
 }
 
-static void put_translation(FILE *out)
+/* What crosses the link to the outside. */
+static void put_traffic(FILE *out)
+{
+	(void)fputs("\tcounter " RULES_BEGUN " {\n\t}\n\tcounter " RULES_OUT " {\n\t}\n\tcounter " RULES_IN " {\n\t}\n"
+		    "\tchain traffic_out {\n"
+		    "\t\ttype filter hook postrouting priority 300\n"
+		    "\t\toifname \"" UPLINK_OUT "\" counter name " RULES_OUT "\n"
+		    "\t}\n"
+		    "\tchain traffic_in {\n"
+		    "\t\ttype filter hook prerouting priority -150\n"
+		    "\t\tiifname \"" UPLINK_OUT "\" counter name " RULES_IN "\n"
+		    "\t}\n",
+		    out);
+}
+
+void rules_put_translation(FILE *out)
 {
 	(void)fputs("\tchain postrouting {\n"
 		    "\t\ttype nat hook postrouting priority srcnat\n"
-		    "\t\toifname \"" UPLINK_OUT "\" meta l4proto { tcp, udp } masquerade to :32768-60999\n"
+		    "\t\toifname \"" UPLINK_OUT "\" meta l4proto { tcp, udp } masquerade to :32768-60999 fully-random\n"
 		    "\t\toifname \"" UPLINK_OUT "\" masquerade\n"
 		    "\t}\n",
 		    out);
 }
 
 /* Before anything else of the namespace's sees a frame: whose it is. */
-static void put_ingress(FILE *out, const struct uplink_request *request)
-{
-	const uint8_t *m = request->mac;
+/*
+ * Segments that conntrack would see and pasta not: a reset of such makes the one forget what the other keeps. And data in a
+ * SYN, which pasta takes for an old connection's of that port, whosever it was; without data one has 100 bytes at most.
+ */
+static const char unheard[] = "\t\tmeta l4proto tcp tcp flags & (syn | ack) == syn meta length > 100 drop\n"
+			      "\t\tmeta l4proto tcp meta pkttype != host drop\n"
+			      "\t\tmeta l4proto tcp ip ttl < 2 drop\n"
+			      "\t\tmeta l4proto tcp ip hdrlength > 5 drop\n"
+			      "\t\tmeta l4proto tcp ip6 hoplimit < 2 drop\n";
 
+void rules_put_ingress(FILE *out, const struct policy *policy, const struct rules_link *link)
+{
+	const uint8_t *m = link->mac;
+	char mac[18];
+
+	(void)snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+	rules_put(out, policy, "table netdev " RULES_TABLE " {\n\tcounter spoofed~ {\n\t}\n\tchain ingress~ {\n");
+	(void)fprintf(out, "\t\ttype filter hook ingress device \"%s\" priority filter\n\t\tpolicy drop\n",
+		      link->device);
 	(void)fprintf(out,
-		      "table netdev " RULES_TABLE " {\n"
-		      "\tcounter spoofed {\n\t}\n"
-		      "\tchain ingress {\n"
-		      "\t\ttype filter hook ingress device \"" UPLINK_VM "\" priority filter\n"
-		      "\t\tpolicy drop\n"
-		      "\t\tether saddr != %02x:%02x:%02x:%02x:%02x:%02x counter name spoofed drop\n",
-		      m[0], m[1], m[2], m[3], m[4], m[5]);
-	(void)fprintf(out,
-		      "\t\tip saddr " UPLINK_GUEST4 " accept\n"
-		      "\t\tarp htype 1 arp ptype ip arp saddr ether %02x:%02x:%02x:%02x:%02x:%02x "
-		      "arp saddr ip { 0.0.0.0, " UPLINK_GUEST4 " } accept\n",
-		      m[0], m[1], m[2], m[3], m[4], m[5]);
-	(void)fprintf(out, "\t\tip6 saddr { ::, " UPLINK_GUEST6 ", fe80::%02x%02x:%02xff:fe%02x:%02x%02x } accept\n",
-		      m[0] ^ 2, m[1], m[2], m[3], m[4], m[5]);
-	(void)fputs("\t\tcounter name spoofed drop\n\t}\n}\n", out);
+		      "\t\tether saddr != %s counter name spoofed%s drop\n"
+		      "%s"
+		      "\t\tip saddr %s accept\n"
+		      "\t\tarp htype 1 arp ptype ip arp saddr ether %s arp saddr ip { 0.0.0.0, %s } accept\n",
+		      mac, policy->of, unheard, link->ip4, mac, link->ip4);
+	if (*link->ip6)
+		(void)fprintf(out, "\t\tip6 saddr { ::, %s, fe80::%02x%02x:%02xff:fe%02x:%02x%02x } accept\n",
+			      link->ip6, m[0] ^ 2, m[1], m[2], m[3], m[4], m[5]);
+	rules_put(out, policy, "\t\tcounter name spoofed~ drop\n\t}\n}\n");
+}
+
+static struct policy policy_of(const struct uplink_request *request)
+{
+	return (struct policy){
+		.of = "",
+		.flags = request->flags,
+		.asks = !(request->flags & UPLINK_DENY),
+		.proxy = request->flags & UPLINK_PROXY,
+		.rules = request->rules,
+		.nrules = request->nrules,
+		.names = request->names,
+		.nnames = request->nnames,
+		.links = request->links,
+		.nlinks = request->nlinks,
+	};
 }
 
 char *rules_text(const struct uplink_request *request)
 {
-	static const enum uplink_reason refusals[] = { UPLINK_METADATA, UPLINK_HOST,    UPLINK_PRIVATE,
-						       UPLINK_EGRESS,   UPLINK_GATEWAY, UPLINK_FLOWS };
-	bool proxy = request->flags & UPLINK_PROXY;
+	struct rules_link link = {
+		.device = UPLINK_VM, .ip4 = UPLINK_GUEST4, .ip6 = UPLINK_GUEST6, .mac = request->mac
+	};
+	static const struct rules_flows most = { FLOWS, FLOWS_UDP, FLOW_RATE, 10 * FLOW_RATE };
+	struct policy policy = policy_of(request);
 	char *text = NULL;
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
@@ -459,24 +535,23 @@ char *rules_text(const struct uplink_request *request)
 	if (!out)
 		return NULL;
 	(void)fputs("table inet " RULES_TABLE " {\n", out);
-	for (size_t i = 0; i < N(refusals); i++)
-		(void)fprintf(out, "\tcounter %s {\n\t}\n", uplink_reason_name(refusals[i]));
-	put_sets(out, request);
-	for (size_t i = 0; i < N(refusals); i++)
-		put_refusal(out, refusals[i], proxy);
-	put_guest(out, request);
-	if (proxy) {
+	put_traffic(out);
+	rules_put_sets(out);
+	rules_put_refusals(out, &policy);
+	rules_put_new(out, &policy, "new", &most);
+	rules_put_guest(out, &policy, "");
+	if (policy.proxy) {
 		put_proxy_hooks(out, request->nnames > 0);
 	} else {
 		put_hooks(out, request->nnames > 0);
 		put_output(out, request->nnames > 0);
 	}
 	if (request->nnames)
-		put_untracked(out, proxy ? "lo" : UPLINK_VM);
-	put_translation(out);
+		put_untracked(out, policy.proxy ? "lo" : UPLINK_VM);
+	rules_put_translation(out);
 	(void)fputs("}\n", out);
-	if (!proxy)
-		put_ingress(out, request);
+	if (!policy.proxy)
+		rules_put_ingress(out, &policy, &link);
 	if (ferror(out) | fclose(out)) {
 		free(text);
 		return NULL;

@@ -27,6 +27,9 @@
 #define RULES_HOST4      "host4" /* sets of the host's addresses; more come while the VM runs */
 #define RULES_HOST6      "host6"
 #define RULES_NAME_SIZE  256U /* addresses of one name and family at once */
+#define RULES_BEGUN      "flows_begun" /* counters, beside those of the reasons: connections let through … */
+#define RULES_OUT        "traffic_out" /* … and what crossed the link to the outside */
+#define RULES_IN         "traffic_in"
 #define RULES_LOG_GROUP  1U
 #define RULES_LOG_SNAP   64U /* bytes of a refused packet: its IP header, and the ports behind it */
 #define RULES_LOG_PREFIX "mvm-" /* then the reason's name */
@@ -41,8 +44,27 @@ char *rules_text(const struct uplink_request *request);
 /* Whether a name is what `named` says; in the form of dns_name(), both. */
 bool rules_name_matches(const struct uplink_name *named, const char *name);
 
-/* Of the request's name `i`: the set of addresses that it has now, "name4_I" or "name6_I". */
-const char *rules_name_set(unsigned i, bool four, char buf[20]);
+/* Of the request's name `i`: the set of addresses that it has now, "name4_I" or "name6_I"; `of`: "", or a member's rules_of(). */
+const char *rules_name_set(unsigned i, bool four, const char *of, char buf[32]);
+
+/*
+ * Of a named network: what is there without a member; then of each member what comes and goes with it. A new string;
+ * free() it. NULL: out of memory.
+ */
+char *rules_network_text(const struct uplink_request *request);
+char *rules_join_text(const struct uplink_request *request, const struct uplink_join *join,
+		      const struct uplink_member *member, unsigned slot);
+char *rules_leave_text(const struct uplink_request *request, const struct uplink_join *join, unsigned slot);
+
+/* What a member's names in the rules end in: "_SLOT". */
+const char *rules_of(unsigned slot, char buf[8]);
+
+/* "host", "host_3": false: no such. The slot is 0 where there is none. */
+bool rules_parse_reason(const char *text, size_t len, unsigned *ret_reason, unsigned *ret_slot);
+
+/* The same, and the other counters: RULES_BEGUN, RULES_OUT, RULES_IN. */
+enum { RULES_COUNT_BEGUN = UPLINK_REASONS, RULES_COUNT_OUT, RULES_COUNT_IN, RULES_COUNTS };
+bool rules_parse_counter(const char *text, size_t len, unsigned *ret_what, unsigned *ret_slot);
 
 /* Whether the network lies in a range that is refused unless it is named. */
 bool rules_is_private(const struct uplink_rule *rule);

@@ -1,4 +1,8 @@
-/* The network namespace of a VM: its tap, pasta's link, routes between them, rules. See rules.h for what may pass. */
+/*
+ * The network namespace of a VM, or of a named network: taps, pasta's link, routes between them, rules. See rules.h for
+ * what may pass.
+ */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_tun.h>
@@ -18,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/text.h"
 #include "mvm/cleanup.h"
 #include "rtnl.h"
 #include "uplink/holder.h"
@@ -187,41 +192,100 @@ static void await_pasta(struct holder *h)
 
 /* ---- the VM's link ---- */
 
-static void make_tap(struct holder *h)
+void space_gateway(const struct uplink_request *request, struct space_gateway *ret)
 {
-	struct ifreq request = { .ifr_name = UPLINK_VM, .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	int size = HEADER_SIZE, index, r;
+	uint8_t ip4[4], ip6[16];
 
-	h->tap = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
-	if (h->tap < 0)
-		holder_fail(errno, TUN_DEVICE ": %s: %s", strerror(errno),
-			    errno == EACCES || errno == EPERM
-				    ? "everybody may open it where udev rules: have root say chmod 666 " TUN_DEVICE
-				    : "load it: modprobe tun");
-	if (ioctl(h->tap, TUNSETIFF, &request) < 0 || ioctl(h->tap, TUNSETVNETHDRSZ, &size) < 0)
-		holder_fail(errno, TUN_DEVICE ": no tap: %s", strerror(errno));
-	index = route_find(UPLINK_VM);
-	r = index < 0 ? index : rtnl_link_up(h->route, index, h->request.mtu);
-	if (r == 0 && h->request.flags & UPLINK_IP4)
-		r = route_add_address(h->route, index, UPLINK_GATEWAY4, UPLINK_BITS4);
-	if (r == 0 && h->request.flags & UPLINK_IP6)
-		r = route_add_address(h->route, index, UPLINK_GATEWAY6, UPLINK_BITS6);
-	if (r < 0)
-		holder_fail(-r, "its tap: %s", strerror(-r));
+	*ret = (struct space_gateway){ .four = "" };
+	if (!(request->flags & UPLINK_NETWORK)) {
+		if (request->flags & UPLINK_IP4)
+			memcpy(ret->four, UPLINK_GATEWAY4, sizeof(UPLINK_GATEWAY4));
+		if (request->flags & UPLINK_IP6)
+			memcpy(ret->six, UPLINK_GATEWAY6, sizeof(UPLINK_GATEWAY6));
+		return;
+	}
+	uplink_host4(&request->subnet, UPLINK_GATEWAY_HOST, ip4);
+	uplink_host6(&request->subnet, UPLINK_GATEWAY_HOST, ip6);
+	(void)inet_ntop(AF_INET, ip4, ret->four, sizeof(ret->four));
+	if (request->subnet.bits6)
+		(void)inet_ntop(AF_INET6, ip6, ret->six, sizeof(ret->six));
 }
 
-/* Of a proxy: what the rules refuse is told to its sockets by way of the loopback, where it finds the resolver, too. */
+/* In a network nobody is on the same link as the gateway: each member is routed to. */
+static int add_gateway(const struct holder *h, int index, bool alone)
+{
+	bool network = h->request.flags & UPLINK_NETWORK;
+	struct space_gateway gateway;
+	int r = 0;
+
+	space_gateway(&h->request, &gateway);
+	if (*gateway.four)
+		r = route_add_address(h->route, index, gateway.four, network || alone ? 32 : UPLINK_BITS4);
+	if (r == 0 && *gateway.six)
+		r = route_add_address(h->route, index, gateway.six, network || alone ? 128 : UPLINK_BITS6);
+	return r;
+}
+
+int space_tap(const struct holder *h, const char *name, unsigned mtu, int *ret_tap, int *ret_index,
+	      struct mvm_error *err)
+{
+	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+	_cleanup_fd_ int tap = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int size = HEADER_SIZE, index, r;
+
+	if (tap < 0)
+		return error_set(err, errno, TUN_DEVICE ": %s: %s", strerror(errno),
+				 errno == EACCES || errno == EPERM
+					 ? "everybody may open it where udev rules: have root say chmod 666 " TUN_DEVICE
+					 : "load it: modprobe tun");
+	memcpy(request.ifr_name, name, strlen(name) + 1);
+	if (ioctl(tap, TUNSETIFF, &request) < 0 || ioctl(tap, TUNSETVNETHDRSZ, &size) < 0)
+		return error_set(err, errno, TUN_DEVICE ": no tap: %s", strerror(errno));
+	index = route_find(name);
+	r = index < 0 ? index : rtnl_link_up(h->route, index, mtu);
+	if (r == 0)
+		r = add_gateway(h, index, false);
+	if (r < 0)
+		return error_set(err, -r, "its tap: %s", strerror(-r));
+	*ret_tap = take_fd(&tap);
+	*ret_index = index;
+	return 0;
+}
+
+static void make_tap(struct holder *h)
+{
+	struct mvm_error err;
+	int index;
+
+	if (space_tap(h, UPLINK_VM, h->request.mtu, &h->tap, &index, &err) < 0)
+		holder_fail(err.code, "%s", err.text);
+}
+
+/*
+ * Of a proxy: what the rules refuse is told to its sockets by way of the loopback, where it finds the resolver, too. Of a
+ * network: the resolver is there before the first tap.
+ */
 static void raise_loopback(const struct holder *h)
 {
 	int index = route_find("lo");
 	int r = index < 0 ? index : rtnl_link_up(h->route, index, 0);
 
-	if (r == 0 && h->request.nnames && h->request.flags & UPLINK_IP4)
-		r = route_add_address(h->route, index, UPLINK_GATEWAY4, 32);
-	if (r == 0 && h->request.nnames && h->request.flags & UPLINK_IP6)
-		r = route_add_address(h->route, index, UPLINK_GATEWAY6, 128);
+	if (r == 0 && (h->request.nnames || h->request.flags & UPLINK_NETWORK))
+		r = add_gateway(h, index, true);
 	if (r < 0)
 		holder_fail(-r, "its loopback: %s", strerror(-r));
+}
+
+/* What is in the network's range and nobody's goes nowhere, above all not out. */
+static void close_range_of(const struct holder *h)
+{
+	const struct uplink_subnet *subnet = &h->request.subnet;
+	int r = rtnl_add_unreachable(h->route, AF_INET, subnet->net4, subnet->bits4);
+
+	if (r == 0 && subnet->bits6)
+		r = rtnl_add_unreachable(h->route, AF_INET6, subnet->net6, subnet->bits6);
+	if (r < 0)
+		holder_fail(-r, "its routes: %s", strerror(-r));
 }
 
 /* ---- settings and rules ---- */
@@ -238,10 +302,13 @@ static bool set(const char *name, const char *value)
 
 static void set_forwarding(const struct holder *h)
 {
-	if (h->request.flags & UPLINK_IP4 && !set("ipv4/ip_forward", "1"))
+	bool network = h->request.flags & UPLINK_NETWORK;
+
+	if ((network || h->request.flags & UPLINK_IP4) && !set("ipv4/ip_forward", "1"))
 		holder_fail(errno, "/proc/sys/net/ipv4/ip_forward: %s: in a container, have /proc/sys writable",
 			    strerror(errno));
-	if (h->request.flags & UPLINK_IP6 && !set("ipv6/conf/all/forwarding", "1"))
+	if ((network ? h->request.subnet.bits6 != 0 : h->request.flags & UPLINK_IP6) &&
+	    !set("ipv6/conf/all/forwarding", "1"))
 		holder_fail(errno, "/proc/sys/net/ipv6/conf/all/forwarding: %s", strerror(errno));
 }
 
@@ -286,6 +353,9 @@ static void set_tracking(void)
 {
 	(void)set("netfilter/nf_conntrack_tcp_timeout_established", "86400");
 	(void)set("netfilter/nf_conntrack_tcp_loose", "0");
+	/* What `mvm stats --flows` tells; a kernel without one of them tells the rest. */
+	(void)set("netfilter/nf_conntrack_acct", "1");
+	(void)set("netfilter/nf_conntrack_timestamp", "1");
 	/* As long as pasta keeps a port of the host's for them: what rules.c counts is what is taken. */
 	(void)set("netfilter/nf_conntrack_udp_timeout", "180");
 	(void)set("netfilter/nf_conntrack_udp_timeout_stream", "180");
@@ -307,28 +377,26 @@ static void run_nft(const struct holder *h, int in, int says)
 	_exit(127);
 }
 
-static void load_rules(const struct holder *h)
+int space_nft(const struct holder *h, const char *text, struct mvm_error *err)
 {
-	_cleanup_free_ char *rules = rules_text(&h->request);
+	_cleanup_fd_ int in = memfd_create("rules", MFD_CLOEXEC);
+	int says[2], status = 0;
 	char said[2048];
-	int in, says[2], status = 0;
 	size_t len = 0;
 	ssize_t n;
 	pid_t pid;
 
-	if (!rules)
-		holder_fail(ENOMEM, "rules: out of memory");
-	in = memfd_create("rules", MFD_CLOEXEC);
-	if (in < 0 || pipe2(says, O_CLOEXEC) < 0 || write(in, rules, strlen(rules)) != (ssize_t)strlen(rules) ||
-	    lseek(in, 0, SEEK_SET) < 0)
-		holder_fail(errno, "rules: %s", strerror(errno));
+	if (in < 0 || write(in, text, strlen(text)) != (ssize_t)strlen(text) || lseek(in, 0, SEEK_SET) < 0 ||
+	    pipe2(says, O_CLOEXEC) < 0)
+		return error_set(err, errno, "rules: %s", strerror(errno));
 	pid = fork();
-	if (pid < 0)
-		holder_fail(errno, "no process can be made: %s", strerror(errno));
 	if (pid == 0)
 		run_nft(h, in, says[1]);
-	(void)close(in);
 	(void)close(says[1]);
+	if (pid < 0) {
+		(void)close(says[0]);
+		return error_set(err, errno, "no process can be made: %s", strerror(errno));
+	}
 	while (len < sizeof(said) - 1 &&
 	       ((n = read(says[0], said + len, sizeof(said) - 1 - len)) > 0 || (n < 0 && errno == EINTR)))
 		len += n > 0 ? (size_t)n : 0;
@@ -338,9 +406,23 @@ static void load_rules(const struct holder *h)
 		;
 	said[strcspn(said, "\n")] = '\0'; /* the first line says what, the others where */
 	if (status)
-		holder_fail(EINVAL,
-			    "nftables (%s): %.250s: the kernel needs nf_tables with conntrack, NAT, limits and logging",
-			    h->request.nft, *said ? said : "it failed and did not say why");
+		return error_set(
+			err, EINVAL,
+			"nftables (%s): %.250s: the kernel needs nf_tables with conntrack, NAT, limits and logging",
+			h->request.nft, *said ? said : "it failed and did not say why");
+	return 0;
+}
+
+static void load_rules(const struct holder *h)
+{
+	_cleanup_free_ char *rules =
+		h->request.flags & UPLINK_NETWORK ? rules_network_text(&h->request) : rules_text(&h->request);
+	struct mvm_error err;
+
+	if (!rules)
+		holder_fail(ENOMEM, "rules: out of memory");
+	if (space_nft(h, rules, &err) < 0)
+		holder_fail(err.code, "%s", err.text);
 }
 
 /*
@@ -358,6 +440,7 @@ static void drop_capabilities(void)
 
 void space_make(struct holder *h)
 {
+	bool network = h->request.flags & UPLINK_NETWORK, out = h->request.flags & (UPLINK_IP4 | UPLINK_IP6);
 	char link[32];
 	ssize_t n = readlink("/proc/self", link, sizeof(link) - 1);
 	int r;
@@ -366,7 +449,8 @@ void space_make(struct holder *h)
 	h->pid = strtol(link, NULL, 10);
 	if (h->pid <= 0)
 		holder_fail(ENOENT, "/proc: not mounted");
-	start_pasta(h);
+	if (out)
+		start_pasta(h);
 	if (unshare(CLONE_NEWNET) < 0)
 		holder_fail(errno, "no network namespace: %s: sysctl user.max_net_namespaces", strerror(errno));
 	r = route_open(0, &h->route);
@@ -377,19 +461,25 @@ void space_make(struct holder *h)
 	if (r < 0)
 		holder_fail(-r, "netlink: %s", strerror(-r));
 	set_all(h);
-	if (h->request.flags & UPLINK_PROXY)
+	if (h->request.flags & UPLINK_PROXY || network)
 		raise_loopback(h);
 	else
 		make_tap(h);
+	if (network)
+		close_range_of(h);
 	load_rules(h);
 	set_tracking();
 	r = nfnl_listen(h->log);
 	if (r < 0)
 		holder_fail(-r, "refused packets cannot be logged: %s: the kernel needs nfnetlink_log", strerror(-r));
-	watch_host(h);
+	if (out)
+		watch_host(h);
 	names_start(h);
 	if (h->request.flags & UPLINK_PROXY)
 		proxy_start(h);
+	if (network)
+		watcher_start(h);
 	drop_capabilities();
-	await_pasta(h);
+	if (out)
+		await_pasta(h);
 }

@@ -1,6 +1,6 @@
 /*
- * Between the supervisor and mvm-net, the process that holds a VM's network namespace (--net user, --proxy): one request,
- * then messages.
+ * Between the supervisor and mvm-net, the process that holds a VM's network namespace (--net user, --proxy), or a named
+ * network's that VMs join: one request, then messages.
  *
  * Purpose: fixed-layout structs on a SOCK_SEQPACKET socket pair, and what both sides know of the namespace.
  * Trust:   mvm-net reads what its supervisor wrote. The supervisor bounds what mvm-net says: that one reads headers of
@@ -14,7 +14,7 @@
 
 #include "uplink/dns.h"
 
-#define UPLINK_VERSION 2U
+#define UPLINK_VERSION 3U
 #define UPLINK_FD      0 /* the socket, in mvm-net */
 #define UPLINK_RULES   64U
 #define UPLINK_NAMES   64U
@@ -50,14 +50,15 @@ enum uplink_reason {
 	UPLINK_FLOWS, /* more connections, or more new ones a second, than one VM may have */
 	UPLINK_SPOOFED, /* from an address that is not the guest's: the VMM should not have let it out */
 	UPLINK_NAME, /* a question for a name that is not among the named: counted by mvm-net, no packet of the rules' */
+	UPLINK_ISOLATED, /* another VM of its network, which is --isolated */
 	UPLINK_REASONS
 };
 
 /* "metadata", "host" …; NULL: there is no such. */
 static inline const char *uplink_reason_name(unsigned reason)
 {
-	static const char *const names[UPLINK_REASONS] = { "metadata", "host",  "private", "egress",
-							   "gateway",  "flows", "spoofed", "name" };
+	static const char *const names[UPLINK_REASONS] = { "metadata", "host",    "private", "egress",  "gateway",
+							   "flows",    "spoofed", "name",    "isolated" };
 
 	return reason < UPLINK_REASONS ? names[reason] : 0;
 }
@@ -89,14 +90,50 @@ _Static_assert(sizeof(struct uplink_name) == 258, "wire");
  * the resolver's under DENY. PROXY: there is no tap, and no
  * guest on a link; the guest's connections come as descriptors to a process in the namespace (proxy.c).
  */
-enum { UPLINK_IP4 = 1, UPLINK_IP6 = 2, UPLINK_DENY = 4, UPLINK_DNS4 = 8, UPLINK_DNS6 = 16, UPLINK_PROXY = 32 };
+enum {
+	UPLINK_IP4 = 1,
+	UPLINK_IP6 = 2,
+	UPLINK_DENY = 4,
+	UPLINK_DNS4 = 8,
+	UPLINK_DNS6 = 16,
+	UPLINK_PROXY = 32,
+	UPLINK_NETWORK = 64, /* a named network: VMs join it; neither IP4 nor IP6: it is --internal */
+	UPLINK_ISOLATE = 128, /* … and do not reach each other */
+};
+
+/*
+ * Two descriptors come with a request of NETWORK: a listening SOCK_SEQPACKET socket, where supervisors join, and root's
+ * lock of its uid (jail/ids.h), which is kept for as long as the process lives. Without a uid it is the socket again.
+ */
+#define UPLINK_MEMBERS 254U /* VMs on a network */
+#define UPLINK_ID      64U /* of a VM's or a network's name, with the NUL */
+
+struct uplink_subnet {
+	uint8_t net4[4], net6[16];
+	uint8_t bits4, bits6; /* bits6 0: without IPv6 */
+};
+
+#define UPLINK_GATEWAY_HOST 1U /* of a network's addresses: its own */
+
+/* The address with that number in the network. */
+static inline void uplink_host4(const struct uplink_subnet *subnet, uint32_t host, uint8_t ret[4])
+{
+	for (unsigned i = 0; i < 4; i++)
+		ret[i] = (uint8_t)(subnet->net4[i] | host >> 8 * (3 - i));
+}
+
+static inline void uplink_host6(const struct uplink_subnet *subnet, uint32_t host, uint8_t ret[16])
+{
+	for (unsigned i = 0; i < 16; i++)
+		ret[i] = (uint8_t)(subnet->net6[i] | (i < 12 ? 0 : host >> 8 * (15 - i)));
+}
 
 /*
  * Two descriptors come with a request of PROXY: the end of a SOCK_SEQPACKET socket by which connections come, each with a byte;
  * and memory for this, which proxy.c adds in and the supervisor reads as hostile numbers, of which none falls.
  */
-#define UPLINK_PROXY_FDS 2U
-#define UPLINK_CONNS     256U /* connections of the proxy at once; more wait in the socket */
+#define UPLINK_FDS   2U /* with a request of PROXY or NETWORK */
+#define UPLINK_CONNS 256U /* connections of the proxy at once; more wait in the socket */
 
 struct uplink_proxied {
 	uint64_t opened; /* connections to where the guest asked for */
@@ -120,17 +157,84 @@ struct uplink_request {
 	uint32_t nlinks;
 	struct uplink_rule links[UPLINK_LINKS]; /* the host's neighbours: private, whatever their addresses */
 	char pasta[UPLINK_PATH], nft[UPLINK_PATH]; /* absolute paths */
+	char network[UPLINK_ID]; /* of a network: its name */
+	struct uplink_subnet subnet; /* … and addresses; the first is the gateway */
 };
+
+/* What a supervisor says first on a connection to a network's socket. WHO: only the first two count. */
+enum { UPLINK_JOIN = 1, UPLINK_WHO };
+
+struct uplink_join {
+	uint32_t version;
+	uint32_t kind;
+	uint32_t flags; /* UPLINK_DENY */
+	char name[UPLINK_ID]; /* the VM's; "": it has none */
+	char id[UPLINK_ID];
+	uint8_t mac[6];
+	uint16_t mtu;
+	uint8_t ip4[4], ip6[16]; /* that it wants; zeroes: any */
+	uint32_t nrules;
+	struct uplink_rule rules[UPLINK_RULES];
+	uint32_t nnames; /* with UPLINK_DENY alone */
+	struct uplink_name names[UPLINK_NAMES];
+};
+
+/* A VM on a network. */
+struct uplink_member {
+	char name[UPLINK_ID], id[UPLINK_ID];
+	uint8_t ip4[4], ip6[16], mac[6];
+};
+
+#define UPLINK_FLOWS_MAX 256U /* that are told at once, the busiest */
+#define UPLINK_FLOWS_IN  6U /* one message */
+
+/* A connection as the guest, or the proxy, began it. */
+struct uplink_flow {
+	uint8_t family; /* 4 or 6 */
+	uint8_t protocol; /* IPPROTO_* */
+	uint8_t state; /* of TCP: enum tcp_conntrack; else 0 */
+	uint8_t flags; /* enum uplink_flow_flags */
+	uint16_t from_port, to_port; /* of TCP and UDP; else 0 */
+	uint32_t age_s; /* UINT32_MAX: not known */
+	uint32_t reserved;
+	uint8_t from[16], to[16];
+	uint64_t out_packets, out_bytes, in_packets, in_bytes; /* out: from who began it */
+};
+
+enum uplink_flow_flags { UPLINK_FLOW_ANSWERED = 1 };
+
+/*
+ * Of all connections since the VM began. Packets and bytes are those of the namespace's link to the outside, in a named
+ * network those of the VM's own link that pass.
+ */
+struct uplink_traffic {
+	uint64_t flows; /* now */
+	uint64_t begun; /* ever, that the rules let through */
+	uint64_t out_packets, out_bytes, in_packets, in_bytes;
+};
+
+struct uplink_counted {
+	uint64_t counters[UPLINK_REASONS]; /* packets */
+	struct uplink_traffic traffic;
+};
+
+_Static_assert(sizeof(struct uplink_flow) == 80 && sizeof(struct uplink_traffic) == 48, "wire");
 
 enum uplink_type {
 	/* to the supervisor */
-	UPLINK_READY = 1, /* with the tap, but for PROXY */
+	UPLINK_READY = 1, /* with the tap, but for PROXY and NETWORK; to one who joins with `member`, too */
 	UPLINK_FAILED, /* code, text; the process ends */
 	UPLINK_LOG, /* text */
 	UPLINK_REFUSED, /* one of the packets: some a second are told at most */
-	UPLINK_COUNTED, /* counters; after refusals, and as answer */
+	UPLINK_COUNTED, /* counted; after refusals, and as answer */
+	UPLINK_MEMBER, /* WHO: one of the members */
+	UPLINK_MEMBER_LAST, /* WHO: that were all */
 	/* to mvm-net */
 	UPLINK_COUNT,
+	UPLINK_TELL_FLOWS,
+	/* to the supervisor, one after the other as answer to the last */
+	UPLINK_LISTED, /* listed: how many are told of how many */
+	UPLINK_LIST, /* flows: some of them */
 };
 
 struct uplink_refused {
@@ -139,7 +243,7 @@ struct uplink_refused {
 	uint8_t protocol;
 	uint8_t reserved;
 	uint16_t port; /* of TCP, UDP; else 0 */
-	uint16_t reserved2;
+	uint16_t slot; /* within mvm-net: whose it is, of a network */
 	uint8_t to[16];
 	char name[DNS_NAME]; /* of UPLINK_NAME; filled up with zeroes */
 };
@@ -150,7 +254,16 @@ struct uplink_message {
 	union {
 		char text[UPLINK_TEXT];
 		struct uplink_refused refused;
-		uint64_t counters[UPLINK_REASONS]; /* packets */
+		struct uplink_member member; /* of READY to one who joined, too; `code`: UPLINK_* of the way out */
+		struct uplink_counted counted;
+		struct uplink_listed {
+			uint32_t told, all;
+			uint32_t cut; /* 1: there are more than could be looked at */
+		} listed;
+		struct {
+			uint32_t nflows, reserved;
+			struct uplink_flow flows[UPLINK_FLOWS_IN];
+		};
 	};
 };
 

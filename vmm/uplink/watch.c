@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "mvm/cleanup.h"
+#include "uplink/flows.h"
 #include "uplink/holder.h"
 #include "uplink/nfnl.h"
 #include "uplink/route.h"
@@ -49,7 +50,7 @@ static void ask_host(struct holder *h, unsigned family)
 	h->asking = family;
 }
 
-static void on_host(struct holder *h)
+void watch_host_news(struct holder *h)
 {
 	int r = route_read_addresses(h->host, take_address, h);
 
@@ -69,7 +70,7 @@ void watch_host(struct holder *h)
 	ask_host(h, 4);
 	while (h->asking) {
 		if (poll(&news, 1, 100) > 0)
-			on_host(h);
+			watch_host_news(h);
 		else if (now_ms() > end)
 			holder_fail(ETIMEDOUT, "the host's addresses: no answer");
 	}
@@ -80,12 +81,34 @@ void watch_host(struct holder *h)
 static void tell_counters(const struct holder *h)
 {
 	struct uplink_message message = { .type = UPLINK_COUNTED };
-	int r = nfnl_counters(h->nft, message.counters);
+	int r = nfnl_counters(h->nft, &message.counted, 1);
 
-	message.counters[UPLINK_NAME] = h->names_refused;
+	/* A kernel without ctnetlink lacks these alone. */
+	if (r == 0 && flows_count(h->nft, &message.counted.traffic.flows) < 0)
+		message.counted.traffic.flows = 0;
+	message.counted.counters[UPLINK_NAME] = h->names_said.refused;
 	if (r < 0)
 		holder_fail(-r, "counters: %s", strerror(-r));
-	holder_send(&message, -1);
+	holder_send(UPLINK_FD, &message, -1);
+}
+
+void watch_tell_flows(const struct holder *h, int to, const struct uplink_member *of)
+{
+	static struct flows flows;
+	struct uplink_message message = { .type = UPLINK_LISTED };
+	int r = flows_dump(h->nft, of, &flows);
+
+	if (r < 0)
+		flows = (struct flows){ .cut = true };
+	message.listed = (struct uplink_listed){ .told = flows.n, .all = flows.seen, .cut = flows.cut };
+	holder_send(to, &message, -1);
+	for (unsigned i = 0; i < flows.n; i += message.nflows) {
+		unsigned n = flows.n - i < UPLINK_FLOWS_IN ? flows.n - i : UPLINK_FLOWS_IN;
+
+		message = (struct uplink_message){ .type = UPLINK_LIST, .nflows = n };
+		memcpy(message.flows, flows.busiest + i, n * sizeof(message.flows[0]));
+		holder_send(to, &message, -1);
+	}
 }
 
 static bool on_refused(const struct holder *h)
@@ -101,7 +124,7 @@ static bool on_refused(const struct holder *h)
 			break;
 		any = true;
 		if (n > 0 && nfnl_parse_refused(packet, (size_t)n, &message.refused))
-			holder_send(&message, -1);
+			holder_send(UPLINK_FD, &message, -1);
 	}
 	return any;
 }
@@ -113,8 +136,21 @@ static void on_supervisor(const struct holder *h)
 
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		_exit(0);
-	if (n == (ssize_t)sizeof(message) && message.type == UPLINK_COUNT)
+	if (n != (ssize_t)sizeof(message))
+		return;
+	if (message.type == UPLINK_COUNT)
 		tell_counters(h);
+	else if (message.type == UPLINK_TELL_FLOWS)
+		watch_tell_flows(h, UPLINK_FD, NULL);
+}
+
+static bool on_names(struct holder *h)
+{
+	uint64_t before = h->names_said.refused;
+
+	if (names_read(h, NULL, NULL) < 0)
+		holder_fail(ECHILD, "the resolver ended");
+	return h->names_said.refused != before;
 }
 
 /* ---- from here on ---- */
@@ -149,7 +185,7 @@ void watch(struct holder *h)
 	int64_t heard = told; /* pasta */
 	bool dirty = false;
 
-	holder_send(&ready, h->tap);
+	holder_send(UPLINK_FD, &ready, h->tap);
 	cleanup_fd(&h->tap); /* the link goes with the VMM's */
 	h->tap = -1;
 	lock();
@@ -181,11 +217,11 @@ void watch(struct holder *h)
 		if (fds[1].revents)
 			dirty |= on_refused(h);
 		if (fds[2].revents)
-			on_host(h);
+			watch_host_news(h);
 		if (fds[3].revents)
 			holder_fail(ECHILD, "pasta ended: %s", space_pasta_says(h, text, sizeof(text)));
 		if (fds[6].revents)
-			dirty |= names_read(h);
+			dirty |= on_names(h);
 		if (fds[4].revents)
 			holder_fail(ECHILD, "the proxy ended: it was killed, dmesg may say why");
 		if (fds[5].revents) {
@@ -193,7 +229,7 @@ void watch(struct holder *h)
 
 			heard = now_ms();
 			if (fds[5].revents & POLLIN && *said)
-				holder_warn("pasta: %.300s", said);
+				holder_warn(UPLINK_FD, "pasta: %.300s", said);
 			if (!(fds[5].revents & POLLIN))
 				h->pasta_says = -1; /* closed; that it ended shows elsewhere */
 		}

@@ -36,6 +36,12 @@ int virtio_rng_new(const struct guestmem *gm, struct loop *loop, struct virtio_d
 int virtio_net_new(const struct vmm_net *net, const char *name, const struct guestmem *gm, struct loop *loop,
 		   struct virtio_dev **ret_dev);
 
+/*
+ * Frames that leave and that the guest receives are copied to fd, a socket of mvm/capture.h's records (borrowed, for the device's
+ * life), of each at most `snap` bytes. Once, before the guest runs. 0 or -ENOMEM.
+ */
+int virtio_net_capture(struct virtio_dev *dev, int fd, unsigned number, uint32_t snap);
+
 #define NET_LIMIT_KEEP UINT64_MAX
 
 /* Changes the limits of both directions, 0: none, NET_LIMIT_KEEP: as it is. I/O thread, unlocked. */

@@ -2,7 +2,7 @@
  * virtio-net (virtio 1.2 §5.1): the device.
  *
  * Host calls, all on the I/O thread: readv, writev, read and write of the end's descriptor, ioctl(TUNSETOFFLOAD) of a
- * tap; read and write of an eventfd, timerfd_settime; epoll_ctl through the loop. vCPU threads (activate, reset):
+ * tap; writev of the capture's socket; read and write of an eventfd, timerfd_settime; epoll_ctl through the loop. vCPU threads (activate, reset):
  * write of an eventfd.
  */
 #include "virtio/net.h"
@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SAVE_VERSION 1U
+#define SAVE_VERSION 2U
 #define NS           1000000000U
 
 struct net_config { /* §5.1.4 */
@@ -75,6 +75,7 @@ static void run(struct net *net)
 			net->end->negotiated(net);
 		net->ready = true;
 	}
+	net_ctrl_run(net);
 	net_tx_run(net);
 	net_rx_run(net);
 }
@@ -125,8 +126,10 @@ static void net_kick(struct virtio_dev *dev, unsigned queue)
 
 	if (queue == NET_TX)
 		net_tx_run(net);
-	else
+	else if (queue == NET_RX)
 		net_rx_run(net);
+	else
+		net_ctrl_run(net);
 }
 
 static void net_config_read(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len)
@@ -161,6 +164,7 @@ static void net_reset(struct virtio_dev *dev)
 	net->active = net->ready = false;
 	net->nstash = net->nrestored = 0;
 	net->stash_bytes = net->held = 0;
+	net->filter = (struct net_filter){ 0 };
 }
 
 /* Receive buffers at hand are all that is popped and not pushed. A packet that waits for room is lost, as packets may be. */
@@ -172,6 +176,7 @@ static void net_save(struct virtio_dev *dev, struct state_writer *w)
 	state_put_u32(w, net->nstash);
 	for (unsigned i = 0; i < net->nstash; i++)
 		state_put_u16(w, net->stash[(net->first + i) % NET_STASH].head);
+	net_filter_save(net, w);
 }
 
 static int net_restore(struct virtio_dev *dev, struct state_reader *r)
@@ -185,11 +190,11 @@ static int net_restore(struct virtio_dev *dev, struct state_reader *r)
 		return -EINVAL;
 	/* What the queues miss is what we hold, no more and no less. */
 	if ((uint16_t)(q[NET_RX].avail_next - q[NET_RX].used_next) != nstash ||
-	    q[NET_TX].avail_next != q[NET_TX].used_next)
+	    q[NET_TX].avail_next != q[NET_TX].used_next || q[NET_CTRL].avail_next != q[NET_CTRL].used_next)
 		return -EINVAL;
 	for (unsigned i = 0; i < nstash; i++)
 		net->restored[i] = state_get_u16(r);
-	if (!state_ok(r))
+	if (!state_ok(r) || net_filter_restore(net, r))
 		return -EINVAL;
 	net->nrestored = nstash;
 	return 0;
@@ -212,6 +217,7 @@ static void net_free(struct virtio_dev *dev)
 	drop_source(dev->loop, &net->work);
 	drop_source(dev->loop, &net->timer);
 	virtio_dev_fini(dev);
+	free(net->capture.frame);
 	free(net->tail);
 	free(net);
 }
@@ -219,7 +225,7 @@ static void net_free(struct virtio_dev *dev)
 static const struct virtio_ops net_ops = {
 	.name = "net",
 	.device_id = VIRTIO_ID_NET,
-	.nqueues = 2,
+	.nqueues = 3,
 	.queue_size = 256,
 	.config_read = net_config_read,
 	.config_size = sizeof(struct net_config),
@@ -289,7 +295,8 @@ int virtio_net_new(const struct vmm_net *config, const char *name, const struct 
 	ratelimit_set(&net->tx_limit.bytes, config->bps, now);
 	net->rx_limit = net->tx_limit;
 	net->dev.features |= 1ULL << VIRTIO_NET_F_MAC | 1ULL << VIRTIO_NET_F_STATUS | 1ULL << VIRTIO_NET_F_MTU |
-			     1ULL << VIRTIO_NET_F_MRG_RXBUF;
+			     1ULL << VIRTIO_NET_F_MRG_RXBUF | 1ULL << VIRTIO_NET_F_CTRL_VQ |
+			     1ULL << VIRTIO_NET_F_CTRL_RX;
 	err = set_up(net, config->fd);
 	if (err) {
 		net_free(&net->dev);
@@ -305,6 +312,20 @@ void virtio_net_count(struct virtio_dev *dev, struct counters_net *counters)
 	net_of(dev)->counted = counters;
 	dev->counted = &counters->queues;
 	(void)pthread_mutex_unlock(&dev->lock);
+}
+
+int virtio_net_capture(struct virtio_dev *dev, int fd, unsigned number, uint32_t snap)
+{
+	struct net *net = net_of(dev);
+	uint8_t *frame = malloc(NET_FRAME_MAX);
+
+	if (!frame)
+		return -ENOMEM;
+	(void)pthread_mutex_lock(&dev->lock);
+	net->capture =
+		(struct net_capture){ .on = true, .number = (uint8_t)number, .fd = fd, .snap = snap, .frame = frame };
+	(void)pthread_mutex_unlock(&dev->lock);
+	return 0;
 }
 
 void virtio_net_limit(struct virtio_dev *dev, uint64_t pps, uint64_t bps)

@@ -2,8 +2,8 @@
  * The network device's own parts, shared by vmm/virtio/net*.c and nobody else.
  *
  * Purpose: net.c is the device (queues, activation, reset, limits, state); net_tx.c takes packets from the
- *          guest, net_rx.c brings them; net_frame.c judges what a guest may send; net_tap.c and net_stream.c
- *          are the two kinds of host ends.
+ *          guest, net_rx.c brings them; net_frame.c judges what a guest may send; net_capture.c copies frames out
+ *          (--pcap); net_ctrl.c does what the guest commands; net_tap.c and net_stream.c are the two kinds of host ends.
  * Trust:   packets and rings are the guest's, hostile: what is judged of a packet (its offload header, the first
  *          NET_HEAD bytes) is copied once, and the copy is sent. What comes from the host's end is checked for
  *          its size and its offloads, so that no guest gets what its driver did not ask for.
@@ -18,6 +18,7 @@
 
 #include <stddef.h>
 
+#include "mvm/capture.h"
 #include "mvm/endian.h"
 #include "virtio/devices.h"
 #include "virtio/ratelimit.h"
@@ -28,8 +29,9 @@
 #define NET_F_HOST_USO   56U
 #define NET_GSO_UDP_L4   5U
 
-#define NET_RX 0U /* queues, virtio 1.2 §5.1.2 */
-#define NET_TX 1U
+#define NET_RX   0U /* queues, virtio 1.2 §5.1.2 */
+#define NET_TX   1U
+#define NET_CTRL 2U
 
 #define NET_ETH       14U /* bytes of an Ethernet header */
 #define NET_FRAME_MAX (NET_ETH + 65535U) /* an IP packet of the largest size; larger than any MTU's frame */
@@ -39,6 +41,8 @@
 #define NET_IOV       (NET_STASH + 64U) /* pieces of one read */
 #define NET_RUN       128U /* packets in one direction, then other devices have their turn */
 #define NET_RUN_BYTES (1U << 20)
+#define NET_COMMANDS  64U /* of the control queue, then other devices have their turn */
+#define NET_MACS      64U /* addresses in the table of those that the guest receives besides its own */
 #define NET_SEGMENTS  1024U /* of one packet */
 #define NET_HEADERS   54U /* bytes of Ethernet, IP and TCP headers that each segment has again */
 
@@ -132,6 +136,25 @@ struct net_rxbuf {
 	struct iovec iov[NET_RX_IOV];
 };
 
+/* Which frames the guest wants, virtio 1.2 §5.1.6.5: all, until it says otherwise. */
+struct net_filter {
+	bool on; /* not promiscuous */
+	bool allmulti;
+	bool all_unicast, all_multicast; /* it gave more addresses than the table holds */
+	uint8_t nunicast, nmulticast; /* in the table, in this order */
+	uint8_t macs[NET_MACS][6];
+};
+
+/* Where copies of the frames go that came through: --pcap. */
+struct net_capture {
+	bool on; /* somebody looks */
+	uint8_t number; /* of this device */
+	int fd; /* borrowed */
+	uint32_t snap; /* bytes */
+	uint8_t *
+		frame; /* NET_FRAME_MAX bytes: what the guest sends is copied first, so that what is shown is what left */
+};
+
 struct net {
 	struct virtio_dev dev;
 	const struct net_end *end;
@@ -148,6 +171,9 @@ struct net {
 	bool readable; /* the end may have packets (edge-triggered: true until it has none) */
 	bool full; /* the end takes nothing until on_writable */
 	struct counters_net *counted, uncounted; /* as dev.counted */
+
+	struct net_capture capture;
+	struct net_filter filter;
 
 	/* rx: what is being received */
 	unsigned nstash, first; /* a ring: net_rx.c */
@@ -171,6 +197,8 @@ struct net {
 
 _Static_assert(NET_IOV <= VQ_CHAIN_MAX + 2, "one scratch serves both directions");
 
+_Static_assert(NET_FRAME_MAX == CAPTURE_FRAME_MAX && NET_ETH == CAPTURE_FRAME_MIN, "any frame is shown");
+
 _Static_assert(NET_DROPS - 1 == COUNTERS_NET_DROPS, "each has its place");
 
 static inline struct net *net_of(struct virtio_dev *dev)
@@ -190,6 +218,16 @@ void net_schedule(struct net *net); /* run again after the other devices had the
 void net_link_down(struct net *net, const char *reason); /* the host's end is over */
 uint64_t net_now(void); /* CLOCK_MONOTONIC, ns */
 void net_wait_until(struct net *net, uint64_t at_ns); /* run again then */
+
+/* net_ctrl.c */
+void net_ctrl_run(struct net *net);
+bool net_filter_wants(const struct net *net); /* the frame just read into net->iov, by a filter that is on */
+void net_filter_save(const struct net *net, struct state_writer *w);
+int net_filter_restore(struct net *net, struct state_reader *r); /* -EINVAL */
+
+/* net_capture.c: the packet in net->chain, whose first bytes are in net->head, as one copy; the number of net->iov's pieces. */
+unsigned net_capture_gather(struct net *net, size_t copied);
+void net_capture_frame(struct net *net, const uint8_t *frame, size_t len, bool to_guest);
 
 void net_tx_run(struct net *net);
 void net_rx_run(struct net *net);

@@ -1,6 +1,7 @@
 /*
  * Packets to the guest: read straight into its receive buffers. What a packet has beyond the buffers at hand is read into
  * `tail`, and follows when the guest gives more; so no packet needs to be measured first, and none is copied that fits.
+ * One that is captured is read into `tail` whole: what is shown is what came, whatever the guest does to its buffers.
  */
 #include <errno.h>
 #include <linux/virtio_net.h>
@@ -88,7 +89,7 @@ int net_rx_take_up(struct net *net)
 	return 0;
 }
 
-/* The header's own piece, the stash's room behind the guest's header, and the tail. */
+/* The header's own piece, the stash's room behind the guest's header, and the tail: that alone where frames are captured. */
 static unsigned gather(struct net *net, size_t *ret_room)
 {
 	size_t skip = sizeof(struct net_hdr);
@@ -96,7 +97,7 @@ static unsigned gather(struct net *net, size_t *ret_room)
 
 	*ret_room = 0;
 	net->iov[n++] = (struct iovec){ &net->rx_hdr, sizeof(net->rx_hdr) };
-	for (unsigned b = 0; b < net->nstash; b++) {
+	for (unsigned b = 0; b < net->nstash && !net->capture.on; b++) {
 		const struct net_rxbuf *buf = stashed(net, b);
 
 		for (unsigned i = 0; i < buf->niov && n < NET_IOV; i++) {
@@ -175,6 +176,8 @@ static bool place_held(struct net *net)
 		return false;
 	if (has_room(net, net->held)) {
 		put(net, sizeof(struct net_hdr) + net->held_at, net->tail, net->held - net->held_at);
+		if (net->capture.on)
+			net_capture_frame(net, net->tail, net->held, true);
 		deliver(net, net->held);
 		net->held = 0;
 		return true;
@@ -220,9 +223,11 @@ static bool receive(struct net *net, size_t *ret_len)
 		ratelimit_charge(&net->rx_limit, (size_t)n, now);
 		ratelimit_charge_ops(&net->rx_limit, 1, now);
 	}
-	/* From before the driver came, or from an end that does not listen. */
+	/* From before the driver came, or from an end that does not listen; then what the guest does not listen to. */
 	if (n > (ssize_t)NET_FRAME_MAX || !net_offload_wanted(&net->rx_hdr, net->dev.acked)) {
 		counters_add(&net->counted->rx_dropped, 1);
+	} else if (net->filter.on && !net_filter_wants(net)) {
+		counters_add(&net->counted->rx_filtered, 1);
 	} else if ((size_t)n <= have) {
 		deliver(net, (size_t)n);
 	} else {

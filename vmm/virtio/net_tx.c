@@ -28,6 +28,8 @@ static unsigned gather(struct net *net, size_t copied)
 	size_t skip = copied;
 	unsigned n = 0;
 
+	if (net->capture.on)
+		return net_capture_gather(net, copied);
 	net->iov[n++] = (struct iovec){ &net->head.hdr, sizeof(net->head.hdr) };
 	net->iov[n++] = (struct iovec){ net->head.frame, copied - sizeof(net->head.hdr) };
 	for (unsigned i = 0; i < chain->nread; i++) {
@@ -87,6 +89,8 @@ static bool send_packet(struct net *net, const struct packet *packet)
 	}
 	counters_add(&net->counted->tx_packets, 1);
 	counters_add(&net->counted->tx_bytes, packet->len);
+	if (net->capture.on)
+		net_capture_frame(net, net->capture.frame, packet->len, false);
 	return true;
 }
 

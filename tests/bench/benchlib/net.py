@@ -1,8 +1,10 @@
-"""virtio-net on taps: iperf3 both ways, echo requests, nginx under wrk."""
+"""virtio-net on taps: iperf3 both ways, echo requests, nginx under wrk. Without root's taps (--net user): iperf3."""
 
 import json
+import os
 import re
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
@@ -15,6 +17,10 @@ CASES = {  # title, unit, what divides for the table
     "in": ("iperf3, host to guest", "Mbit/s", 1e6),
     "ping": ("echo request and reply", "µs", 1e3),
     "nginx": ("nginx in the guest under wrk, 16 connections", "requests/s", 1),
+}
+USER_CASES = {
+    "user-out": ("--net user: iperf3, guest to a neighbour", "Mbit/s", 1e6),
+    "user-in": ("--net user: iperf3, a neighbour to guest", "Mbit/s", 1e6),
 }
 PINGS = 500
 SMALLER_IS_BETTER = ("ping",)
@@ -46,6 +52,39 @@ class Networked:
             return self.vmm.command(args, options=("--net", f"tap={self.link.tap},ip={self.link.guest}"))
         return self.vmm.command([WORKLOAD, "net", self.link.guest] + args, options=(
             "-netdev", f"tap,id=n0,ifname={self.link.tap},script=no,downscript=no,vhost={'on' if self.vhost else 'off'}",
+            "-device", "virtio-net-device,netdev=n0"))
+
+
+class User(Networked):
+    """A VMM in a network namespace whose only neighbour is this one: mvm with --net user, QEMU with passt."""
+
+    def __init__(self, vmm, number, passt=None):
+        super().__init__(vmm, number)
+        self.space, self.veth, self.passt = f"mvmbench{number}", f"mvmbench{number}v", passt
+        net = ("198.51.100", "203.0.113")[number % 2]  # RFC 5737: nobody's, and no private network
+        self.link.host, self.own = f"{net}.1", f"{net}.2/24"
+        self.name = vmm.name if passt is None else "QEMU, passt"
+
+    def make(self):
+        sh("ip", "netns", "add", self.space)
+        sh("ip", "link", "add", self.veth, "type", "veth", "peer", "name", "v0", "netns", self.space)
+        sh("ip", "address", "add", f"{self.link.host}/24", "dev", self.veth)
+        sh("ip", "link", "set", self.veth, "up")
+        for args in (["address", "add", self.own, "dev", "v0"], ["link", "set", "v0", "up"], ["link", "set", "lo", "up"],
+                     ["route", "add", "default", "via", self.link.host]):
+            sh("ip", "-n", self.space, *args)
+
+    def remove(self):
+        subprocess.run(["ip", "netns", "del", self.space], capture_output=True, check=False)
+
+    def command(self, args):
+        inside = ["nsenter", f"--net=/run/netns/{self.space}"]  # `ip netns exec` would hide the cgroups
+        if self.passt is None:
+            return inside + self.vmm.command(args, options=("--net", "user", "--allow-egress", self.link.host))
+        # passt goes into the background when it listens, and ends with its one client
+        passt = f"rm -f {self.passt}; passt --quiet --one-off --no-map-gw --socket {self.passt}; exec \"$@\""
+        return inside + ["sh", "-c", passt, "passt"] + self.vmm.command([WORKLOAD, "net", self.own] + args, options=(
+            "-netdev", f"stream,id=n0,server=off,addr.type=unix,addr.path={self.passt}",
             "-device", "virtio-net-device,netdev=n0"))
 
 
@@ -117,7 +156,7 @@ def nginx(net, seconds):
 def once(net, case, seconds):
     if case == "ping":
         return ping(net)
-    return nginx(net, seconds) if case == "nginx" else iperf(net, seconds, case == "in")
+    return nginx(net, seconds) if case == "nginx" else iperf(net, seconds, case.endswith("in"))
 
 
 def measure(net, case, seconds, found):
@@ -131,35 +170,43 @@ def measure(net, case, seconds, found):
         return once(net, case, seconds)
 
 
+def compare(title, nets, cases, options, found, progress):
+    for case in cases:
+        results = interleave(nets, options.net_pairs, lambda name, c=case: measure(nets[name], c, options.net_seconds, found), progress)
+        found["cases"][case] = {name: summary(v) | {"name": nets[name].name, "ratio": paired_ratio(results["mvm"], v)}
+                                for name, v in results.items()}
+    found["commands"][title] = {name: net.command(["iperf3", "-c", net.link.host]) for name, net in nets.items()}
+
+
 def run(files, options, progress):
     nets = {"mvm": Networked(Mvm(files), 0), "qemu": Networked(Qemu(files), 1, vhost=False),
             "qemu-vhost": Networked(Qemu(files), 2, vhost=True)}
     found = {"skipped": {}, "cases": {}, "commands": {}, "repeated": 0}
-    subprocess.run(["modprobe", "-a", "tun", "vhost_net"], capture_output=True, check=False)
-    try:
-        for net in nets.values():
-            net.make()
+    subprocess.run(["modprobe", "-a", "tun", "vhost_net", "veth"], capture_output=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="mvm-bench-") as folder:
+        os.chmod(folder, 0o777)  # passt gives up root
+        user = {"mvm": User(Mvm(files), 4), "qemu-passt": User(Qemu(files), 5, f"{folder}/passt")}
         try:
-            ping(nets["qemu-vhost"])
-        except Broken as e:
-            found["skipped"]["qemu-vhost"] = str(e)
-            nets.pop("qemu-vhost").remove()
-        for case in CASES:
-            results = interleave(nets, options.net_pairs, lambda name, c=case: measure(nets[name], c, options.net_seconds, found), progress)
-            found["cases"][case] = {name: summary(v) | {"name": nets[name].name, "ratio": paired_ratio(results["mvm"], v)}
-                                    for name, v in results.items()}
-        found["commands"] = {name: net.command(["iperf3", "-c", net.link.host]) for name, net in nets.items()}
-    finally:
-        for net in nets.values():
-            net.remove()
+            for net in (*nets.values(), *user.values()):
+                net.make()
+            try:
+                ping(nets["qemu-vhost"])
+            except Broken as e:
+                found["skipped"]["qemu-vhost"] = str(e)
+                nets.pop("qemu-vhost").remove()
+            compare("tap", nets, CASES, options, found, progress)
+            compare("user", user, USER_CASES, options, found, progress)
+        finally:
+            for net in (*nets.values(), *user.values()):
+                net.remove()
     return found
 
 
 def show(found, out):
-    out.title("virtio-net on a tap of the host's, medians")
+    out.title("virtio-net on a tap of the host's, and without, medians")
     table = [("", "", "", "mvm's ratio to it", "")]
     for case, rows in found["cases"].items():
-        title, unit, scale = CASES[case]
+        title, unit, scale = (CASES | USER_CASES)[case]
         for row in rows.values():
             table.append((title, row["name"], f"{row['median'] / scale:.0f} {unit}", f"{row['ratio']:.2f}",
                           "less is better" if case in SMALLER_IS_BETTER else ""))

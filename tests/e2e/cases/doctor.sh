@@ -1,6 +1,6 @@
 # What `mvm doctor` says of the machine this runs on, and of worse ones.
 names="kvm kvm-device kvm-api cpu clock kernel user-namespaces seccomp landlock lsm cgroup delegation mitigations smt \
-core-scheduling ksm swap memory limits random state-folder net-user mvm-supervisor mvm-net mvm-vmm agent.cpio vmlinux"
+core-scheduling ksm swap memory limits random state-folder net-user mvm-supervisor mvm-net mvm-udp mvm-vmm agent.cpio vmlinux"
 
 # the line of one check, of what was printed last
 line() {
@@ -22,7 +22,7 @@ says() {
 copy_mvm() {
 	mkdir -p copy/bin copy/lib/mvm
 	cp "$mvm" copy/bin/
-	cp "$(dirname "$mvm")"/{mvm-supervisor,mvm-net,mvm-vmm,agent.cpio} "$top/build/kernel/vmlinux" copy/lib/mvm/
+	cp "$(dirname "$mvm")"/{mvm-supervisor,mvm-net,mvm-udp,mvm-vmm,agent.cpio} "$top/build/kernel/vmlinux" copy/lib/mvm/
 	chmod -R go-w copy
 }
 
@@ -61,7 +61,7 @@ test_strict() {
 test_wrong_usage() {
 	refused --no-such "mvm help doctor" -- "$mvm" doctor --no-such
 	refused xml json -- "$mvm" doctor --format xml
-	refused --format json -- "$mvm" doctor --format
+	refused --format "mvm help doctor" -- "$mvm" doctor --format
 	refused more -- "$mvm" doctor more
 	expect 0 "$mvm" doctor --help
 	case $out in *--strict*) ;; *) die "help without --strict: $out" ;; esac

@@ -87,7 +87,6 @@ test_command_line_too_long() {
 test_flags() {
 	refused --rotfs --rootfs -- "$mvm" run --rotfs x -- true
 	refused rootfs -- "$mvm" run -- true
-	refused -p UDP -- run -p 80:80/udp -- true
 	refused -v -- run -v /a:/b -- true
 	refused --timeout -- run --timeout soon -- true
 	refused frobnicate -- "$mvm" frobnicate

@@ -47,9 +47,10 @@ while True:
 '
 
 start_peer() {
+	rm -f peer.out # of one before
 	python3 -c "$peer" "$PWD/net.sock" >peer.out 2>peer.err &
 	peer_pid=$!
-	until grep -q listening peer.out || ! kill -0 "$peer_pid" 2>/dev/null; do sleep 0.05; done
+	until grep -qs listening peer.out || ! kill -0 "$peer_pid" 2>/dev/null; do sleep 0.05; done
 }
 
 # Bytes both ways, whole, by each family; the guest's side is set up before the command runs.
@@ -249,6 +250,229 @@ print("done")
 	wait "$pid" || die "$(cat err)"
 	grep -q done out || die "$(cat out err)"
 	expect 0 "$mvm" rm "net$$"
+}
+
+# What a guest does not listen to costs it nothing: groups that it did not join, others' addresses; until it listens to all.
+test_filter() {
+	tap || return 0
+	python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+s.bind((sys.argv[1], 0))
+mine, me, other = b"\2\0\0\0\0\1", bytes.fromhex("0200000000aa"), bytes.fromhex("0200000000bb")
+print("ready", flush=True)
+while True:
+    frame, address = s.recvfrom(65536)
+    if address[2] == socket.PACKET_OUTGOING or b"AGAIN" not in frame:
+        continue
+    for to, mark in (other, b"u"), (b"\1\0\x5e\1\2\3", b"m"), (b"\1\0\x5e\0\0\xfb", b"j"), (b"\xff" * 6, b"b"), (me, b"o"), (me, b"z"):
+        s.send(to + mine + b"\x88\xb5" + b"MARK" + mark + bytes(60))
+' "$tap" >ready &
+	trap 'kill %1; ip link del "$tap" 2>/dev/null' EXIT
+	until grep -q ready ready; do sleep 0.05; done
+	limit=120 expect 0 debian --net "tap=$tap,mac=$mac" --receipt receipt.json -- python3 -c '
+import socket, struct, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88b5))
+s.bind(("eth0", 0))
+s.settimeout(20)
+g = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def seen():
+    s.send(b"\xff" * 6 + bytes.fromhex("0200000000aa") + b"\x88\xb5" + b"AGAIN")
+    marks = ""
+    while not marks.endswith("z"):
+        frame = s.recv(100)
+        if b"MARK" in frame:
+            marks += chr(frame[18])
+    return marks
+def until(want):
+    end, got = time.monotonic() + 20, ""
+    while got != want and time.monotonic() < end: # the driver asks when it comes to it
+        got = seen()
+    print(got, flush=True)
+until("boz")
+g.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack("=4s4si", socket.inet_aton("224.0.0.251"), bytes(4), socket.if_nametoindex("eth0")))
+until("jboz")
+s.setsockopt(263, 1, struct.pack("=iHH8s", socket.if_nametoindex("eth0"), 2, 0, b"")) # PACKET_ADD_MEMBERSHIP: PACKET_MR_ALLMULTI
+until("mjboz")
+s.setsockopt(263, 1, struct.pack("=iHH8s", socket.if_nametoindex("eth0"), 1, 0, b"")) # PACKET_MR_PROMISC
+until("umjboz")
+'
+	equal "$out" "$(printf '%s\n' boz jboz mjboz umjboz)"
+	[ "$(jq '.devices.nets[0].rx_filtered' receipt.json)" -ge 4 ] || die "$(jq -c .devices.nets receipt.json)"
+}
+
+# What tcpdump finds in a capture, without times.
+dumped() {
+	tcpdump -Knqtr "$1" "${@:2}" 2>/dev/null
+}
+
+# Frames of two devices, both ways, by name and direction; and what was refused is not there.
+test_pcap() {
+	local first
+	start_peer
+	mv net.sock first.sock
+	first=$peer_pid
+	start_peer
+	echo old >cap
+	limit=120 expect 0 debian --net "socket=$PWD/first.sock,ip=10.9.1.2/24" --net "socket=$PWD/net.sock,ip=10.9.2.2/24" --pcap cap \
+		--receipt receipt.json -- python3 -c '
+import socket
+raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+raw.bind(("eth0", 0))
+raw.send(b"\xff" * 6 + bytes.fromhex("0200000000bb") + b"\x88\xcc" + b"SPOOFED")
+for address, size in ("10.9.1.1", 100), ("10.9.2.1", 1400):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(20)
+    s.connect((address, 7777))
+    for _ in range(5):
+        s.send(b"q" * size)
+        s.recv(65536)
+'
+	wait "$first" "$peer_pid"
+	[ "$(jq -r .capture.ended receipt.json)" = run ] || die "$(jq -c .capture receipt.json)"
+	equal "$(jq .capture.bytes receipt.json)" "$(stat -c %s cap)"
+	equal "$(jq '.capture.frames + .capture.dropped' receipt.json)" "$(jq '[.devices.nets[] | .tx_packets + .rx_packets] | add' receipt.json)"
+	equal "$(jq .capture.dropped receipt.json)" 0
+	equal "$(stat -c %a cap)" "$(stat -c %a receipt.json)" # it was there before: as its owner had it
+	equal "$(dumped cap | wc -l)" "$(jq .capture.frames receipt.json)"
+	equal "$(dumped cap 'src 10.9.1.2 and udp port 7777' | wc -l)" 5
+	equal "$(dumped cap 'dst 10.9.1.2 and udp port 7777' | wc -l)" 5
+	equal "$(dumped cap 'src 10.9.2.2 and udp port 7777 and greater 1400' | wc -l)" 5
+	grep -qa SPOOFED cap && die "what was refused is in it"
+	equal "$(jq '.devices.nets[0].dropped_mac' receipt.json)" 1
+	rm -f net.sock
+	start_peer
+	limit=120 expect 0 debian --net "socket=$PWD/net.sock,ip=10.9.2.2/24" --pcap new --pcap-snap 64 -- python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(20)
+s.connect(("10.9.2.1", 7777))
+s.send(b"q" * 1400)
+s.recv(65536)
+'
+	wait "$peer_pid"
+	equal "$(stat -c %a new)" 600
+	grep -qa qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq new && die "more than 64 bytes of a frame"
+	equal "$(dumped new 'udp port 7777' | wc -l)" 2
+}
+
+# With a tap: what its other end saw is what was captured, segments of up to 64 KiB among it.
+test_pcap_tap() {
+	tap || return 0
+	head -c 2999808 /dev/urandom >sent
+	python3 -c '
+import socket
+s = socket.create_server(("10.9.7.1", 7001))
+print("ready", flush=True)
+c, _ = s.accept()
+got = b""
+while True:
+    more = c.recv(1 << 20)
+    if not more:
+        break
+    got += more
+c.sendall(got[-1000000:])
+c.close()
+' >server.out &
+	until grep -q ready server.out; do sleep 0.05; done
+	limit=120 expect 0 debian --net "tap=$tap,ip=10.9.7.2/24" --disk "$PWD/sent,ro" --pcap cap --receipt receipt.json -- python3 -c '
+import socket
+s = socket.create_connection(("10.9.7.1", 7001))
+s.sendall(open("/dev/vdb", "rb").read(2999808))
+s.shutdown(socket.SHUT_WR)
+while s.recv(1 << 20):
+    pass
+'
+	wait
+	equal "$(jq '.capture.frames + .capture.dropped' receipt.json)" "$(jq '[.devices.nets[] | .tx_packets + .rx_packets] | add' receipt.json)"
+	[ "$(jq .capture.frames receipt.json)" -gt 20 ] || die "$(jq -c .capture receipt.json)"
+	equal "$(dumped cap | wc -l)" "$(jq .capture.frames receipt.json)"
+	dumped cap 'tcp[tcpflags] & tcp-syn != 0 and dst port 7001' | grep -q '10.9.7.2.* > 10.9.7.1.7001' || die "$(dumped cap | head -5)"
+	if [ "$(jq .capture.dropped receipt.json)" -gt 0 ]; then
+		grep -q 'frames are not in it' stderr || die "nothing was said of $(jq .capture.dropped receipt.json): $err"
+	fi
+}
+
+# A bound, a disk that fills: said once, and the VM goes on.
+test_pcap_ends() {
+	local how
+	for how in full disk; do
+		rm -f net.sock
+		start_peer
+		(
+			[ $how = full ] || ulimit -f 100 # 100 KiB, as a full disk
+			limit=120 expect 0 debian --net "socket=$PWD/net.sock,ip=10.9.2.2/24" --pcap "$how.cap" --pcap-max 128k --receipt $how.json -- python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(20)
+s.connect(("10.9.2.1", 7777))
+for _ in range(300):
+    s.send(b"q" * 1400)
+    s.recv(65536)
+print("all")
+'
+			equal "$out" all
+		) || exit 1
+		wait "$peer_pid"
+		equal "$(jq '.devices.nets[0].tx_packets >= 300' $how.json)" true
+		equal "$(jq .capture.bytes $how.json)" "$(stat -c %s $how.cap)"
+		equal "$(dumped $how.cap | wc -l)" "$(jq .capture.frames $how.json)"
+		[ "$(jq .capture.frames $how.json)" -gt 30 ] || die "$(jq -c .capture $how.json)"
+		if [ $how = full ]; then
+			equal "$(jq -r .capture.ended $how.json)" full
+			equal "$(grep -c -- '--pcap: full.cap: full with 128k' stderr)" 1
+			[ "$(stat -c %s full.cap)" -le 131072 ] || die "larger than its bound: $(stat -c %s full.cap)"
+			[ "$(stat -c %s full.cap)" -gt 129000 ] || die "not full: $(stat -c %s full.cap)"
+		else
+			equal "$(jq -r .capture.ended $how.json)" error
+			equal "$(grep -c -- '--pcap: disk.cap: cannot be written: File too large' stderr)" 1
+		fi
+	done
+}
+
+# A VM that is started again: one file, a section a run. Its path is as it was given, wherever the supervisor is.
+test_pcap_restarted() {
+	tap || return 0
+	trap 'remove_all; ip link del "$tap" 2>/dev/null' EXIT
+	expect 0 debian -d --name "net$$" --restart on-failure:2 --net "tap=$tap,ip=10.9.7.2/24" --pcap cap -- python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(20)
+s.connect(("10.9.7.1", 7777))
+s.send(b"once")
+try:
+    s.recv(1)
+except ConnectionRefusedError: # nobody listens there
+    sys.exit(3)
+'
+	expect 0 "$mvm" wait "net$$"
+	equal "$out" 3
+	equal "$(dumped cap 'dst port 7777' | wc -l)" 3
+	equal "$(LC_ALL=C grep -aobP '\x4d\x3c\x2b\x1a' cap | wc -l)" 3
+}
+
+test_pcap_refused() {
+	local bad
+	cp "$small/small.ext4" own.img
+	start_peer
+	set -- --net "socket=$PWD/net.sock"
+	refused --pcap: --net -- run --pcap cap -- true
+	refused --pcap-max: --pcap -- run "$@" --pcap-max 1m -- true
+	refused --pcap-snap: 64 -- run "$@" --pcap cap --pcap-snap 63 -- true
+	for bad in /dev/null . none/cap; do
+		refused "--pcap: $bad" -- run "$@" --pcap $bad -- true
+		wait "$peer_pid" # it was spoken to
+		rm -f net.sock
+		start_peer
+	done
+	mkfifo fifo
+	refused "--pcap: fifo: not a regular file" -- run "$@" --pcap fifo -- true
+	wait "$peer_pid"
+	rm -f net.sock
+	start_peer
+	refused "--pcap: own.img" -- "$mvm" run --rootfs own.img -m 96M "$@" --pcap own.img -- true
+	cmp -s own.img "$small/small.ext4" || die "the image was written to"
+	wait "$peer_pid"
 }
 
 test_in_its_jail() {

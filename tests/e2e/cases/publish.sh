@@ -1,4 +1,4 @@
-# --publish: TCP ports of the host that lead to the guest's loopback, without a network device.
+# --publish: ports of the host that lead to the guest's loopback, without a network device.
 
 # Every test here has its VMs end with it.
 publish_set_up() {
@@ -14,6 +14,11 @@ of() {
 # port_of VM [GUEST]: the port of the host that leads to 80, or that one
 port_of() {
 	of "$1" ports | sed "s/.*:\([0-9]*\)->${2:-80}\/.*/\1/"
+}
+
+# udp_port_of VM GUEST: the same for UDP
+udp_port_of() {
+	of "$1" ports | sed "s/.*:\([0-9]*\)->$2\/udp.*/\1/"
 }
 
 # says PORT TEXT: the echo server behind the port answers with it
@@ -267,7 +272,8 @@ test_refused() {
 	refused "taken by mvm-supervisor (process $(of box supervisor))" "or 0 for any" -- run -p "$port:1" -- true
 	refused twice -- run -p 80:80 -p 80:81 -- true
 	refused "another -p of this VM" -- run -p 0.0.0.0:43210:80 -p 43210:81 -- true
-	refused -p UDP -- run -p 53:53/udp -- true
+	refused -p "'sctp' is no protocol" -- run -p 53:53/sctp -- true
+	refused twice -- run -p 53:53/udp -p 53:54/udp -- true
 	refused ranges -- run -p 8000-8010:80 -- true
 	refused "names are not looked up" -- run -p localhost:80:80 -- true
 	refused "no address of this host" -- run -p 192.0.2.1::80 -- true
@@ -291,6 +297,151 @@ test_killed() {
 	until_so sh -c "! kill -0 $vmm"
 	equal "$(client "$port" listening)" no
 	wait $!
+}
+
+# In the guest: ports 53 and 54 of UDP echo, 55 is nobody's; port 80 of TCP as above.
+udp_server='
+import socket, threading
+def serve(family, address, port):
+    s = socket.socket(family, socket.SOCK_DGRAM)
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    s.bind((address, port))
+    while True:
+        data, whose = s.recvfrom(65536)
+        s.sendto(data, whose)
+for family, address, port in ((socket.AF_INET, "127.0.0.1", 53), (socket.AF_INET, "127.0.0.1", 54), (socket.AF_INET6, "::1", 56)):
+    threading.Thread(target=serve, args=(family, address, port)).start()
+'"$server"
+
+udp_script='
+import hashlib, os, select, socket, sys, time
+address, port, what, rest = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+def connect():
+    s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect((address, port))
+    return s
+def ask(s, data, tries=40):  # a datagram may be lost: asked again, as programs do
+    for _ in range(tries):
+        s.send(data)
+        while select.select([s], [], [], 0.5)[0]:
+            if s.recv(65536) == data:
+                return True
+    return False
+if what == "say":
+    print("yes" if ask(connect(), rest[0].encode(), int(rest[1]) if rest[1:] else 40) else "no")
+elif what == "sizes":
+    s = connect()
+    print(*(ask(s, os.urandom(n)) for n in (0, 1, 1472, 9000, 65507)))
+elif what == "many":  # so many at once, each with words of its own
+    all = [connect() for _ in range(int(rest[0]))]
+    heard, end = set(), time.monotonic() + 40
+    while len(heard) < len(all) and time.monotonic() < end:
+        for i in set(range(len(all))) - heard:
+            all[i].send(b"number %d" % i)
+        while ready := select.select(all, [], [], 0.5)[0]:
+            for s in ready:
+                i = all.index(s)
+                assert s.recv(100) == b"number %d" % i, "words of another"
+                heard.add(i)
+    print(len(heard))
+elif what == "flood":  # new clients without end, none of whom listens
+    print("floods", flush=True)
+    while True:
+        for _ in range(200):
+            s = connect()
+            s.send(os.urandom(1000))
+            s.close()
+        time.sleep(0.01)
+'
+
+# udp PORT WHAT …, at $address
+udp() {
+	timeout "${patience:-60}" python3 -c "$udp_script" "${address:-127.0.0.1}" "$@"
+}
+
+# udp_vm NAME [OPTION…]: left running, with that server
+udp_vm() {
+	expect 0 debian -d --name "$1" "${@:2}" -- python3 -c "$udp_server"
+	port=$(udp_port_of "$1" 53)
+	equal "$(udp "$port" say hello)" yes
+}
+
+test_udp() {
+	publish_set_up || return 0
+	udp_vm box -p 0:53/udp -p 0.0.0.0:0:54/udp -p 0:55/udp -p '[::1]:0:56/udp' -p 0:80/tcp --receipt r.json
+	equal "$(udp "$port" sizes)" "True True True True True"
+	equal "$(udp "$port" many 50)" 50
+	# An answer comes from the address that was asked.
+	equal "$(address=127.0.0.9 udp "$(udp_port_of box 54)" say there)" yes
+	[ ! -e /proc/net/if_inet6 ] || equal "$(address=::1 udp "$(udp_port_of box 56)" say six)" yes
+	equal "$(udp "$(udp_port_of box 55)" say nobody 3)" no
+	says "$(port_of box 80)" "and TCP"
+	expect 0 "$mvm" ps
+	case $out in *"127.0.0.1:$port->53/udp"*) ;; *) die "ps does not show the port: $out" ;; esac
+	expect 0 "$mvm" inspect box --format config
+	equal "$(jq -c '.publish[0]' stdout)" '"127.0.0.1:0:53/udp"'
+	expect 0 "$mvm" stats box --format json
+	equal "$(jq -c '.[0] | [.udp_from_clients >= 57, .udp_to_clients >= 57, .publish_refused >= 1, .publish_open >= 50]' stdout)" \
+		'[true,true,true,true]'
+	expect 0 "$mvm" metrics
+	grep -q '^mvm_vm_publish_datagrams_total{.*direction="to_clients"} [1-9]' stdout || die "no datagrams in the metrics"
+	helper=$(pgrep -P "$(of box supervisor)" -x mvm-udp)
+	[ "$(id -u)" -ne 0 ] || [ "$(stat -c %u "/proc/$helper")" -ne 0 ] || [ "$(awk '/^Uid/ { print $2 }' "/proc/$helper/status")" -ne 0 ] ||
+		die "it runs as root"
+	equal "$(awk '/^(CapBnd|CapEff|Seccomp):/ { printf "%s ", $2 }' "/proc/$helper/status")" "0000000000000000 0000000000000000 2 "
+	expect 0 "$mvm" stop box
+	equal "$(jq -c '.channels.udp | [.from_clients >= 57, .to_clients_bytes > 76000, .broken]' r.json)" '[true,true,0]'
+	! kill -0 "$helper" 2>/dev/null || die "its process is left"
+	[ "$(ss -ulnH "sport = :$port" | wc -l)" -eq 0 ] || die "still bound"
+}
+
+# Clients without end at one port: the other, TCP and exec go on, and nothing grows.
+test_udp_flood() {
+	publish_set_up || return 0
+	udp_vm box -p 0:53/udp -p 0:54/udp -p 0:80
+	helper=$(pgrep -P "$(of box supervisor)" -x mvm-udp)
+	python3 -c "$udp_script" 127.0.0.1 "$port" flood >floods &
+	until_so grep -q floods floods
+	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].udp_dropped')\" -ge 1000 ]"
+	equal "$(udp "$(udp_port_of box 54)" many 20)" 20
+	says "$(port_of box 80)" "all the same" || die "TCP is held up"
+	limit=60 expect 0 "$mvm" exec box -- echo well
+	equal "$out" well
+	[ "$(awk '/^VmRSS/ { print $2 }' "/proc/$helper/status")" -lt 30000 ] || die "it grew: $(grep VmRSS "/proc/$helper/status")"
+	equal "$(find "/proc/$helper/fd" -mindepth 1 | awk 'END { print NR <= 240 }')" 1
+	kill %1
+	wait
+	equal "$(udp "$port" say "and again")" yes
+	expect 0 "$mvm" metrics
+	grep -q '^mvm_vm_publish_dropped_total{.*why="flows"} [1-9]' stdout || die "what was dropped is not told"
+}
+
+# The port is the VM's over its runs; with the VM it goes. Who serves it may die without the VM.
+test_udp_ends() {
+	publish_set_up || return 0
+	udp_vm box -p 0:53/udp --restart always
+	"$mvm" exec box -- pkill -o python3 || true # which is the end of that run
+	until_so sh -c "[ \"\$('$mvm' ps -a --format json | jq '.[0].restarts')\" -ge 1 ]"
+	equal "$(udp "$port" say "again")" yes
+	equal "$(udp_port_of box 53)" "$port"
+	refused "taken by mvm-supervisor (process $(of box supervisor))" "or 0 for any" -- run -p "$port:1/udp" -- true
+	expect 0 "$mvm" pause box
+	equal "$(udp "$port" say "said meanwhile" 2)" no
+	expect 0 "$mvm" resume box
+	equal "$(udp "$port" say "and now")" yes
+	kill -KILL "$(pgrep -P "$(of box supervisor)" -x mvm-udp)"
+	until_so sh -c "'$mvm' logs box 2>&1 | grep -q 'UDP ports lead nowhere any more'"
+	expect 0 "$mvm" exec box -- true
+	expect 0 "$mvm" stop box
+	[ "$(ss -ulnH "sport = :$port" | wc -l)" -eq 0 ] || die "still bound"
+	expect 0 "$mvm" start box
+	port=$(udp_port_of box 53) # any that is free, anew
+	equal "$(udp "$port" say "there again")" yes
+	supervisor=$(of box supervisor)
+	helper=$(pgrep -P "$supervisor" -x mvm-udp)
+	kill -KILL "$supervisor"
+	until_so sh -c "! kill -0 $helper"
+	[ "$(ss -ulnH "sport = :$port" | wc -l)" -eq 0 ] || die "still bound"
 }
 
 fakes=$(dirname "$PWD")/fake-publish
@@ -351,4 +502,31 @@ test_supervisor_killed() {
 	wait $!
 	equal "$(cat got)" 0
 	equal "$(client "$port" listening)" no
+}
+
+# Sockets that a service manager listens on, as sd_listen_fds(3) has it.
+test_handed_over() {
+	publish_set_up || return 0
+	local activate='
+import os, socket, sys
+s = socket.create_server(("127.0.0.1", 0))
+print(s.getsockname()[1], file=open("port", "w"), flush=True)
+os.dup2(s.fileno(), 30)
+os.dup2(30, 3, inheritable=True)
+port = str(s.getsockname()[1])
+os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="web", LISTEN_PID=str(os.getpid() + int(sys.argv[1])))
+os.execvp(sys.argv[2], [word.replace("PORT", port) for word in sys.argv[2:]])
+'
+	python3 -c "$activate" 0 debian -d --name box -p PORT:80 -- python3 -c "$server" >/dev/null 2>err || die "$(cat err)"
+	equal "$(port_of box)" "$(cat port)"
+	until_so says "$(cat port)" hello
+	"$mvm" rm -f box
+	# For nobody; for another process: not ours to take, and the port is taken.
+	expect 125 python3 -c "$activate" 0 run -- true
+	case $err in *"add -p 127.0.0.1:$(cat port):PORT"*) ;; *) die "$err" ;; esac
+	expect 125 python3 -c "$activate" 1 run -p PORT:80 -- true
+	case $err in *"the port is taken"*) ;; *) die "$err" ;; esac
+	# A command in a VM is told nothing of them.
+	expect 0 python3 -c "$activate" 0 run -p PORT:80 -- env
+	case $out in *LISTEN*) die "$out" ;; esac
 }

@@ -10,12 +10,14 @@ fake() {
 }
 export -f fake
 
+fake_options=()
+
 # bad MODE STATUS VERDICT WORD…: the mode gives that status and verdict, stderr holds each word, nothing is left.
 bad() {
 	local mode=$1 status=$2 verdict=$3 word
 	shift 3
-	limit=30 expect "$status" bash -c 'fake "$@"' bash --receipt receipt.json --cmdline "fake=$mode" -- echo x
-	equal "$(jq -r .verdict receipt.json)" "$verdict"
+	limit=30 expect "$status" bash -c 'fake "$@"' bash --receipt receipt.json "${fake_options[@]}" --cmdline "fake=$mode" -- echo x
+	[ "$(jq -r .verdict receipt.json)" = "$verdict" ] || die "$mode: $(jq -r .verdict receipt.json), wanted $verdict: $err"
 	for word in "$@"; do
 		case $err in *"$word"*) ;; *) die "$mode: the error does not say '$word': $err" ;; esac
 	done
@@ -127,6 +129,40 @@ test_hostile_vmm() {
 	bad pass-descriptor 0 exited
 	bad log-flood 0 exited "dropped" "the reason"
 	bad check-fds 0 exited
+}
+
+# --pcap: what comes is written; who sends something else is no VMM any more; who sends without end is not heard on.
+test_capture() {
+	fake_set_up
+	captured() {
+		rm -f net.sock cap peer
+		python3 -c '
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.bind("net.sock")
+s.listen(1)
+print("listening", flush=True)
+c, _ = s.accept()
+while c.recv(65536):
+    pass
+' >peer &
+		until grep -qs listening peer; do sleep 0.05; done
+		bad "$@"
+		wait
+		equal "$(tcpdump -Knqtr cap 2>/dev/null | wc -l)" "$(jq .capture.frames receipt.json)"
+		equal "$(stat -c %s cap)" "$(jq .capture.bytes receipt.json)"
+	}
+	fake_options=(--net "socket=$PWD/net.sock" --pcap cap --pcap-max 128k)
+	captured capture-flood 0 exited "--pcap: cap: full with 128k"
+	equal "$(jq -c '[.capture.ended, .capture.bytes <= 131072, .capture.frames > 75]' receipt.json)" '["full",true,true]'
+	captured capture-garbage 125 vmm-fault "the VMM sent a frame to capture that is none"
+	equal "$(jq -c '[.capture.ended, .capture.frames]' receipt.json)" '["error",1]'
+	captured capture-crash 125 vmm-fault crashed
+	equal "$(jq -c '[.capture.ended, .capture.frames]' receipt.json)" '["run",20]'
+	fake_options=(--net "socket=$PWD/net.sock" --pcap cap)
+	captured capture 0 exited
+	equal "$(jq -c '[.capture.ended, .capture.frames, .capture.dropped]' receipt.json)" '["run",3000,0]'
+	captured check-fds 0 exited
 }
 
 test_dying_vmm() {

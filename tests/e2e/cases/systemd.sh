@@ -132,14 +132,74 @@ test_unit_watchdog() {
 	equal "$(property ActiveState)" inactive
 }
 
+# unit_says URL: what is answered there
+unit_says() {
+	curl -sf --max-time 30 "$1"
+}
+
+# A port whose socket systemd has: its first client starts the VM, which has no network of the host's.
+test_unit_socket() {
+	unit_set_up
+	trap 'systemctl stop mvm@e2e.socket; systemctl kill -s KILL mvm@e2e; systemctl stop mvm@e2e; systemctl reset-failed mvm@e2e; umount "$place"; rmdir "$place"; rm -rf /etc/mvm /run/systemd/system/mvm@*' EXIT
+	sed 's/:8080/:8099/' "$top/tools/systemd/mvm@web.socket" >/run/systemd/system/mvm@e2e.socket
+	jq '.publish = ["127.0.0.1:8099:80"] | .args = ["sh", "-c", "echo it is the guest >/tmp/index.html; httpd -f -p 127.0.0.1:80 -h /tmp & trap \"kill $!\" TERM; wait"]' \
+		/etc/mvm/e2e.json >json && cat json >/etc/mvm/e2e.json
+	systemctl daemon-reload
+	systemctl start mvm@e2e.socket
+	equal "$(property ActiveState)" inactive
+	equal "$(unit_says http://127.0.0.1:8099/)" "it is the guest"
+	equal "$(property ActiveState)" active
+	equal "$(unit_says http://127.0.0.1:8099/)" "it is the guest"
+	# The socket stays systemd's: a VM that has ended is started by the next client.
+	systemctl stop mvm@e2e
+	equal "$(unit_says http://127.0.0.1:8099/)" "it is the guest"
+	# One that is published to nothing is an error, not an open port that never answers.
+	systemctl stop mvm@e2e.socket mvm@e2e
+	jq 'del(.publish)' /etc/mvm/e2e.json >json && cat json >/etc/mvm/e2e.json
+	systemctl start mvm@e2e.socket
+	unit_says http://127.0.0.1:8099/ && die "answered"
+	until_so sh -c 'journalctl -u mvm@e2e --no-pager | grep -q "add -p 127.0.0.1:8099:PORT"'
+}
+
+# With the drop-in a VM has --net user, as nobody's user.
+test_unit_network() {
+	unit_set_up
+	trap 'kill "$server"; ip link del mvmout; systemctl kill -s KILL mvm@e2e; systemctl stop mvm@e2e; systemctl reset-failed mvm@e2e; umount "$place"; rmdir "$place"; rm -rf /etc/mvm /run/systemd/system/mvm@*' EXIT
+	modprobe -a tun dummy nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
+	chmod 666 /dev/net/tun
+	ip link add mvmout type dummy
+	ip address add 198.51.100.7/24 dev mvmout
+	ip link set mvmout up
+	ip route add default via 198.51.100.1 dev mvmout
+	mkdir www && echo it is the host >www/index.html
+	busybox httpd -f -p 198.51.100.7:8098 -h "$PWD/www" 2>heard & # python3's looks for its own name first
+	server=$!
+	until_so curl -sf -o /dev/null http://198.51.100.7:8098/
+	cp "$top/tools/systemd/network.conf" /run/systemd/system/mvm@e2e.service.d/
+	# The host's own address is reached where it is named.
+	jq '.net = ["user"] | ."allow-egress" = ["198.51.100.7/32"] | .args = ["sh", "-c", "printf \"GET / HTTP/1.0\\r\\n\\r\\n\" | nc 198.51.100.7 8098; trap \"exit 0\" TERM; while :; do sleep 0.1; done"]' \
+		/etc/mvm/e2e.json >json && cat json >/etc/mvm/e2e.json
+	systemctl daemon-reload
+	systemctl start mvm@e2e || die "$(journalctl -u mvm@e2e --no-pager | tail -20)"
+	until_so sh -c 'journalctl -u mvm@e2e --no-pager | grep -q "it is the host"'
+	systemctl stop mvm@e2e
+	equal "$(property ActiveState) $(property Result)" "inactive success"
+	pgrep -x pasta && die "pasta is still there"
+	pgrep -x mvm-net && die "mvm-net is still there"
+	true
+}
+
 # The unit's sandbox, as systemd itself judges it.
 test_unit_exposure() {
 	command -v systemd-analyze >/dev/null || { echo "SKIP no systemd-analyze on this machine"; return; }
 	sed "s|@PREFIX@/bin/mvm|$mvm|" "$top/tools/systemd/mvm@.service" >"$PWD/mvm@x.service"
+	cat "$PWD/mvm@x.service" "$top/tools/systemd/network.conf" >"$PWD/mvm@y.service"
 	systemd-analyze security --offline=true --threshold=20 "$PWD/mvm@x.service" >security 2>&1 ||
 		die "$(grep -v '✓' security)"
+	systemd-analyze security --offline=true --threshold=28 "$PWD/mvm@y.service" >network 2>&1 ||
+		die "$(grep -v '✓' network)"
 	# Each line that is left open is explained.
-	grep '^✗' security | awk '{ print $2 }' | sed 's/=.*//' | sort -u | while read -r setting; do
+	cat security network | grep '^✗' | awk '{ print $2 }' | sed 's/=.*//' | sort -u | while read -r setting; do
 		grep -q "$setting" "$top/tools/systemd/README.md" || die "README.md does not explain $setting"
 	done || exit 1
 }

@@ -3,130 +3,6 @@
 # shellcheck source=tests/e2e/world.sh
 . "$top/tests/e2e/world.sh"
 
-world() {
-	make_world 198.51.100.1 198.51.100.2 10.9.8.7 172.16.3.3 192.168.3.3 100.64.3.3 169.254.169.254 168.63.129.16 8.8.8.8 \
-		2001:db8:99::1 fd99::1 fd00:ec2::254 64:ff9b::a09:807 2002:a09:807::1 || return 1
-	ip netns exec "$here" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
-	serve "$there" outside
-	serve "$here" host
-	by
-}
-
-# TCP and UDP echo on port 7 and 8 of every address there, and the names: who was spoken to is in `heard`.
-serve() {
-	nsenter --net="/run/netns/$1" python3 -c '
-import selectors, socket, subprocess, sys, re
-who, sel = sys.argv[1], selectors.DefaultSelector()
-names = {
-    "open.example": ["198.51.100.1", "2001:db8:99::1"],
-    "other.example": ["198.51.100.2"],
-    "alias.example": ["open.example"],
-    "a.wild.example": ["8.8.8.8"],
-    "wild.example": ["8.8.8.8"],
-    "rebind.example": ["10.9.8.7", "203.0.113.2", "169.254.169.254", "fd99::1"],
-}
-def wire(name):
-    return b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0"
-def records(name, kind):
-    for a in names.get(name, []):
-        if a in names:
-            yield name, 5, wire(a)
-            yield from records(a, kind)
-        elif (":" in a) == (kind == 28):
-            yield name, kind, socket.inet_pton(socket.AF_INET6 if kind == 28 else socket.AF_INET, a)
-def dns(data):
-    if len(data) < 12:
-        return b"answer"
-    labels, at = [], 12
-    while data[at]:
-        labels.append(data[at + 1:at + 1 + data[at]].decode())
-        at += 1 + data[at]
-    name, kind = ".".join(labels), int.from_bytes(data[at + 1:at + 3], "big")
-    asked.write(name + "\n")
-    found = list(records(name, kind))
-    return (data[:2] + (0x8180 if name in names else 0x8183).to_bytes(2, "big") + b"\0\1" + len(found).to_bytes(2, "big")
-        + bytes(4) + data[12:at + 5]
-        + b"".join(wire(n) + k.to_bytes(2, "big") + b"\0\1\0\0\0\5" + len(d).to_bytes(2, "big") + d for n, k, d in found))
-heard, asked = (open(name, "a", buffering=1) for name in ("heard", "asked"))
-for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"], capture_output=True, text=True).stdout)):
-    if a.startswith("fe80"):
-        continue
-    family = socket.AF_INET6 if ":" in a else socket.AF_INET
-    for port in 7, 8, 53:
-        t = socket.socket(family, socket.SOCK_STREAM)
-        t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        t.bind((a, port))
-        t.listen(50)
-        sel.register(t, 1, (a, port, "tcp"))
-        u = socket.socket(family, socket.SOCK_DGRAM)
-        u.bind((a, port))
-        sel.register(u, 1, (a, port, "udp"))
-print("serving", flush=True)
-while True:
-    for key, _ in sel.select():
-        a, port, kind = key.data
-        if kind == "tcp":
-            c, peer = key.fileobj.accept()
-            c.sendall(b"tcp")
-            c.close()
-        else:
-            data, peer = key.fileobj.recvfrom(2000)
-            key.fileobj.sendto(dns(data) if port == 53 else data, peer)
-        heard.write(f"{who} {kind} {a} {port}\n")
-' "$2" >"serving.$2" 2>&1 &
-	until grep -q . "serving.$2"; do sleep 0.05; done
-	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
-}
-
-# What runs mvm on that host, whose name server is outside, behind a command that may be given: ${on_host[@]}.
-by() {
-	echo 'nameserver 203.0.113.1' >resolv.conf
-	# shellcheck disable=SC2016 # expanded by that shell
-	on_host=(nsenter --net="/run/netns/$here" unshare -m --propagation private
-		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$@" "$mvm")
-}
-
-# A probe of the guest's: each argument is KIND ADDRESS-OR-NAME PORT; says "KIND ADDRESS PORT yes" or "… no".
-probe='
-import concurrent.futures, socket, struct, sys, time
-def ping(family, to):
-    s = socket.socket(family, socket.SOCK_RAW, 1 if family == socket.AF_INET else 58)
-    s.settimeout(3)
-    end = time.monotonic() + 3
-    h = struct.pack(">BBHHH", 8 if family == socket.AF_INET else 128, 0, 0, 77, 1) + b"abcdefgh"
-    if family == socket.AF_INET:
-        n = sum(struct.unpack(">8H", h))
-        n = (n >> 16) + (n & 0xffff)
-        h = h[:2] + struct.pack(">H", 0xffff & ~(n + (n >> 16))) + h[4:]
-    s.sendto(h, (to, 0))
-    while time.monotonic() < end:
-        r, a = s.recvfrom(2000)
-        if a[0] == to and b"abcdefgh" in r and r[20 if family == socket.AF_INET else 0] in (0, 129):
-            return True
-    return False
-def one(kind, to, port):
-    family = socket.AF_INET6 if ":" in to or kind == "tcp6" else socket.AF_INET
-    if kind == "ping":
-        return ping(family, to)
-    to = socket.getaddrinfo(to, port, family)[0][4][0]
-    s = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-    s.settimeout(3 if kind == "udp" else 10)
-    s.connect((to, port))
-    if kind == "udp":
-        s.send(b"x")
-    return len(s.recv(100)) > 0
-def say(row):
-    kind, to, port = row.split()
-    try:
-        ok = one(kind, to, int(port))
-    except OSError:
-        ok = False
-    return row + (" yes" if ok else " no")
-with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    for line in pool.map(say, sys.argv[1].split(",")):
-        print(line, flush=True)
-'
-
 # policy "FLAGS" ROW…: a row is "KIND ADDRESS PORT yes|no"; what the guest says and what was heard outside are both that.
 policy() {
 	local flags=$1 rows="" want="" kind to port may
@@ -149,7 +25,7 @@ policy() {
 
 # The public internet and nothing else.
 test_allow() {
-	world || return 0
+	make_internet || return 0
 	policy "" "tcp 198.51.100.1 7 yes" "udp 198.51.100.1 7 yes" "ping 198.51.100.1 0 yes" \
 		"tcp 2001:db8:99::1 7 yes" "udp 2001:db8:99::1 7 yes" "ping 2001:db8:99::1 0 yes" \
 		"udp 192.0.0.9 53 yes" \
@@ -171,9 +47,19 @@ test_allow() {
 	"$mvm" events --format json --filter event=egress-refused | grep -q '"to":"tcp 169.254.169.254:7"' || die "no event"
 }
 
+# --pcap: what left the VM, also where it was refused behind it.
+test_pcap() {
+	world || return 0
+	policy "--pcap cap" "tcp 198.51.100.1 7 yes" "udp 2001:db8:99::1 7 yes" "tcp 10.9.8.7 7 no"
+	for to in "tcp and dst 198.51.100.1 and dst port 7" "tcp and src 198.51.100.1 and src port 7" "udp and src 2001:db8:99::1" "tcp and dst 10.9.8.7"; do
+		[ -n "$(tcpdump -nqtr cap "$to" 2>/dev/null)" ] || die "no $to: $(tcpdump -nqtr cap 2>&1 | head -20)"
+	done
+	equal "$(jq '.capture.frames + .capture.dropped' receipt.json)" "$(jq '.devices.nets[0] | .tx_packets + .rx_packets' receipt.json)"
+}
+
 # Nothing but what is named; nor is a name asked for.
 test_deny() {
-	world || return 0
+	make_internet || return 0
 	policy "--egress deny" "tcp 198.51.100.1 7 no" "udp 198.51.100.1 7 no" "ping 198.51.100.1 0 no" "udp 192.0.0.9 53 no" \
 		"tcp 2001:db8:99::1 7 no" "udp 2001:db8:99::1 7 no" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" "tcp 169.254.169.254 7 no"
 	[ ! -s heard ] || die "heard: $(cat heard)"
@@ -189,7 +75,7 @@ test_deny() {
 
 # Names: what they have that is public, once the VM's own resolver was asked; others are not even asked for.
 test_names() {
-	world || return 0
+	make_internet || return 0
 	: >asked
 	policy "--egress deny --allow-egress open.example:7/tcp --allow-egress *.wild.example --allow-egress rebind.example --allow-egress ALIAS.example:8" \
 		"tcp open.example 7 yes" "tcp6 open.example 7 yes" "udp open.example 7 no" "tcp open.example. 7 yes" \
@@ -225,7 +111,7 @@ except socket.gaierror as e:
 # What a hostile guest asks of the resolver; who that is; and that without it there is no way out.
 test_resolver() {
 	local inner resolver
-	world || return 0
+	make_internet || return 0
 	started "net$$" --egress deny --allow-egress open.example -- python3 -c '
 import os, socket, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -287,7 +173,7 @@ while True:
 
 # What is named by itself, or inside of its range.
 test_named() {
-	world || return 0
+	make_internet || return 0
 	policy "--allow-egress 10.9.8.0/24:7 --allow-egress fd99::/16 --allow-egress 169.254.0.0/16 --allow-egress 203.0.113.0/24" \
 		"tcp 10.9.8.7 7 yes" "udp 10.9.8.7 7 yes" "tcp 10.9.8.7 8 no" "ping 10.9.8.7 0 no" "tcp fd99::1 8 yes" "ping fd99::1 0 yes" \
 		"tcp 192.168.3.3 7 no" "tcp 169.254.169.254 7 no" "tcp 203.0.113.2 7 no" "tcp 203.0.113.1 7 yes" "tcp 198.51.100.1 7 yes"
@@ -297,7 +183,7 @@ test_named() {
 
 # As a user with no rights at all; and what the processes are, then.
 test_rootless() {
-	world || return 0
+	make_internet || return 0
 	command -v setpriv >/dev/null || { echo "SKIP no setpriv"; return; }
 	mkdir -m 700 theirs && chown 12345 theirs && chmod 777 .
 	by setpriv --reuid 12345 --regid 12345 --groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
@@ -314,7 +200,7 @@ started() {
 # Whoever is killed, nothing stays; and who they were: nobody's uid, no capability but one.
 test_ends() {
 	local who outer inner pasta pid
-	world || return 0
+	make_internet || return 0
 	for who in vm supervisor outer inner pasta; do
 		started "net$$" -- sh -c 'while :; do sleep 1; done'
 		outer=$(pgrep -x -o mvm-net)
@@ -350,7 +236,7 @@ test_ends() {
 # An address that the host gets later is the host's; a connection that the guest did not begin is nobody's.
 test_later() {
 	local i
-	world || return 0
+	make_internet || return 0
 	started "net$$" -- python3 -c '
 import socket, time
 def reach(to):
@@ -397,7 +283,7 @@ for source in "198.51.100.2", "203.0.113.1":
 # A guest that opens without end: what it may have is bounded, and so is the host's table.
 test_flows() {
 	local n
-	world || return 0
+	make_internet || return 0
 	started "net$$" -- python3 -c '
 import socket, time
 for i in range(40000):
@@ -414,12 +300,64 @@ time.sleep(1000)
 	n=$(nsenter -t "$(pgrep -P "$(pgrep -x -o mvm-net)")" -n cat /proc/sys/net/netfilter/nf_conntrack_count)
 	((n >= 1000 && n <= 4200)) || die "$n connections"
 	until "$mvm" metrics | grep -qE 'mvm_vm_egress_refused_total\{.*why="flows"\} [1-9][0-9]{3}'; do sleep 0.05; done
+	expect 0 "$mvm" stats --flows "net$$" --format json # the busiest of them, and how many there are
+	equal "$(jq -c '[(.flows | length), .all >= 1000, .all <= 4200, .flows[0].to, .flows[0].from, .flows[0].protocol]' stdout)" \
+		'[256,true,true,"198.51.100.1","192.0.0.2","udp"]'
 	expect 0 "$mvm" rm -f "net$$"
+}
+
+# What each connection moved, and all of them together, as programs saw it.
+test_accounting() {
+	world || return 0
+	ip netns exec "$there" python3 -c '
+import socket
+s, n = socket.create_server(("198.51.100.1", 99)), 0
+print("listening", flush=True)
+c = s.accept()[0]
+while n < 3000000:
+    n += len(c.recv(1 << 16))
+c.sendall(b"y" * 100000)
+c.recv(1)
+' >server &
+	until grep -q listening server; do sleep 0.05; done
+	started "net$$" --receipt r.json -- python3 -c '
+import socket, time
+s = socket.create_connection(("198.51.100.1", 99))
+s.sendall(b"x" * 3000000)
+n = 0
+while n < 100000:
+    n += len(s.recv(1 << 16))
+u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+u.connect(("198.51.100.1", 7))
+u.send(b"z" * 500)
+u.recv(1000)
+print("done", n, flush=True)
+time.sleep(1000)
+'
+	until "$mvm" logs "net$$" | grep -q "done 100000"; do sleep 0.05; done
+	expect 0 "$mvm" stats --flows "net$$" --format json
+	equal "$(jq -c '.flows[0] | [.protocol, .from, .to, .to_port, .answered, .out_bytes > 3000000, .out_bytes < 3500000,
+		.in_bytes > 100000, .in_bytes < 200000, .age_s < 600]' stdout)" \
+		'["tcp","192.0.0.2","198.51.100.1",99,true,true,true,true,true,true]'
+	equal "$(jq -c '.flows[] | select(.protocol == "udp" and .to_port == 7) | [.answered, .out_bytes, .in_bytes, .out_packets]' stdout)" \
+		'[true,528,528,1]'
+	expect 0 "$mvm" stats --flows "net$$"
+	case $out in *"198.51.100.1:99"*) ;; *) die "the table has not the connection: $out" ;; esac
+	expect 0 "$mvm" stats "net$$" --format json
+	equal "$(jq -c '.[0] | [.net_flows >= 1, .net_flows_begun >= 2, .net_out_bytes > 3000000, .net_in_bytes > 100000]' stdout)" '[true,true,true,true]'
+	expect 0 "$mvm" metrics
+	grep -qE '^mvm_vm_egress_bytes_total\{.*direction="out"\} [3-9][0-9]{6}' stdout || die "no bytes in the metrics"
+	expect 0 "$mvm" rm -f "net$$"
+	equal "$(jq -c '.egress.traffic | [.begun >= 2, .out_bytes > 3000000]' r.json)" '[true,true]'
+	expect 0 debian -d --name "none$$" -- sleep 1000
+	refused "neither --net user nor --proxy" -- "$mvm" stats --flows "none$$"
+	expect 0 "$mvm" rm -f "none$$"
+	refused "give one VM" -- "$mvm" stats --flows
 }
 
 # Two VMs have the same addresses and do not see each other; a restart has a network again.
 test_two() {
-	world || return 0
+	make_internet || return 0
 	started "a$$" -- python3 -c '
 import socket
 s = socket.create_server(("", 7))
@@ -459,7 +397,7 @@ test_refused() {
 	refused --egress: "--net user" -- run --egress deny -- true
 	refused --allow-egress: "--net user" -- run --net tap=t --allow-egress 10.0.0.1 -- true
 	refused "one way out" -- run --net user --net user -- true
-	world || return 0
+	make_internet || return 0
 	ip -n "$here" route del default
 	ip -n "$here" -6 route del default
 	refused "no default route" -- "${on_host[@]}" run --rootfs "$small/small.ext4" --net user -- true

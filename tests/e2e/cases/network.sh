@@ -1,0 +1,647 @@
+# Named networks: who reaches whom, by which names and addresses, and that nothing stays. Most of it without VMs, whose place a
+# network namespace has (tests/e2e/member.c).
+#
+# shellcheck source=tests/e2e/world.sh
+. "$top/tests/e2e/world.sh"
+
+# A host with nothing but a network of its own, and namespaces for that many guests: g1, g2 …
+guests() {
+	local n
+	[ -x "$(dirname "$mvm")/member" ] || { echo "SKIP not built: make $(dirname "$mvm")/member"; return 1; }
+	make_internet || return 1
+	trap 'end_guests; end_world' EXIT
+	for ((n = 1; n <= $1; n++)); do
+		ip netns add "g$n"
+		ip -n "g$n" link set lo up
+		ip netns exec "g$n" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
+	done
+}
+
+end_guests() {
+	local file n
+	for file in pid.*; do [ ! -e "$file" ] || kill "$(cat "$file")" 2>/dev/null; done
+	until_so no_holder
+	for n in $(ip netns list | awk '/^g[0-9]+/ { print $1 }'); do
+		ip netns pids "$n" | xargs -r kill
+		ip netns del "$n"
+		rm -rf "/etc/netns/$n"
+	done
+	"$mvm" network ls --format json | jq -r '.[].name' | xargs -r "$mvm" network rm
+}
+
+# A process that has ended may wait for whoever became its parent.
+no_holder() {
+	local pid
+	for pid in $(pgrep -x mvm-net); do
+		grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
+	done
+}
+
+# The first of its processes.
+holder() {
+	local pid
+	for pid in $(pgrep -x mvm-net); do
+		grep -q '^State:.Z' "/proc/$pid/status" && continue
+		grep -q '^NSpid:.*[[:space:]]1$' "/proc/$pid/status" && echo "$pid" && return
+	done
+}
+
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6.
+join() {
+	local guest=$1
+	shift
+	rm -f "said.$guest"
+	# shellcheck disable=SC2016 # expanded by that shell
+	nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
+		'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$(dirname "$mvm")/member" "$guest" "$@" \
+		>"said.$guest" 2>&1 &
+	echo $! >"pid.$guest"
+	until_so grep -qE '^(ready|failed)' "said.$guest"
+	read -r _ ip ip6 <"said.$guest"
+}
+
+joined() {
+	join "$@"
+	grep -q ^ready "said.$1" || die "$*: $(cat "said.$1")"
+}
+
+leave() {
+	kill "$(cat "pid.$1")"
+	until_so sh -c "! kill -0 $(cat "pid.$1")"
+	rm "pid.$1"
+}
+
+# Echo servers at port 7 of all that the guest has.
+echoes() {
+	rm -f "echoes.$1"
+	ip netns exec "$1" python3 -c '
+import selectors, socket
+sel = selectors.DefaultSelector()
+for family in socket.AF_INET, socket.AF_INET6:
+    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+        s = socket.socket(family, kind)
+        if family == socket.AF_INET6:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind(("", 7))
+        if kind == socket.SOCK_STREAM:
+            s.listen(100)
+        sel.register(s, 1, kind)
+print("up", flush=True)
+while True:
+    for key, _ in sel.select():
+        if key.data == socket.SOCK_STREAM:
+            c, peer = key.fileobj.accept()
+            c.sendall(peer[0].encode())
+            c.close()
+        else:
+            data, peer = key.fileobj.recvfrom(2000)
+            key.fileobj.sendto(data, peer)
+' >"echoes.$1" 2>&1 &
+	until_so grep -q up "echoes.$1"
+}
+
+# rows GUEST ROW…: a row is "KIND ADDRESS-OR-NAME PORT yes|no", of what the guest tries.
+rows() {
+	local guest=$1 rows="" want="" kind to port may
+	shift
+	for row in "$@"; do
+		read -r kind to port may <<<"$row"
+		rows+="${rows:+,}$kind $to $port"
+		want+="$kind $to $port $may"$'\n'
+	done
+	limit=120 expect 0 ip netns exec "$guest" python3 -c "$probe" "$rows"
+	[ "$out"$'\n' = "$want" ] || die "$guest: $(diff <(echo "$out") <(printf %s "$want")) $(cat "said.$guest")"
+}
+
+# Members reach each other, and neither another network, nor the host, nor what is outside, nor the network itself.
+test_internal() {
+	local a a6 b b6 other
+	guests 3 || return 0
+	expect 0 "$mvm" network create inner --internal
+	expect 0 "$mvm" network create other
+	joined g1 net=inner name=redis
+	a=$ip a6=$ip6
+	joined g2 net=inner name=app
+	b=$ip b6=$ip6
+	joined g3 net=other name=third
+	other=$ip
+	echoes g1
+	echoes g2
+	rows g2 "tcp $a 7 yes" "tcp $a6 7 yes" "udp $a 7 yes" "udp $a6 7 yes" "ping $a 0 yes" "ping $a6 0 yes" \
+		"tcp redis 7 yes" "tcp6 redis 7 yes" "tcp redis.inner 7 yes" "tcp REDIS.Inner 7 yes" "tcp nobody 7 no" "tcp open.example 7 no" \
+		"tcp $a 9 no" "tcp ${a%.*}.1 7 no" "tcp ${a%.*}.77 7 no" "tcp $other 7 no" "tcp third.other 7 no" \
+		"tcp 198.51.100.1 7 no" "tcp 203.0.113.2 7 no" "tcp 2001:db8:99::1 7 no" "udp 198.51.100.1 53 no"
+	rows g1 "tcp $b 7 yes" "tcp app 7 yes" "tcp6 app 7 yes" "tcp $b6 7 yes"
+	rows g3 "tcp $a 7 no" "tcp $b 7 no" "tcp redis.inner 7 no" "tcp 198.51.100.1 7 yes"
+	# nor does the host reach them
+	ip netns exec "$here" python3 -c "$probe" "tcp $a 7,udp $a 7" >host
+	equal "$(grep -c no host)" 2
+	! grep -q . asked 2>/dev/null || [ "$(sort -u asked)" = redis.inner ] || die "asked: $(cat asked)"
+	expect 0 "$mvm" network inspect inner --format json
+	equal "$(jq -c '[.internal, [.members[] | .name, .ip]]' stdout)" "[true,[\"redis\",\"$a\",\"app\",\"$b\"]]"
+	refused "2 VMs are on it" "redis, app" -- "$mvm" network rm inner
+	leave g1
+	grep -qE '^traffic [1-9][0-9]* out, [1-9][0-9]* in, [1-9][0-9]* flows, [1-9][0-9]* begun' said.g1 || die "$(cat said.g1)"
+	rows g2 "tcp $a 7 no" "tcp redis 7 no"
+	joined g1 net=inner name=redis
+	[ "$ip" != "$a" ] || die "an address was given away at once: $ip"
+	rows g2 "tcp $ip 7 yes" "tcp redis 7 yes"
+	leave g1
+	leave g2
+	leave g3
+	until_so no_holder
+	expect 0 "$mvm" network rm inner other
+	equal "$(ls /run/mvm/networks)" ""
+}
+
+# What a member sends by another's address goes nowhere.
+test_spoofed() {
+	local a b b6
+	guests 3 || return 0
+	expect 0 "$mvm" network create inner --internal
+	joined g1 net=inner
+	a=$ip
+	joined g2 net=inner
+	b=$ip b6=$ip6
+	joined g3 net=inner
+	echoes g1
+	rows g3 "tcp $a 7 yes"
+	ip -n g3 address add "$b/32" dev eth0
+	ip -n g3 address add "$b6/128" dev eth0 nodad
+	ip netns exec g3 python3 -c '
+import socket, sys
+for own, to in (sys.argv[1], sys.argv[3]), (sys.argv[2], sys.argv[4]):
+    s = socket.socket(socket.AF_INET6 if ":" in own else socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind((own, 0))
+    s.settimeout(1)
+    for i in range(5):
+        s.sendto(b"x", (to, 7))
+    try:
+        s.recv(10)
+        print("answered")
+    except TimeoutError:
+        pass
+' "$b" "$b6" "$a" "${b6%:*}:2" >spoof
+	equal "$(cat spoof)" ""
+	ip -n g3 address del "$b/32" dev eth0
+	# a SYN with data, with options of IP, one that ends at the gateway: conntrack and what is behind it would differ
+	ip netns exec g3 python3 -c '
+import socket, struct, sys
+own, to = (socket.inet_aton(a) for a in sys.argv[1:])
+def syn(port, data):
+    tcp = struct.pack("!HHIIBBHHH", port, 7, 1, 0, 5 << 4, 2, 1024, 0, 0) + data
+    whole = own + to + struct.pack("!HH", 6, len(tcp)) + tcp + b"\0" * (len(tcp) % 2)
+    total = sum(struct.unpack("!%dH" % (len(whole) // 2), whole))
+    total = (total & 0xffff) + (total >> 16)
+    total = ~((total & 0xffff) + (total >> 16)) & 0xffff
+    return tcp[:16] + struct.pack("!H", total) + tcp[18:]
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP)
+s.settimeout(2)
+there = (sys.argv[2], 0)
+s.sendto(syn(2001, b"x" * 80), there)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"\1\1\1\0")
+s.sendto(syn(2002, b""), there)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_OPTIONS, b"")
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+s.sendto(syn(2003, b""), there)
+s.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+s.sendto(syn(2004, b""), there)
+answered = set()
+try:
+    while True:
+        packet = s.recv(2000)[20:]
+        if packet[:2] == b"\0\7":
+            answered.add(struct.unpack("!H", packet[2:4])[0])
+except TimeoutError:
+    pass
+print(sorted(answered))
+' "$(ip -n g3 -4 -j address show dev eth0 | jq -r '.[0].addr_info[0].local')" "$a" >syns
+	equal "$(cat syns)" "[2004]"
+	# another device address, and an answer for another by ARP
+	ip netns exec g3 python3 -c '
+import socket
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind(("eth0", 0x0806))
+own = s.getsockname()[4]
+for frm in b"\2\0\0\0\0\1", own:
+    s.send(b"\xff" * 6 + frm + b"\x08\x06" + b"\0\1\x08\0\6\4\0\2" + own + bytes([10, 209, 0, 2]) + b"\xff" * 6 + bytes([10, 209, 0, 1]))
+'
+	rows g1 "tcp $b 9 no"
+	rows g3 "tcp $a 7 yes"
+	leave g3
+	grep -qE '^count spoofed ([89]|[1-9][0-9])' said.g3 || die "$(cat said.g3)"
+}
+
+# What leaves the network is each member's own policy's; what it refuses is told to that one.
+test_egress() {
+	local b
+	guests 3 || return 0
+	expect 0 "$mvm" network create net
+	joined g1 net=net name=a
+	joined g2 net=net name=b egress=deny allow-egress=open.example:7/tcp "allow-egress=*.wild.example" allow-egress=rebind.example
+	b=$ip
+	joined g3 net=net name=c egress=deny allow-egress=10.9.8.7 allow-egress=203.0.113.2:8
+	echoes g2
+	: >heard
+	: >asked
+	rows g1 "tcp 198.51.100.1 7 yes" "udp 198.51.100.1 7 yes" "ping 198.51.100.1 0 yes" "tcp 2001:db8:99::1 7 yes" "ping 2001:db8:99::1 0 yes" \
+		"tcp open.example 7 yes" "tcp6 open.example 7 yes" "tcp alias.example 7 yes" "tcp nobody.net 7 no" "tcp b 7 yes" "tcp $b 7 yes" \
+		"tcp 169.254.169.254 7 no" "tcp 168.63.129.16 7 no" "tcp fd00:ec2::254 7 no" "tcp 203.0.113.2 7 no" "tcp 2001:db8:55::2 7 no" \
+		"tcp 203.0.113.1 7 no" "tcp 10.9.8.7 7 no" "tcp 192.168.3.3 7 no" "tcp fd99::1 7 no" "tcp 64:ff9b::a09:807 7 no" \
+		"udp 192.0.0.9 53 no" "tcp 192.0.0.10 7 no" "tcp 127.0.0.2 9 no" "tcp 10.209.0.1 7 no" "tcp 10.209.0.200 7 no"
+	! grep -q nobody asked || die "asked: $(cat asked)"
+	rows g2 "tcp a 9 no" "tcp open.example 7 yes" "tcp6 open.example 7 yes" "udp open.example 7 no" "tcp a.wild.example 8 yes" \
+		"tcp evil.example 7 no" "tcp rebind.example 7 no" "tcp 198.51.100.2 7 no" "udp 192.0.0.9 53 no"
+	! grep -q evil asked || die "asked: $(cat asked)"
+	rows g3 "tcp 10.9.8.7 7 yes" "tcp 203.0.113.2 8 yes" "tcp 203.0.113.2 7 no" "tcp 198.51.100.1 7 no" "tcp open.example 7 no" "tcp $b 7 yes"
+	! grep -qE ' (169.254.169.254|fd99::1|192.168.3.3|198.51.100.2) ' heard || die "heard: $(cat heard)"
+	until_so grep -q 'refused name evil.example name' said.g2
+	grep -q 'refused tcp 169.254.169.254:7 metadata' said.g1 || die "$(cat said.g1)"
+	! grep -q 169.254 said.g2 said.g3 || die "told to another: $(cat said.g2 said.g3)"
+	leave g1
+	leave g3
+	rows g2 "tcp open.example 7 yes"
+	grep -q '^count host' said.g1 || die "$(cat said.g1)"
+	grep -q '^count egress' said.g3 || die "$(cat said.g3)"
+}
+
+# A VM's own namespace, --net user, is made of the same parts; here without the VM, too (user.sh has it with).
+test_user() {
+	guests 2 || return 0
+	: >heard
+	: >asked
+	joined g1 net=user
+	rows g1 "tcp 198.51.100.1 7 yes" "udp 2001:db8:99::1 7 yes" "tcp open.example 7 yes" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" \
+		"tcp 169.254.169.254 7 no" "tcp 192.0.0.1 7 no"
+	joined g2 net=user egress=deny allow-egress=open.example:7/tcp "allow-egress=*.wild.example" allow-egress=rebind.example
+	rows g2 "tcp open.example 7 yes" "tcp6 open.example 7 yes" "udp open.example 7 no" "tcp a.wild.example 8 yes" "tcp evil.example 7 no" \
+		"tcp rebind.example 7 no" "tcp 198.51.100.2 7 no" "udp 192.0.0.9 53 no" "tcp 192.0.0.1 53 no"
+	! grep -q evil asked || die "asked: $(cat asked)"
+	until_so grep -q 'refused name evil.example name' said.g2
+	leave g1
+	leave g2
+	grep -q '^count metadata 1' said.g1 || die "$(cat said.g1)"
+	grep -q '^count egress' said.g2 || die "$(cat said.g2)"
+	until_so no_holder
+}
+
+test_isolated() {
+	local a
+	guests 2 || return 0
+	expect 0 "$mvm" network create apart --isolated
+	joined g1 net=apart name=a
+	a=$ip
+	joined g2 net=apart name=b
+	echoes g1
+	rows g2 "tcp $a 7 no" "udp $a 7 no" "ping $a 0 no" "tcp $ip6 9 no" "tcp 198.51.100.1 7 yes"
+	until_so grep -q "refused tcp $a:7 isolated" said.g2
+	leave g2
+	grep -q '^count isolated' said.g2 || die "$(cat said.g2)"
+}
+
+# A guest between two networks; by each of them it reaches what is there, and out by the first that leads out.
+test_two_networks() {
+	local a b
+	guests 3 || return 0
+	expect 0 "$mvm" network create back --internal
+	expect 0 "$mvm" network create front
+	joined g1 net=back
+	a=$ip
+	joined g2 net=front
+	b=$ip
+	joined g3 net=back net=front
+	echoes g1
+	echoes g2
+	rows g3 "tcp $a 7 yes" "tcp $b 7 yes" "tcp 198.51.100.1 7 yes"
+	rows g2 "tcp $a 7 no"
+	equal "$("$mvm" network ls --format json | jq -c '[.[] | [.name, (.members | length)]] | sort')" '[["back",2],["front",2]]'
+}
+
+# As many as there are: all reach each other, and each has its name.
+test_many() {
+	local n=6 i
+	[ -z "${LONG:-}" ] || n=64
+	guests $n || return 0
+	expect 0 "$mvm" network create crowd --internal
+	for ((i = 1; i <= n; i++)); do
+		joined "g$i" net=crowd "name=vm$i"
+		echoes "g$i"
+	done
+	for ((i = 1; i <= n; i++)); do
+		expect 0 ip netns exec "g$i" python3 -c '
+import socket, sys
+n, own = int(sys.argv[1]), int(sys.argv[2])
+for k in range(1, n + 1):
+    if k != own:
+        for family in socket.AF_INET, socket.AF_INET6:
+            to = socket.getaddrinfo(f"vm{k}", 7, family)[0][4]
+            s = socket.create_connection(to[:2], 10)
+            assert s.recv(100)
+            s.close()
+print("all")
+' $n "$i"
+		equal "$out" all
+	done
+	equal "$("$mvm" network inspect crowd --format json | jq '.members | length')" "$n"
+}
+
+# Whoever is killed, what they leave is no hindrance.
+test_ends() {
+	local pid who
+	guests 2 || return 0
+	expect 0 "$mvm" network create net
+	for who in member pasta resolver steward; do
+		joined g1 net=net name=a
+		joined g2 net=net name=b
+		pid=$(holder)
+		ip netns exec g1 python3 -c '
+import socket
+for i in range(1500):
+    socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.209.0.3", 1000 + i))
+for i in range(100):
+    socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b"x", ("2001:db8:99::1", 1000 + i))
+'
+		(($(nsenter -t "$pid" -n cat /proc/sys/net/netfilter/nf_conntrack_count) > 100)) || die "it opened nothing"
+		case $who in
+		member) kill -KILL "$(cat pid.g1)" ;;
+		pasta) pkill -KILL -P "$pid" -f '^pasta' ;;
+		resolver) pkill -KILL -P "$pid" -o -x mvm-net ;;
+		steward) kill -KILL "$pid" ;;
+		esac
+		if [ $who = member ]; then
+			until_so sh -c "[ \$('$mvm' network inspect net --format json | jq '.members | length') = 1 ]"
+			# what it had opened is forgotten, though nobody closed it
+			(($(nsenter -t "$pid" -n cat /proc/sys/net/netfilter/nf_conntrack_count) < 5)) || die "its connections stay"
+			equal "$(nsenter -t "$pid" -n ip -br link | grep -c ^vm)" 1
+			! nsenter -t "$pid" -n nft list ruleset | grep -q _0 || die "rules of one that left"
+		else
+			until_so grep -q ^over said.g1
+			until_so grep -q ^over said.g2
+			leave g1
+		fi
+		leave g2
+		rm -f pid.*
+		until_so no_holder
+	done
+	joined g1 net=net
+	rows g1 "tcp 198.51.100.1 7 yes"
+}
+
+# Who comes while the last one goes, at any moment and killed or not, is on the network; and then nobody is left.
+test_races() {
+	local w
+	guests 0 || return 0
+	expect 0 "$mvm" network create busy --internal
+	come_and_go() {
+		local k pid
+		for ((k = 0; k < 5; k++)); do
+			"$(dirname "$mvm")/member" - net=busy "name=w$1" >"busy.$1.$k" 2>&1 &
+			pid=$!
+			until_so grep -qE '^(ready|failed)' "busy.$1.$k"
+			if ((RANDOM % 3)); then kill $pid; else kill -KILL $pid; fi
+			if ((RANDOM % 2)); then wait $pid; fi
+		done
+	}
+	for w in 1 2 3 4; do come_and_go $w 2>/dev/null & done
+	# shellcheck disable=SC2016 # expanded by that shell
+	until_so sh -c '[ "$(cat busy.* | grep -cE "^(ready|failed)")" = 20 ]'
+	equal "$(cat busy.* | grep -c ^ready)" 20
+	until_so no_holder
+}
+
+# A member that asks without sense and without end; others are answered, and nothing of it is tracked.
+test_questions() {
+	local pid resolver
+	guests 2 || return 0
+	expect 0 "$mvm" network create net
+	joined g1 net=net name=a
+	joined g2 net=net name=b
+	ip netns exec g1 python3 -c '
+import os, socket
+server = ("10.209.0.1", 53)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for i in range(20000):
+    s.sendto(os.urandom(i % 1400), server)
+    s.sendto(b"\1\2\1\0\0\1\0\0\0\0\0\0\5b" + b"%04d" % (i % 9999) + b"\7example\0\0\1\0\1", server)
+    if i % 10 == 0:
+        u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        u.sendto(b"x" * 12, server)
+        u.close()
+print("asked", flush=True)
+' >asker 2>&1 &
+	pid=$!
+	rows g2 "tcp open.example 7 yes" "tcp a 9 no" "udp open.example 7 yes"
+	equal "$(ip netns exec g2 getent ahostsv4 a.net | awk 'NR == 1 { print $1 }')" 10.209.0.2
+	wait $pid
+	grep -q asked asker || die "$(cat asker)"
+	equal "$(ip netns exec g2 getent ahostsv4 a.net | awk 'NR == 1 { print $1 }')" 10.209.0.2
+	# a type that nobody here reads is passed on, and so is that there is none
+	ip netns exec g2 python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(5)
+for name in b"\4open\7example", b"\1a\3net", b"\6nobody\3net":
+    s.sendto(b"\7\7\1\0\0\1\0\0\0\0\0\0" + name + b"\0\0\x10\0\1", ("10.209.0.1", 53))
+    a = s.recv(2000)
+    print(a[:2] == b"\7\7", a[2] & 4, a[3] & 15, a[7])
+' >types
+	equal "$(cat types)" "True 0 0 1
+True 4 0 0
+True 4 3 0"
+	pid=$(holder)
+	(($(nsenter -t "$pid" -n cat /proc/sys/net/netfilter/nf_conntrack_count) < 600)) || die "many connections are tracked"
+	for resolver in $(pgrep -P "$pid" -x mvm-net); do
+		equal "$(awk '/^CapEff:|^CapPrm:|^CapBnd:/ { print $2 }' "/proc/$resolver/status" | sort -u)" 0000000000000000
+		equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$resolver/status")" 2
+	done
+	equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$pid/status")" 0000000000001000
+}
+
+test_refused() {
+	guests 2 || return 0
+	expect 0 "$mvm" network create net --subnet 10.77.0.0/29 --subnet6 fd12:3456:789a::/64
+	refused "there is one" -- "$mvm" network create net
+	refused "overlaps with 10.77.0.0/29 of the network net" -- "$mvm" network create b --subnet 10.0.0.0/8
+	refused "overlaps with fd12:3456:789a::/64 of the network net" -- "$mvm" network create b --subnet6 fd12:3456:789a::/48
+	ip -n "$here" address add 10.55.1.1/24 dev v0
+	refused "overlaps with this host's route to 10.55.1.0/24 (v0)" -- nsenter --net="/run/netns/$here" "$mvm" network create b --subnet 10.55.0.0/16
+	refused "not private" -- "$mvm" network create b --subnet 8.8.8.0/24
+	refused "not private" -- "$mvm" network create b --subnet6 2001:db8::/64
+	refused "write 10.1.2.0/24" -- "$mvm" network create b --subnet 10.1.2.3/24
+	refused "8 to 30 bits" -- "$mvm" network create b --subnet 10.1.2.0/31
+	for bad in none user tap socket bridge host a/b .. ''; do
+		refused "no name" -- "$mvm" network create "$bad"
+	done
+	refused "no such network" "mvm network ls" -- "$mvm" network rm nix
+	refused "no such network" -- "$mvm" network inspect nix
+	join g1 net=nix
+	grep -q 'no such network.*mvm network create nix' said.g1 || die "$(cat said.g1)"
+	joined g1 net=net,ip=10.77.0.5,ip6=fd12:3456:789a::77 name=redis
+	equal "$ip $ip6" "10.77.0.5 fd12:3456:789a::77"
+	join g2 net=net,ip=10.77.0.5
+	grep -q 'ip=10.77.0.5: taken by the VM redis' said.g2 || die "$(cat said.g2)"
+	join g2 net=net,ip6=fd12:3456:789a::77
+	grep -q 'taken by the VM redis' said.g2 || die "$(cat said.g2)"
+	for bad in 10.77.0.0 10.77.0.1 10.77.0.7 10.77.0.8 10.99.0.1; do
+		join g2 net=net,ip=$bad
+		grep -q "ip=$bad: no address of a VM in 10.77.0.0/29" said.g2 || die "$(cat said.g2)"
+	done
+	join g2 net=net,mtu=1000
+	grep -q 'IPv6 wants 1280' said.g2 || die "$(cat said.g2)"
+	refused "leave gw=, gw6= and dns= out" -- run --net net,dns=1.1.1.1 -- true
+	refused "is on it already" -- run --net net --net net -- true
+	ip -n "$here" route del default
+	ip -n "$here" -6 route del default
+	leave g1
+	until_so no_holder
+	join g1 net=net
+	grep -q 'no default route' said.g1 || die "$(cat said.g1)"
+	# names that nobody could be asked for
+	ip -n "$here" route add default via 203.0.113.1
+	echo 'nameserver ::1' >resolv.conf
+	join g1 net=net egress=deny allow-egress=open.example
+	grep -q 'no name server' said.g1 || die "$(cat said.g1)"
+	until_so no_holder
+	expect 0 "$mvm" network create in --internal
+	joined g1 net=in
+	join g2 net=in egress=deny
+	grep -q 'nothing leads out' said.g2 || die "$(cat said.g2)"
+}
+
+# ---- with VMs ----
+
+internet() {
+	make_internet || return 1
+	trap 'remove_all; until_so no_holder; "$mvm" network ls --format json | jq -r ".[].name" | xargs -r "$mvm" network rm; end_world' EXIT
+}
+
+ask_redis='
+import socket, sys, time
+def ask(to, words):
+    c = socket.create_connection((to, 6379), 5)
+    c.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
+    return c.recv(100).decode().strip(":\r\n")
+for to in sys.argv[1:]:
+    try:
+        print(to, ask(to, ["INCR", "asked"]))
+    except OSError as e:
+        print(to, "no")
+'
+
+redis_up() {
+	"${on_host[@]}" run -d --name "redis$$" --rootfs "$img" -m 256M --net back "$@" -- \
+		redis-server --protected-mode no --bind 0.0.0.0 :: --save "" >/dev/null || die "no redis"
+	until_so sh -c "'$mvm' logs redis$$ | grep -q 'Ready to accept'"
+}
+
+# redis in one VM serves a program in another, by name; a third on another network and the host do not reach it.
+test_redis() {
+	local ip ip6
+	internet || return 0
+	expect 0 "$mvm" network create back --internal
+	expect 0 "$mvm" network create other
+	redis_up
+	expect 0 "$mvm" network inspect back --format json
+	ip=$(jq -r '.members[0].ip' stdout) ip6=$(jq -r '.members[0].ip6' stdout)
+	limit=120 expect 0 "${on_host[@]}" run --name "app$$" --rm --rootfs "$img" -m 256M --net back --receipt app.json -- python3 -c "$ask_redis" "redis$$" "redis$$.back" "$ip" "$ip6"
+	equal "$out" "redis$$ 1
+redis$$.back 2
+$ip 3
+$ip6 4"
+	equal "$(jq -c '[.egress.refused.egress, .egress.refused.spoofed]' app.json)" '[0,0]'
+	limit=120 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net other --receipt other.json -- python3 -c "$ask_redis" "redis$$" "redis$$.back" "$ip" "$ip6"
+	equal "$(grep -c ' no$' stdout)" 4
+	equal "$(jq -c '[.egress.refused.private >= 1, .egress.policy]' other.json)" '[true,"allow"]'
+	jq -e --arg to "tcp $ip:6379" '.egress.refused_to[] | select(.to == $to)' other.json >/dev/null || die "$(jq -c .egress other.json)"
+	ip netns exec "$here" python3 -c "$ask_redis" "$ip" "$ip6" >host
+	equal "$(grep -c ' no$' host)" 2
+	# two networks: out by the one, and to redis by the other
+	limit=120 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net back --net other --egress deny --allow-egress 198.51.100.1:7 -- \
+		python3 -c "$ask_redis
+for to in '198.51.100.1', '198.51.100.2':
+    try:
+        print(to, socket.create_connection((to, 7), 5).recv(10))
+    except OSError:
+        print(to, 'no')
+" "redis$$"
+	equal "$out" "redis$$ 5
+198.51.100.1 b'tcp'
+198.51.100.2 no"
+	refused "redis$$" "end it first" -- "$mvm" network rm back
+	expect 0 "$mvm" inspect --security --format json "redis$$"
+	equal "$(jq -r '.security.layers[] | select(.name == "descriptors") | .state' stdout)" ok
+	# who is killed leaves
+	kill -KILL "$(jq -r .supervisor <("$mvm" ps --format json | jq '.[0]'))"
+	until_so no_holder
+	expect 0 "$mvm" network rm back
+}
+
+# Published ports, restarts and the end of the network's process, with a VM that goes on.
+test_vm() {
+	local port
+	internet || return 0
+	expect 0 "$mvm" network create back
+	redis_up -p 6379 --restart always
+	port=$("$mvm" ps --format json | jq -r '.[0].ports' | sed 's/.*:\([0-9]*\)->.*/\1/')
+	ip netns exec "$here" python3 -c "
+import socket
+c = socket.create_connection(('127.0.0.1', $port), 10)
+c.sendall(b'PING\r\n')
+assert c.recv(10) == b'+PONG\r\n'
+"
+	expect 0 "$mvm" exec "redis$$" -- sh -c 'kill 1 2>/dev/null; pkill redis-server || true'
+	until_so sh -c "[ \"\$('$mvm' ps --format json | jq '.[0].restarts')\" -ge 1 ]"
+	until_so sh -c "'$mvm' network inspect back --format json | jq -e '.members | length == 1'"
+	kill -KILL "$(holder)"
+	until_so sh -c "'$mvm' logs redis$$ 2>&1 | grep -q 'off the network back'"
+	until_so "$mvm" exec "redis$$" -- true # it may still boot
+	expect 0 "$mvm" rm -f "redis$$"
+}
+
+# As a user with no rights at all.
+test_rootless() {
+	internet || return 0
+	mkdir -m 700 theirs && chown 12345 theirs && chmod 777 .
+	by setpriv --reuid 12345 --regid 12345 --groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
+	trap '"${on_host[@]}" ps -aq | xargs -r "${on_host[@]}" rm -f; until_so no_holder; end_world' EXIT
+	expect 0 "${on_host[@]}" network create back
+	redis_up_theirs() {
+		"${on_host[@]}" run -d --name "redis$$" --rootfs "$img" -m 256M --net back --allow-missing cgroup,landlock-net -- \
+			redis-server --protected-mode no --bind 0.0.0.0 :: --save "" >/dev/null
+	}
+	redis_up_theirs || die "no redis"
+	until_so sh -c "${on_host[*]@Q} logs redis$$ | grep -q 'Ready to accept'"
+	limit=120 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net back --allow-missing cgroup,landlock-net -- python3 -c "$ask_redis
+print(socket.create_connection(('198.51.100.1', 7), 5).recv(10))
+" "redis$$"
+	equal "$out" "redis$$ 1
+b'tcp'"
+	equal "$(ps -o uid= -p "$(holder)" | tr -d ' ')" 12345
+	# root's networks are others
+	refused "no such network" -- "$mvm" network inspect back
+	expect 0 "${on_host[@]}" rm -f "redis$$"
+	until_so no_holder
+	expect 0 "${on_host[@]}" network rm back
+}
+
+# So many VMs, each of which reaches each other by name.
+test_vms() {
+	local n=4 i
+	internet || return 0
+	[ -z "${LONG:-}" ] || n=64
+	expect 0 "$mvm" network create crowd --internal
+	for ((i = 1; i <= n; i++)); do
+		# shellcheck disable=SC2016 # expanded by that shell
+		expect 0 "${on_host[@]}" run -d --name "vm$i" --rootfs "$small/small.ext4" -m 96M --net crowd -- sh -c '
+			for k in $(seq 1 "$0"); do
+				until ping -q -c 1 -w 3 "$(nslookup -type=a "vm$k.crowd" | sed -n "s/^Address: //p")"; do sleep 0.3; done
+			done >/dev/null 2>&1
+			echo all; sleep 100000' $n
+	done
+	for ((i = 1; i <= n; i++)); do # an emulated machine takes its time for so many
+		timeout $((150 + 20 * n)) sh -c "until '$mvm' logs vm$i | grep -qx all; do sleep 0.3; done" || die "vm$i does not reach all"
+	done
+	equal "$("$mvm" network ls --format json | jq '.[0].members | length')" "$n"
+	remove_all
+	until_so no_holder
+}

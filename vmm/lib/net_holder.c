@@ -1,0 +1,151 @@
+#include "lib/net_holder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "lib/spawn.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define PROGRAM       "mvm-net"
+#define START_WAIT_MS 60000 /* for the whole namespace; the kernel may have modules to load */
+#define END_WAIT_MS   1000
+
+void net_holder_init(struct net_holder *holder)
+{
+	*holder = (struct net_holder){ .fd = -1, .pidfd = -1, .ids = { .folder = -1, .lock = -1 } };
+}
+
+int net_holder_take_uid(struct net_holder *holder, uint32_t first, uint32_t count, struct uplink_request *request,
+			struct mvm_error *err)
+{
+	uint32_t spread = 0;
+	int r;
+
+	if (geteuid() != 0 || !ids_are_ours())
+		return 0;
+	(void)!getrandom(&spread, sizeof(spread), GRND_NONBLOCK); /* where the search begins */
+	r = ids_take(IDS_FOLDER, first, count, spread, &holder->ids, err);
+	request->uid = holder->ids.uid;
+	request->gid = holder->ids.gid;
+	return r;
+}
+
+ssize_t net_holder_receive(int fd, struct uplink_message *message, int *ret_fd)
+{
+	struct iovec iov = { .iov_base = message, .iov_len = sizeof(*message) };
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))
+	};
+	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+
+	*ret_fd = -1;
+	if (n < 0)
+		return -errno;
+	if (hdr && hdr->cmsg_level == SOL_SOCKET && hdr->cmsg_type == SCM_RIGHTS &&
+	    hdr->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(ret_fd, CMSG_DATA(hdr), sizeof(int));
+	if (n && n != (ssize_t)sizeof(*message)) {
+		cleanup_fd(ret_fd);
+		*ret_fd = -1;
+		return -EPROTO;
+	}
+	return n;
+}
+
+int net_holder_await(int fd, const char *flag, int *ret_tap, struct uplink_message *ret, struct mvm_error *err)
+{
+	uint64_t end = text_now_ns() + START_WAIT_MS * 1000000ULL;
+	int tap;
+
+	for (;;) {
+		struct pollfd news = { .fd = fd, .events = POLLIN };
+		uint64_t now = text_now_ns();
+		ssize_t n;
+
+		if (now >= end)
+			return error_set(err, ETIMEDOUT, "%s: " PROGRAM " was not ready after %u s", flag,
+					 START_WAIT_MS / 1000);
+		if (poll(&news, 1, (int)((end - now) / 1000000) + 1) <= 0)
+			continue;
+		n = net_holder_receive(fd, ret, &tap);
+		if (n == -EAGAIN || n == -EINTR)
+			continue;
+		if (n <= 0)
+			return error_set(err, n < 0 && n != -ECONNRESET ? (int)-n : EPIPE,
+					 "%s: " PROGRAM " ended before its network was ready: dmesg may say why", flag);
+		if (ret->type == UPLINK_READY && tap >= 0 && ret_tap) {
+			*ret_tap = tap;
+			return 0;
+		}
+		cleanup_fd(&tap);
+		if (ret->type == UPLINK_READY && !ret_tap)
+			return 0;
+		ret->text[UPLINK_TEXT - 1] = '\0';
+		if (ret->type == UPLINK_FAILED)
+			return error_set(err, ret->code > 0 && ret->code != EPIPE ? ret->code : EIO, "%s: %s", flag,
+					 ret->text);
+	}
+}
+
+static int send_request(int fd, const char *flag, const struct uplink_request *request, const int *fds,
+			struct mvm_error *err)
+{
+	struct iovec iov = { .iov_base = (void *)(uintptr_t)request, .iov_len = sizeof(*request) };
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(UPLINK_FDS * sizeof(int))];
+	} control = { 0 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (fds) {
+		msg.msg_control = &control;
+		msg.msg_controllen = sizeof(control);
+		control.hdr.cmsg_level = SOL_SOCKET;
+		control.hdr.cmsg_type = SCM_RIGHTS;
+		control.hdr.cmsg_len = CMSG_LEN(UPLINK_FDS * sizeof(int));
+		memcpy(CMSG_DATA(&control.hdr), fds, UPLINK_FDS * sizeof(int));
+	}
+	if (sendmsg(fd, &msg, MSG_NOSIGNAL) != (ssize_t)sizeof(*request))
+		return error_set(err, errno, "%s: " PROGRAM ": %s", flag, strerror(errno));
+	return 0;
+}
+
+int net_holder_start(struct net_holder *holder, const char *flag, const struct uplink_request *request, const int *fds,
+		     struct mvm_error *err)
+{
+	int r = spawn_part(PROGRAM, flag, &holder->fd, &holder->pid, &holder->pidfd, err);
+
+	return r < 0 ? r : send_request(holder->fd, flag, request, fds, err);
+}
+
+void net_holder_close(struct net_holder *holder)
+{
+	struct pollfd process = { .fd = holder->pidfd, .events = POLLIN };
+
+	cleanup_fd(&holder->fd); /* by which it ends in order, its children first */
+	holder->fd = -1;
+	if (holder->pidfd >= 0) {
+		(void)poll(&process, 1, END_WAIT_MS);
+		(void)syscall(SYS_pidfd_send_signal, holder->pidfd, SIGKILL, NULL, 0);
+		while (waitpid(holder->pid, NULL, 0) < 0 && errno == EINTR)
+			;
+	}
+	cleanup_fd(&holder->pidfd);
+	ids_release(&holder->ids);
+	net_holder_init(holder);
+}
