@@ -48,6 +48,12 @@ bool rules_name_matches(const struct uplink_name *named, const char *name);
 const char *rules_name_set(unsigned i, bool four, const char *of, char buf[32]);
 
 /*
+ * Of a guest on a bridge of the host's (UPLINK_BRIDGE): the same policy, with its own network among what is allowed, unless
+ * DENY; nothing is translated; and others there may begin connections to it.
+ */
+char *rules_bridge_text(const struct uplink_request *request);
+
+/*
  * Of a named network: what is there without a member; then of each member what comes and goes with it. A new string;
  * free() it. NULL: out of memory.
  */
