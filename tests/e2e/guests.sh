@@ -1,0 +1,113 @@
+# shellcheck shell=bash
+# For the cases whose VMs are stand-ins (tests/e2e/member.c): each is a network namespace. world.sh comes before.
+
+# A host with nothing but a network of its own, and namespaces for that many guests: g1, g2 …
+guests() {
+	local n
+	[ -x "$(dirname "$mvm")/member" ] || { echo "SKIP not built: make $(dirname "$mvm")/member"; return 1; }
+	make_internet || return 1
+	trap 'end_guests; end_world' EXIT
+	for ((n = 1; n <= $1; n++)); do
+		ip netns add "g$n"
+		ip -n "g$n" link set lo up
+		ip netns exec "g$n" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
+	done
+}
+
+end_guests() {
+	local file n
+	for file in pid.*; do [ ! -e "$file" ] || kill "$(cat "$file")" 2>/dev/null; done
+	until_so no_holder
+	for n in $(ip netns list | awk '/^g[0-9]+/ { print $1 }'); do
+		ip netns pids "$n" | xargs -r kill
+		ip netns del "$n"
+		rm -rf "/etc/netns/$n"
+	done
+	"$mvm" network ls --format json | jq -r '.[].name' | xargs -r "$mvm" network rm
+}
+
+# A process that has ended may wait for whoever became its parent.
+no_holder() {
+	local pid
+	for pid in $(pgrep -x mvm-net); do
+		grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
+	done
+}
+
+# The first of its processes.
+holder() {
+	local pid
+	for pid in $(pgrep -x mvm-net); do
+		grep -q '^State:.Z' "/proc/$pid/status" && continue
+		grep -q '^NSpid:.*[[:space:]]1$' "/proc/$pid/status" && echo "$pid" && return
+	done
+}
+
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $member: another copy of the
+# stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm.
+join() {
+	local guest=$1
+	shift
+	rm -f "said.$guest"
+	# shellcheck disable=SC2016 # expanded by that shell
+	nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
+		'mount --bind "$0" /etc/resolv.conf; [ ! -d policy ] || mount --bind policy /etc/mvm; exec "$@"' \
+		"$PWD/resolv.conf" "${member:-$(dirname "$mvm")/member}" "$guest" "$@" \
+		>"said.$guest" 2>&1 &
+	echo $! >"pid.$guest"
+	until_so grep -qE '^(ready|failed)' "said.$guest"
+	read -r _ ip ip6 <"said.$guest"
+}
+
+joined() {
+	join "$@"
+	grep -q ^ready "said.$1" || die "$*: $(cat "said.$1")"
+}
+
+leave() {
+	kill "$(cat "pid.$1")"
+	until_so sh -c "! kill -0 $(cat "pid.$1")"
+	rm "pid.$1"
+}
+
+# Echo servers at port 7 of all that the guest has.
+echoes() {
+	rm -f "echoes.$1"
+	ip netns exec "$1" python3 -c '
+import selectors, socket
+sel = selectors.DefaultSelector()
+for family in socket.AF_INET, socket.AF_INET6:
+    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+        s = socket.socket(family, kind)
+        if family == socket.AF_INET6:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind(("", 7))
+        if kind == socket.SOCK_STREAM:
+            s.listen(100)
+        sel.register(s, 1, kind)
+print("up", flush=True)
+while True:
+    for key, _ in sel.select():
+        if key.data == socket.SOCK_STREAM:
+            c, peer = key.fileobj.accept()
+            c.sendall(peer[0].encode())
+            c.close()
+        else:
+            data, peer = key.fileobj.recvfrom(2000)
+            key.fileobj.sendto(data, peer)
+' >"echoes.$1" 2>&1 &
+	until_so grep -q up "echoes.$1"
+}
+
+# rows GUEST ROW…: a row is "KIND ADDRESS-OR-NAME PORT yes|no", of what the guest tries.
+rows() {
+	local guest=$1 rows="" want="" kind to port may
+	shift
+	for row in "$@"; do
+		read -r kind to port may <<<"$row"
+		rows+="${rows:+,}$kind $to $port"
+		want+="$kind $to $port $may"$'\n'
+	done
+	limit=120 expect 0 ip netns exec "$guest" python3 -c "$probe" "$rows"
+	[ "$out"$'\n' = "$want" ] || die "$guest: $(diff <(echo "$out") <(printf %s "$want")) $(cat "said.$guest")"
+}
