@@ -43,17 +43,21 @@ holder() {
 	done
 }
 
-# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $member: another copy of the
-# stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm.
+# stand_in GUEST OPTION=VALUE…: becomes it. $member: another copy of the program, with another installation of mvm beside it.
+# A folder `policy` here is its /etc/mvm.
+stand_in() {
+	# shellcheck disable=SC2016 # expanded by that shell
+	exec nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
+		'mount --bind "$0" /etc/resolv.conf; [ ! -d policy ] || mount --bind policy /etc/mvm; exec "$@"' \
+		"$PWD/resolv.conf" "${member:-$(dirname "$mvm")/member}" "$@"
+}
+
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6.
 join() {
 	local guest=$1
 	shift
 	rm -f "said.$guest"
-	# shellcheck disable=SC2016 # expanded by that shell
-	nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
-		'mount --bind "$0" /etc/resolv.conf; [ ! -d policy ] || mount --bind policy /etc/mvm; exec "$@"' \
-		"$PWD/resolv.conf" "${member:-$(dirname "$mvm")/member}" "$guest" "$@" \
-		>"said.$guest" 2>&1 &
+	stand_in "$guest" "$@" >"said.$guest" 2>&1 &
 	echo $! >"pid.$guest"
 	until_so grep -qE '^(ready|failed)' "said.$guest"
 	read -r _ ip ip6 <"said.$guest"
