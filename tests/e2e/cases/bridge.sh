@@ -15,7 +15,7 @@ bridged() {
 	guests "$1" || return 1
 	trap 'end_bridge; end_guests; end_world' EXIT
 	near=n$$
-	mkdir -p /etc/mvm
+	mkdir -p /etc/mvm /run/mvm
 	ip netns add "$near"
 	ip -n "$near" link set lo up
 	ip -n "$here" link add br0 type bridge
@@ -182,7 +182,7 @@ for i in range(5):
 	touch enough
 	wait "$listener"
 	! grep -i "$(printf 'spoofed!' | od -An -tx1 | tr -d ' \n')" "frames.$near" || die "that came through"
-	equal "$(grep -c "^$own_mac 0806" "frames.$near" | sed 's/^[1-9].*/some/')" some
+	grep -q "^$own_mac 0800" "frames.$near" || die "nothing came through at all"
 	leave g1
 	grep -qE '^count spoofed ([6-9]|[1-9][0-9])' said.g1 || die "$(cat said.g1)"
 }
