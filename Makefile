@@ -254,7 +254,7 @@ SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd
 install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DESTDIR/etc/apparmor.d, the unit beside systemd's; loads nothing
 	@case "$(VARIANT)" in '' | release) ;; *) [ "$(DESTDIR)" ] || { \
 		echo "install: VARIANT=$(VARIANT) is for tests and has weaker walls: install the release build" >&2; exit 1; } ;; esac
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 share/man/man5 \
 		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 -s $(filter-out %/mvm,$(BINS)) $(DESTDIR)$(PREFIX)/lib/mvm/
@@ -268,6 +268,7 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DE
 	for verb in logs wait start stop kill rm pause resume stats top; do \
 		ln -sf mvm-ps.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm-$$verb.1; done
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
+	install -m 644 $(wildcard tools/man/*.5) $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 tools/schema/receipt.schema.json $(DESTDIR)$(PREFIX)/share/mvm/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions tools/completion/_mvm

@@ -103,9 +103,9 @@ static void restrict_self(void)
 static int allow(scmp_filter_ctx filter)
 {
 	static const int calls[] = {
-		SCMP_SYS(recvmsg), SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(close),      SCMP_SYS(read),
-		SCMP_SYS(fstat),   SCMP_SYS(getuid),   SCMP_SYS(getgid), SCMP_SYS(getgroups),  SCMP_SYS(getrandom),
-		SCMP_SYS(capget),  SCMP_SYS(capset),   SCMP_SYS(brk),    SCMP_SYS(exit_group), SCMP_SYS(newfstatat),
+		SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(close),      SCMP_SYS(read),
+		SCMP_SYS(newfstatat), SCMP_SYS(getuid),   SCMP_SYS(getgid), SCMP_SYS(getgroups),  SCMP_SYS(getrandom),
+		SCMP_SYS(capget),     SCMP_SYS(capset),   SCMP_SYS(brk),    SCMP_SYS(exit_group),
 	};
 	static const unsigned long requests[] = { NS_GET_NSTYPE, NS_GET_USERNS, NS_GET_OWNER_UID };
 	int r = 0;

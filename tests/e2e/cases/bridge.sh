@@ -334,6 +334,33 @@ test_refused() {
 	equal "$(ip -n g1 -j link show eth0 | jq '.[0].mtu')" 4000
 }
 
+# With a VM: its own address on the bridge, a published port over vsock beside it, what it is refused in the receipt.
+test_vm() {
+	bridged 0 || return 0
+	"${on_host[@]}" run -d --name box --rootfs "$img" -m 256M -p 127.0.0.1:8080:7 --net "$whole" --receipt receipt.json \
+		--allow-egress 172.16.3.3 -- sleep 300 2>stderr || die "$(cat stderr)"
+	trap 'remove_all; end_bridge; end_guests; end_world' EXIT
+	expect 0 "${on_host[@]}" exec box -- python3 -c "$probe" "tcp 10.9.0.7 7,udp fd09::7 7,tcp 198.51.100.1 7,tcp 2001:db8:99::1 7,tcp 172.16.3.3 7,tcp 10.9.8.7 7,ping 10.9.0.1 0,tcp 169.254.169.254 7"
+	equal "$(awk '{ print $4 }' stdout | xargs)" "yes yes yes yes yes no no no"
+	"${on_host[@]}" exec box -- python3 -c '
+import socket
+s = socket.create_server(("", 7))
+print("up", flush=True)
+while True:
+    c, peer = s.accept()
+    c.sendall(peer[0].encode())
+    c.close()' >server 2>&1 &
+	until_so grep -q up server
+	equal "$(who "$near" 10.9.0.5)" 10.9.0.7
+	equal "$(ip netns exec "$here" python3 -c 'import socket; print(socket.create_connection(("127.0.0.1", 8080), 5).recv(99).decode())')" 127.0.0.1
+	equal "$(ip -n "$near" neighbour show 10.9.0.5 dev eth0 | awk '{ print $3 }')" "$own_mac"
+	expect 0 "$mvm" stats --flows box
+	expect 0 "$mvm" stop -t 1 box
+	until_so on_bridge 0
+	jq -e '.egress.refused | .host > 0 and .metadata > 0 and .private > 0' receipt.json >/dev/null || die "$(jq -c . receipt.json)"
+	until_so no_holder
+}
+
 # Whoever is killed, nothing is left on the bridge.
 test_ends() {
 	local who pid
