@@ -9,6 +9,9 @@ guests() {
 	make_internet || return 1
 	install -d -m 700 /run/mvm # as mvm run has it
 	trap 'end_guests; end_world' EXIT
+	# shellcheck disable=SC2016 # expanded by that shell
+	as_host=(nsenter --net="/run/netns/$here" unshare -m --propagation slave
+		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf")
 	for ((n = 1; n <= $1; n++)); do
 		ip netns add "g$n"
 		ip -n "g$n" link set lo up
@@ -50,10 +53,7 @@ join() {
 	local guest=$1
 	shift
 	rm -f "said.$guest"
-	# shellcheck disable=SC2016 # expanded by that shell
-	nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
-		'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$(dirname "$mvm")/member" "$guest" "$@" \
-		>"said.$guest" 2>&1 &
+	"${as_host[@]}" "$(dirname "$mvm")/member" "$guest" "$@" >"said.$guest" 2>&1 &
 	echo $! >"pid.$guest"
 	until_so grep -qE '^(ready|failed)' "said.$guest"
 	read -r _ ip ip6 <"said.$guest"
