@@ -1,12 +1,17 @@
 # shellcheck shell=bash
-# For the cases whose VMs are stand-ins (tests/e2e/member.c): each is a network namespace. world.sh comes before.
+# For the cases that want guests without VMs: a network namespace in each one's place (tests/e2e/member.c), in the world of
+# tests/e2e/world.sh.
 
 # A host with nothing but a network of its own, and namespaces for that many guests: g1, g2 …
 guests() {
 	local n
 	[ -x "$(dirname "$mvm")/member" ] || { echo "SKIP not built: make $(dirname "$mvm")/member"; return 1; }
 	make_internet || return 1
+	install -d -m 700 /run/mvm # as mvm run has it
 	trap 'end_guests; end_world' EXIT
+	# shellcheck disable=SC2016 # expanded by that shell
+	as_host=(nsenter --net="/run/netns/$here" unshare -m --propagation slave
+		sh -c 'mount --bind "$0" /etc/resolv.conf; [ ! -d policy ] || mount --bind policy /etc/mvm; exec "$@"' "$PWD/resolv.conf")
 	for ((n = 1; n <= $1; n++)); do
 		ip netns add "g$n"
 		ip -n "g$n" link set lo up
@@ -43,21 +48,13 @@ holder() {
 	done
 }
 
-# stand_in GUEST OPTION=VALUE…: becomes it. $member: another copy of the program, with another installation of mvm beside it.
-# A folder `policy` here is its /etc/mvm.
-stand_in() {
-	# shellcheck disable=SC2016 # expanded by that shell
-	exec nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
-		'mount --bind "$0" /etc/resolv.conf; [ ! -d policy ] || mount --bind policy /etc/mvm; exec "$@"' \
-		"$PWD/resolv.conf" "${member:-$(dirname "$mvm")/member}" "$@"
-}
-
-# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6.
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $member: another copy of the
+# stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm.
 join() {
 	local guest=$1
 	shift
 	rm -f "said.$guest"
-	stand_in "$guest" "$@" >"said.$guest" 2>&1 &
+	"${as_host[@]}" "${member:-$(dirname "$mvm")/member}" "$guest" "$@" >"said.$guest" 2>&1 &
 	echo $! >"pid.$guest"
 	until_so grep -qE '^(ready|failed)' "said.$guest"
 	read -r _ ip ip6 <"said.$guest"

@@ -15,7 +15,7 @@ bridged() {
 	guests "$1" || return 1
 	trap 'end_bridge; end_guests; end_world' EXIT
 	near=n$$
-	mkdir -p /etc/mvm /run/mvm
+	mkdir -p /etc/mvm
 	ip netns add "$near"
 	ip -n "$near" link set lo up
 	ip -n "$here" link add br0 type bridge
@@ -251,7 +251,7 @@ test_ports_at_once() {
 	bridged 0 || return 0
 	user_may 'allow user 12345 bridge br0 ports 3' || return 0
 	for ((i = 1; i <= 8; i++)); do
-		stand_in - "net=bridge=br0,ip=10.9.0.$((50 + i))/24" as=12345 >"said.$i" 2>&1 &
+		"${as_host[@]}" "$member" - "net=bridge=br0,ip=10.9.0.$((50 + i))/24" as=12345 >"said.$i" 2>&1 &
 		echo $! >"pid.$i"
 	done
 	# shellcheck disable=SC2016 # expanded by that shell

@@ -280,6 +280,57 @@ for i in range(100):
 	rows g1 "tcp 198.51.100.1 7 yes"
 }
 
+# Whoever is killed while it is all made, at one moment after the other, nothing stays: no process, no namespace, no tap
+# or rule (these are the namespace's), no socket or lock; and the next one joins.
+test_killed_while_made() {
+	local who mode step took before
+	guests 0 || return 0
+	command -v bc >/dev/null || { echo "SKIP no bc"; return; }
+	expect 0 "$mvm" network create net
+	for mode in net=user "net=user egress=deny allow-egress=open.example" net=net; do
+		took=$(date +%s%N)
+		join - $mode
+		took=$((($(date +%s%N) - took) / 1000000))
+		leave -
+		until_so no_holder
+		before=$(left)
+		for who in member mvm-net pasta nft resolver; do
+			for step in ${LONG:+1 3 5 7 8} 2 4 6; do
+				rm -f said.-
+				{ "${as_host[@]}" "$(dirname "$mvm")/member" - $mode >said.- 2>&1 & } 2>/dev/null
+				echo $! >pid.-
+				sleep "$(bc <<<"scale=3; $took * $step / 8000")"
+				case $who in
+				member) kill -KILL "$(cat pid.-)" ;;
+				resolver) pkill -KILL -n -x mvm-net ;; # the youngest
+				mvm-net) pkill -KILL -o -x mvm-net ;;
+				*) pkill -KILL -x $who ;;
+				esac
+				[ $who = member ] || until_so grep -qE '^(ready|failed)' said.-
+				kill "$(cat pid.-)" 2>/dev/null
+				wait "$(cat pid.-)" 2>/dev/null
+				rm pid.-
+				until_so no_holder
+				until_so eval '! pgrep -x "pasta|nft" >/dev/null'
+				equal "$(left)" "$before"
+				equal "$("$mvm" network ls --format json | jq -c '[.[] | .members | length]')" "[0]"
+			done
+		done
+	done
+	join - net=net
+	leave -
+}
+
+# What may be left after the next command: namespaces that a process has or that are mounted, files of networks, sockets.
+left() {
+	"$mvm" ps -aq
+	find /proc/[0-9]*/ns/net -printf '%l\n' 2>/dev/null | sort -u | wc -l
+	find /run/mvm -mindepth 1 ! -path /run/mvm/uids
+	awk '$8 ~ /mvm/ { print $8 }' /proc/net/unix
+	ip netns exec "$here" nft list ruleset
+	ip -n "$here" -br link | awk '{ print $1 }'
+}
+
 # Who comes while the last one goes, at any moment and killed or not, is on the network; and then nobody is left.
 test_races() {
 	local w
