@@ -126,7 +126,7 @@ char *rules_bridge_text(const struct uplink_request *request)
 	rules_put_sets(out);
 	rules_put_refusals(out, &policy);
 	rules_put_new(out, &policy, "new", &most);
-	rules_put_guest(out, &policy, "");
+	rules_put_guest(out, &policy, "\t\tudp sport { 67, 547 } drop\n"); /* what only DHCP's servers say */
 	put_arrivals(out, &link);
 	put_hooks(out);
 	(void)fputs("}\n", out);

@@ -165,6 +165,12 @@ test_spoofed() {
 	rows g1 "tcp 10.9.0.7 7 yes"
 	frames "$near"
 	send_frames g1 eth0
+	ip netns exec g1 python3 -c '
+import socket
+for port in 67, 547:
+    s = socket.socket(socket.AF_INET6 if port == 547 else socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("", port))
+    s.sendto(b"spoofed!", ("fd09::7" if port == 547 else "10.9.0.7", port + 1 if port == 67 else 546))'
 	rows g1 "tcp 10.9.0.7 7 yes" "tcp fd09::7 7 yes"
 	# nor by its namespace's root, who is the caller, with another device address
 	before=$(ip -n "$here" -s -j link show master br0 | jq '[.[] | select(.ifname | startswith("mv")) | .stats64.rx.packets] | add')
