@@ -67,7 +67,7 @@ static void begin(struct message *m, unsigned type, unsigned flags, const void *
 }
 
 /* Each message of an answer; done() is to return true for no more of them. */
-static int receive(int fd, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg, bool *ret_interrupted)
+static int receive(int fd, bool (*each)(struct nlmsghdr *hdr, void *arg), void *arg, bool *ret_interrupted)
 {
 	static union {
 		struct nlmsghdr hdr;
@@ -95,7 +95,7 @@ static int receive(int fd, bool (*each)(const struct nlmsghdr *hdr, void *arg), 
 	}
 }
 
-static int ask(int fd, struct message *m, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg)
+static int ask(int fd, struct message *m, bool (*each)(struct nlmsghdr *hdr, void *arg), void *arg)
 {
 	bool interrupted;
 
@@ -113,7 +113,7 @@ struct found {
 	char name[BRIDGE_DEVICE], kind[16];
 };
 
-static void read_text(const struct rtattr *attr, char *text, size_t size)
+static void read_text(struct rtattr *attr, char *text, size_t size)
 {
 	size_t len = RTA_PAYLOAD(attr);
 
@@ -122,24 +122,24 @@ static void read_text(const struct rtattr *attr, char *text, size_t size)
 	text[len] = '\0';
 }
 
-static unsigned type_of(const struct rtattr *attr)
+static unsigned type_of(struct rtattr *attr)
 {
 	return attr->rta_type & (unsigned)NLA_TYPE_MASK;
 }
 
-static void read_kind(const struct rtattr *info, struct found *ret)
+static void read_kind(struct rtattr *info, struct found *ret)
 {
 	size_t left = RTA_PAYLOAD(info);
 
-	for (const struct rtattr *attr = RTA_DATA(info); RTA_OK(attr, left); attr = RTA_NEXT(attr, left))
+	for (struct rtattr *attr = RTA_DATA(info); RTA_OK(attr, left); attr = RTA_NEXT(attr, left))
 		if (type_of(attr) == IFLA_INFO_KIND)
 			read_text(attr, ret->kind, sizeof(ret->kind));
 }
 
-static bool read_link(const struct nlmsghdr *hdr, void *arg)
+static bool read_link(struct nlmsghdr *hdr, void *arg)
 {
-	const struct ifinfomsg *link = NLMSG_DATA(hdr);
-	const struct rtattr *attr = IFLA_RTA(link);
+	struct ifinfomsg *link = NLMSG_DATA(hdr);
+	struct rtattr *attr = IFLA_RTA(link);
 	struct found *ret = arg;
 	size_t left;
 
@@ -194,7 +194,7 @@ struct count {
 	int n;
 };
 
-static bool count_link(const struct nlmsghdr *hdr, void *arg)
+static bool count_link(struct nlmsghdr *hdr, void *arg)
 {
 	struct count *count = arg;
 	struct found found;
