@@ -309,6 +309,52 @@ test_policy() {
 	equal "$(ports)" 0
 }
 
+# The helper itself, with its capability, and callers that are no supervisor: each gets a word or nothing, and no port.
+test_callers() {
+	bridged 0 || return 0
+	user_may 'allow user 12345 bridge br0 ports 3' || return 0
+	# shellcheck disable=SC2016 # expanded by that shell
+	expect 0 nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c 'mount --bind policy /etc/mvm; exec "$@"' sh python3 -c '
+import array, os, socket, struct, subprocess, sys
+good = struct.pack("<I16s6s2s", 1, b"br0", b"\2\0\0\0\0\x09", b"\0\0")
+own, null, user = (os.open(f, os.O_RDONLY) for f in ("/proc/self/ns/net", "/dev/null", "/proc/self/ns/user"))
+other = os.open("/run/netns/" + sys.argv[2], os.O_RDONLY)
+def ask(what, data, fds, want, before=[], kind=socket.SOCK_SEQPACKET):
+    a, b = socket.socketpair(socket.AF_UNIX, kind)
+    p = subprocess.Popen(before + [sys.argv[1]], stdin=b, env={"PATH": os.environ["PATH"]}, user=12345, group=12345, extra_groups=[])
+    b.close()
+    try:
+        a.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+    except OSError:
+        pass
+    try:
+        said = a.recv(2000)[28:].split(b"\0")[0].decode()
+    except OSError:
+        said = ""
+    p.wait()
+    if p.returncode not in (1, 2) or want not in said or (not want and said):
+        print(what, p.returncode, said)
+ask("no descriptor", good, [], "its one descriptor")
+ask("two", good, [other, other], "its one descriptor")
+ask("the host itself", good, [own], "own")
+ask("of root", good, [other], "not the caller")
+ask("no namespace", good, [null], "no network namespace")
+ask("of another kind", good, [user], "no network namespace")
+ask("short", good[:-1], [other], "same version")
+ask("long", good + b"x", [other], "same version")
+ask("nothing", b"", [], "same version")
+ask("another version", b"\2" + good[1:], [other], "same version")
+ask("a path", good[:4] + b"../br0" + good[10:], [other], "no network device")
+ask("a group", good[:20] + b"\3" + good[21:], [other], "no address")
+ask("a stream", good, [other], "", kind=socket.SOCK_STREAM)
+ask("in a user namespace", good, [other], "no right", before=["unshare", "-U"])
+ask("in a user namespace, root", good, [other], "no right", before=["unshare", "-Ur"])
+ask("without new rights", good, [other], "no right", before=["setpriv", "--no-new-privs"])
+print("asked")' "$PWD/own/mvm-bridge" "$near"
+	equal "$out" asked
+	equal "$(ports)" 0
+}
+
 test_refused() {
 	bridged 1 || return 0
 	join - net=bridge=br7,ip=10.9.0.5/24
