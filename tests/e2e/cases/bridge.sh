@@ -392,7 +392,7 @@ test_vm() {
 	"${on_host[@]}" run -d --name box --rootfs "$img" -m 256M -p 127.0.0.1:8080:7 --net "$whole" --receipt receipt.json \
 		--allow-egress 172.16.3.3 -- sleep 300 2>stderr || die "$(cat stderr)"
 	trap 'remove_all; end_bridge; end_guests; end_world' EXIT
-	expect 0 "${on_host[@]}" exec box -- python3 -c "$probe" "tcp 10.9.0.7 7,udp fd09::7 7,tcp 198.51.100.1 7,tcp 2001:db8:99::1 7,tcp 172.16.3.3 7,tcp 10.9.8.7 7,ping 10.9.0.1 0,tcp 169.254.169.254 7"
+	limit=150 expect 0 "${on_host[@]}" exec box -- python3 -c "$probe" "tcp 10.9.0.7 7,udp fd09::7 7,tcp 198.51.100.1 7,tcp 2001:db8:99::1 7,tcp 172.16.3.3 7,tcp 10.9.8.7 7,ping 10.9.0.1 0,tcp 169.254.169.254 7"
 	equal "$(awk '{ print $4 }' stdout | xargs)" "yes yes yes yes yes no no no"
 	"${on_host[@]}" exec box -- python3 -c '
 import socket
