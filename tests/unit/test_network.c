@@ -201,12 +201,13 @@ static void test_rules(void **state)
 	struct uplink_member member = { .ip4 = { 10, 1, 2, 9 },
 					.ip6 = { 0xfd, 0x12, [15] = 9 },
 					.mac = { 2, 0, 0, 0, 0, 1 } };
+	static const struct rules_limits limits = { 65536, 262144 };
 	char *text, *leave, line[128], name[64];
 
 	(void)state;
 	request.flags |= UPLINK_ISOLATE;
 	assert_true(dns_name("example.org", join.names[0].name));
-	text = rules_join_text(&request, &join, &member, 17);
+	text = rules_join_text(&request, &limits, &join, &member, 17);
 	leave = rules_leave_text(&request, &join, 17);
 	assert_non_null(text);
 	assert_non_null(leave);
@@ -232,10 +233,55 @@ static void test_rules(void **state)
 	}
 	free(text);
 	free(leave);
-	text = rules_network_text(&request);
+	text = rules_network_text(&request, &limits);
 	assert_non_null(strstr(text, "policy drop"));
 	assert_null(strstr(text, "guest_"));
 	free(text);
+}
+
+/* The number behind `what`, behind `where`. */
+static unsigned number_in(const char *text, const char *where, const char *what)
+{
+	const char *at = strstr(text, where);
+
+	assert_non_null(at);
+	at = strstr(at, what);
+	assert_non_null(at);
+	return (unsigned)strtoul(at + strlen(what), NULL, 10);
+}
+
+/* Whatever members do: pasta has its descriptors, the table its places, and each member some of both. */
+static void test_shares(void **state)
+{
+	static const struct rules_limits all[] = {
+		{ 65536, 262144 }, { 20000, 65536 }, { 4096, 32768 }, { 2048, 8192 }
+	};
+	struct uplink_request request = request_of("10.1.2.0/24", "fd12::/64");
+	struct uplink_member member = { .ip4 = { 10, 1, 2, 9 } };
+	static struct uplink_join join;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		char *text = rules_network_text(&request, &all[i]),
+		     *own = rules_join_text(&request, &all[i], &join, &member, 1);
+		unsigned out, peer, out_own, peer_own;
+
+		assert_non_null(text);
+		assert_non_null(own);
+		out = number_in(text, "chain crowd_out {", "over ");
+		peer = number_in(text, "chain crowd_peer {", "over ");
+		out_own = number_in(own, "goto refuse_flows_1\n\t\tct count over 1024 ", "over ");
+		assert_int_equal(out_own, 1024);
+		out_own = number_in(own, "udp ct count over 512 goto refuse_flows_1\n", "\t\tct count over ");
+		peer_own = number_in(own, "udp ct count over 4096 goto refuse_flows_1\n", "\t\tct count over ");
+		assert_true(out_own >= 1 && peer_own >= 1 && out >= 1 && peer >= 1);
+		assert_non_null(strstr(own, " jump crowd_out\n\t\tmeta mark 1 goto refuse_flows_1\n"));
+		assert_non_null(strstr(own, " jump crowd_peer\n\t\tmeta mark 1 goto refuse_flows_1\n"));
+		assert_true(2 * (out_own * UPLINK_MEMBERS + out) + rules_servers_most(&all[i]) < all[i].files);
+		assert_true(peer_own * UPLINK_MEMBERS + peer <= all[i].tracked / 2);
+		free(text);
+		free(own);
+	}
 }
 
 static void test_reasons(void **state)
@@ -324,9 +370,10 @@ static void test_answers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_subnets),     cmocka_unit_test(test_names),    cmocka_unit_test(test_places),
-		cmocka_unit_test(test_without_six), cmocka_unit_test(test_check),    cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_reasons),     cmocka_unit_test(test_overlaps), cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_subnets),     cmocka_unit_test(test_names),   cmocka_unit_test(test_places),
+		cmocka_unit_test(test_without_six), cmocka_unit_test(test_check),   cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_shares),      cmocka_unit_test(test_reasons), cmocka_unit_test(test_overlaps),
+		cmocka_unit_test(test_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

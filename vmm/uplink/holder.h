@@ -13,10 +13,12 @@
 #include <sys/types.h>
 
 #include "mvm/mvm.h"
+#include "uplink/rules.h"
 #include "uplink/uplink.h"
 
 struct holder {
 	struct uplink_request request;
+	struct rules_limits limits; /* of a network */
 	long pid; /* our number below /proc */
 	int host; /* rtnetlink of the host's namespace: its addresses */
 	int route; /* rtnetlink of the VM's */

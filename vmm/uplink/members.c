@@ -15,7 +15,7 @@
 
 static int make(struct member *m, const struct holder *h, unsigned slot, struct mvm_error *err)
 {
-	_cleanup_free_ char *rules = rules_join_text(&h->request, &m->join, &m->is, slot);
+	_cleanup_free_ char *rules = rules_join_text(&h->request, &h->limits, &m->join, &m->is, slot);
 	char device[16];
 	int r;
 

@@ -32,6 +32,7 @@
 
 #define TUN_DEVICE    "/dev/net/tun"
 #define HEADER_SIZE   12 /* struct virtio_net_hdr_v1, virtio 1.2 §5.1.6 */
+#define TRACKED       65536U /* connections of a table, where nothing says how many */
 #define PASTA_WAIT_MS 10000 /* for its link; the host may be busy */
 
 static char *const environment[] = { (char[]){ "PATH=/usr/sbin:/usr/bin:/sbin:/bin" }, NULL };
@@ -364,6 +365,19 @@ static void set_tracking(void)
 	(void)set("netfilter/nf_conntrack_tcp_timeout_close", "10");
 }
 
+/* How many connections the namespace may have: the host's setting, which is there once a rule tracked anything. */
+static unsigned read_tracked(void)
+{
+	_cleanup_fd_ int fd = open("/proc/sys/net/netfilter/nf_conntrack_max", O_RDONLY | O_CLOEXEC);
+	char text[16] = "";
+	unsigned long n;
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		return TRACKED;
+	n = strtoul(text, NULL, 10);
+	return n && n < UINT32_MAX ? (unsigned)n : TRACKED;
+}
+
 static void run_nft(const struct holder *h, int in, int says) __attribute__((noreturn));
 
 static void run_nft(const struct holder *h, int in, int says)
@@ -415,8 +429,8 @@ int space_nft(const struct holder *h, const char *text, struct mvm_error *err)
 
 static void load_rules(const struct holder *h)
 {
-	_cleanup_free_ char *rules =
-		h->request.flags & UPLINK_NETWORK ? rules_network_text(&h->request) : rules_text(&h->request);
+	_cleanup_free_ char *rules = h->request.flags & UPLINK_NETWORK ? rules_network_text(&h->request, &h->limits)
+								       : rules_text(&h->request);
 	struct mvm_error err;
 
 	if (!rules)
@@ -467,6 +481,7 @@ void space_make(struct holder *h)
 		make_tap(h);
 	if (network)
 		close_range_of(h);
+	h->limits.tracked = read_tracked();
 	load_rules(h);
 	set_tracking();
 	r = nfnl_listen(h->log);

@@ -46,13 +46,13 @@ holder() {
 	done
 }
 
-# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6.
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $nofile: descriptors.
 join() {
 	local guest=$1
 	shift
 	rm -f "said.$guest"
 	# shellcheck disable=SC2016 # expanded by that shell
-	nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
+	prlimit --nofile="${nofile:-$(ulimit -Hn)}" nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
 		'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$(dirname "$mvm")/member" "$guest" "$@" \
 		>"said.$guest" 2>&1 &
 	echo $! >"pid.$guest"
@@ -263,6 +263,79 @@ test_egress() {
 	rows g2 "tcp open.example 7 yes"
 	grep -q '^count host' said.g1 || die "$(cat said.g1)"
 	grep -q '^count egress' said.g3 || die "$(cat said.g3)"
+}
+
+# A server outside that keeps what it accepts: how many there are now is in `held`.
+holds() {
+	nsenter --net="/run/netns/$there" python3 -c '
+import os, selectors, socket
+sel, n = selectors.DefaultSelector(), 0
+for a in "198.51.100.1", "2001:db8:99::1":
+    s = socket.create_server((a, 9999), family=socket.AF_INET6 if ":" in a else socket.AF_INET, backlog=2000)
+    sel.register(s, 1, True)
+def tell():
+    with open("held.new", "w") as f:
+        print(n, file=f)
+    os.rename("held.new", "held")
+tell()
+while True:
+    for key, _ in sel.select():
+        if key.data:
+            sel.register(key.fileobj.accept()[0], 1, False)
+            n += 1
+        else:
+            try:
+                if key.fileobj.recv(100):
+                    continue
+            except OSError:
+                pass
+            sel.unregister(key.fileobj)
+            key.fileobj.close()
+            n -= 1
+    tell()
+' &
+	rm -f held
+	until_so test -e held
+}
+
+# hold GUEST ADDRESS N: opens so many, says how many it has, and keeps them until end_guests().
+hold() {
+	rm -f "holds.$1"
+	ip netns exec "$1" python3 -c '
+import select, socket, sys, time
+to, n = sys.argv[1], int(sys.argv[2])
+socks, poll = {}, select.poll()
+for i in range(n):
+    s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_STREAM)
+    s.setblocking(False)
+    s.connect_ex((to, 9999))
+    socks[s.fileno()] = s
+    poll.register(s, select.POLLOUT)
+got, end = 0, time.monotonic() + 8
+while time.monotonic() < end and got < n:
+    for fd, _ in poll.poll(1000):
+        got += not socks[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        poll.unregister(fd)
+print(got, flush=True)
+time.sleep(1000)
+' "$2" "$3" >"holds.$1" 2>&1 &
+	until_so grep -q . "holds.$1"
+}
+
+# One member takes what it can of what all share, and another finds room.
+test_shares() {
+	guests 2 || return 0
+	expect 0 "$mvm" network create net
+	nofile=2048 joined g1 net=net
+	joined g2 net=net
+	holds
+	hold g1 198.51.100.1 1100
+	(($(cat holds.g1) > 300 && $(cat holds.g1) < 800)) || die "it has $(cat holds.g1)"
+	rows g2 "tcp 198.51.100.1 7 yes"
+	hold g2 198.51.100.1 1
+	equal "$(cat holds.g2)" 1
+	until_so grep -q 'refused tcp 198.51.100.1:9999 flows' said.g1
+	! grep -q flows said.g2 || die "$(cat said.g2)"
 }
 
 # A VM's own namespace, --net user, is made of the same parts; here without the VM, too (user.sh has it with).
