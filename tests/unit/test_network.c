@@ -16,6 +16,7 @@
 #include "lib/spec_net.h"
 #include "uplink/dns.h"
 #include "uplink/members.h"
+#include "uplink/reset.h"
 #include "uplink/rules.h"
 
 static void test_subnets(void **state)
@@ -284,6 +285,44 @@ static void test_shares(void **state)
 	}
 }
 
+static uint32_t sum_of(uint32_t sum, const uint8_t *at, size_t len)
+{
+	for (size_t i = 0; i < len; i += 2)
+		sum += (uint32_t)(at[i] << 8 | at[i + 1]);
+	return sum;
+}
+
+/* What ends a connection of one that left: addresses and ports in their places, and a checksum that adds up. */
+static void test_reset(void **state)
+{
+	struct reset_ends ends = { .from_port = htons(40000), .to_port = htons(443) };
+	uint8_t packet[RESET_MAX];
+
+	(void)state;
+	for (size_t len = 4; len <= 16; len += 12) {
+		size_t head = len == 4 ? 20 : 40;
+		uint32_t sum = IPPROTO_TCP + 20;
+
+		for (size_t i = 0; i < len; i++) {
+			ends.from[i] = (uint8_t)(3 * i + 1);
+			ends.to[i] = (uint8_t)(0xf0 - i);
+		}
+		assert_int_equal(reset_packet(&ends, len, packet), head + 20);
+		assert_int_equal(packet[0], len == 4 ? 0x45 : 0x60);
+		assert_int_equal(packet[len == 4 ? 9 : 6], IPPROTO_TCP);
+		assert_int_equal(packet[len == 4 ? 3 : 5], len == 4 ? 40 : 20);
+		assert_memory_equal(packet + head - 2 * len, ends.from, len);
+		assert_memory_equal(packet + head - len, ends.to, len);
+		assert_memory_equal(packet + head, "\x9c\x40\x01\xbb", 4);
+		assert_int_equal(packet[head + 12], 0x50);
+		assert_int_equal(packet[head + 13], 4); /* RST */
+		sum = sum_of(sum, packet + head - 2 * len, 2 * len + 20);
+		while (sum >> 16)
+			sum = (sum & 0xffff) + (sum >> 16);
+		assert_int_equal(sum, 0xffff);
+	}
+}
+
 static void test_reasons(void **state)
 {
 	unsigned reason, slot;
@@ -372,8 +411,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_subnets),     cmocka_unit_test(test_names),   cmocka_unit_test(test_places),
 		cmocka_unit_test(test_without_six), cmocka_unit_test(test_check),   cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_shares),      cmocka_unit_test(test_reasons), cmocka_unit_test(test_overlaps),
-		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_shares),      cmocka_unit_test(test_reset),   cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_overlaps),    cmocka_unit_test(test_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

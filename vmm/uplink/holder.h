@@ -36,6 +36,7 @@ struct holder {
 		} told, warned;
 	} names_said;
 	int fds[UPLINK_FDS]; /* as they came with the request; -1: none */
+	int raw[2]; /* of a network: IP packets as we write them, by IPv4 and IPv6: resets of what a member had */
 	int refusals; /* of a network: what watcher.c says */
 	int proxy; /* its pidfd */
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */

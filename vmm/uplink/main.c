@@ -210,6 +210,7 @@ int main(void)
 			    .fds = { -1, -1 },
 			    .proxy = -1,
 			    .names = -1,
+			    .raw = { -1, -1 },
 			    .refusals = -1 };
 	bool network;
 	pid_t inside;

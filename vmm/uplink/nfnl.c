@@ -369,6 +369,7 @@ struct tuples {
 	struct tuple {
 		size_t len;
 		uint8_t bytes[128];
+		struct reset_ends back; /* to whom answers come */
 	} of[TUPLES];
 };
 
@@ -387,6 +388,29 @@ static bool has_address(const struct nlattr *tuple, const struct tuples *tuples)
 	return false;
 }
 
+/* A value of the tuple's part; zeroes where there is none. */
+static void copy_value(const struct nlattr *part, unsigned type, void *ret, size_t len)
+{
+	const uint8_t *value = part ? nfnl_find(data_of(part), length_of(part), type, len, NULL) : NULL;
+
+	if (value)
+		memcpy(ret, value, len);
+}
+
+static void read_ends(const struct nlattr *tuple, size_t len, struct reset_ends *ret)
+{
+	const struct nlattr *ip = tuple ? find(data_of(tuple), length_of(tuple), CTA_TUPLE_IP) : NULL;
+	const struct nlattr *proto = tuple ? find(data_of(tuple), length_of(tuple), CTA_TUPLE_PROTO) : NULL;
+	unsigned type = len == 4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC; /* behind it the destination */
+
+	*ret = (struct reset_ends){ .protocol = 0 };
+	copy_value(ip, type, ret->from, len);
+	copy_value(ip, type + 1, ret->to, len);
+	copy_value(proto, CTA_PROTO_NUM, &ret->protocol, 1);
+	copy_value(proto, CTA_PROTO_SRC_PORT, &ret->from_port, sizeof(ret->from_port));
+	copy_value(proto, CTA_PROTO_DST_PORT, &ret->to_port, sizeof(ret->to_port));
+}
+
 static void take_tuple(struct nlmsghdr *hdr, void *arg)
 {
 	struct tuples *tuples = arg;
@@ -403,6 +427,7 @@ static void take_tuple(struct nlmsghdr *hdr, void *arg)
 	tuple = &tuples->of[tuples->n++];
 	tuple->len = length_of(original);
 	memcpy(tuple->bytes, data_of(original), tuple->len);
+	read_ends(reply, tuples->len, &tuple->back);
 }
 
 static int forget(int fd, const struct tuple *tuple, uint8_t family)
@@ -418,7 +443,8 @@ static int forget(int fd, const struct tuple *tuple, uint8_t family)
 	return r == -ENOENT ? 0 : r; /* it has just ended */
 }
 
-int nfnl_forget(int fd, const uint8_t *address, size_t len)
+int nfnl_forget(int fd, const uint8_t *address, size_t len,
+		void (*each)(void *arg, const struct reset_ends *back, size_t len), void *arg)
 {
 	uint8_t family = len == 4 ? AF_INET : AF_INET6;
 	struct tuples *tuples = calloc(1, sizeof(*tuples));
@@ -434,8 +460,11 @@ int nfnl_forget(int fd, const uint8_t *address, size_t len)
 		r = ask(fd, &out);
 		if (r == 0)
 			r = answers(fd, take_tuple, tuples);
-		for (unsigned k = 0; r == 0 && k < tuples->n; k++)
+		for (unsigned k = 0; r == 0 && k < tuples->n; k++) {
+			if (each)
+				each(arg, &tuples->of[k].back, len);
 			r = forget(fd, &tuples->of[k], family);
+		}
 	}
 	free(tuples);
 	return r;

@@ -182,7 +182,9 @@ static void put_hooks(FILE *out, const struct rules_limits *limits)
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
 		    "\t\toifname \"vm*\" meta l4proto { icmp, icmpv6 } accept\n"
 		    "\t\toifname \"vm*\" tcp flags & rst == rst accept\n"
-		    "\t\toifname \"vm*\" udp sport 53 accept\n",
+		    "\t\toifname \"vm*\" udp sport 53 accept\n"
+		    /* of a member's connections that left */
+		    "\t\toifname \"" UPLINK_OUT "\" tcp flags & rst == rst accept\n",
 		    out);
 	rules_put_servers(out, rules_servers_most(limits));
 	(void)fputs("\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n\t}\n", out);

@@ -8,6 +8,7 @@
 #include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -439,6 +441,15 @@ static void load_rules(const struct holder *h)
 		holder_fail(err.code, "%s", err.text);
 }
 
+/* What begins with CAP_NET_RAW, which is then given up. A kernel without IPv6 lacks that one. */
+static void open_raw(struct holder *h)
+{
+	h->raw[0] = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	h->raw[1] = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	if (h->raw[0] < 0)
+		holder_fail(errno, "raw socket: %s", strerror(errno));
+}
+
 /*
  * Of what the namespace's root may do, links and nftables are left. Before pasta begins: it gives up more than that, and
  * who has less than another cannot look into its /proc/PID/ns (ptrace(2), PTRACE_MODE_READ).
@@ -494,6 +505,8 @@ void space_make(struct holder *h)
 		proxy_start(h);
 	if (network)
 		watcher_start(h);
+	if (network && out)
+		open_raw(h);
 	drop_capabilities();
 	if (out)
 		await_pasta(h);

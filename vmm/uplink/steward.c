@@ -367,7 +367,8 @@ void steward(struct holder *h)
 	const struct uplink_message ready = { .type = UPLINK_READY };
 	static struct pollfd fds[SLOTS];
 	static struct steward s;
-	int r = nfnl_forget(h->nft, h->request.subnet.net4, sizeof(h->request.subnet.net4)); /* nobody's yet */
+	int r = nfnl_forget(h->nft, h->request.subnet.net4, sizeof(h->request.subnet.net4), NULL,
+			    NULL); /* nobody's yet */
 
 	if (r < 0)
 		holder_fail(-r, "connections cannot be forgotten: %s: the kernel needs nf_conntrack_netlink",
