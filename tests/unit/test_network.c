@@ -14,6 +14,7 @@
 #include "lib/net_user_host.h"
 #include "lib/network.h"
 #include "lib/spec_net.h"
+#include "uplink/bucket.h"
 #include "uplink/dns.h"
 #include "uplink/members.h"
 #include "uplink/reset.h"
@@ -285,6 +286,33 @@ static void test_shares(void **state)
 	}
 }
 
+/* In three minutes no more questions than there are ports, whoever asks; and who has not asked before is heard. */
+static void test_questions(void **state)
+{
+	static const unsigned all[] = { 8192, 2500, 1024 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct bucket own[UPLINK_MEMBERS], crowd = bucket_crowd(all[i]);
+		unsigned n = 0, greedy = 0;
+
+		for (unsigned k = 0; k < UPLINK_MEMBERS; k++)
+			own[k] = bucket_own(all[i]);
+		for (int64_t now = 1000000; now < 1000000 + BUCKET_KEPT_MS; now += 10)
+			for (unsigned k = 0; k < 2; k++) /* members that ask without end */
+				greedy += bucket_take(&own[k], now) || bucket_take(&crowd, now);
+		assert_in_range(greedy, all[i] / 3, all[i] / 2 + 2 * (all[i] / 2 / UPLINK_MEMBERS + 1));
+		assert_false(bucket_take(&crowd, 1000000 + BUCKET_KEPT_MS - 10));
+		for (unsigned k = 2; k < UPLINK_MEMBERS; k++)
+			n += bucket_take(&own[k], 1000000 + BUCKET_KEPT_MS);
+		assert_int_equal(n, UPLINK_MEMBERS - 2);
+		for (int64_t now = 0; now < BUCKET_KEPT_MS; now += 100)
+			for (unsigned k = 2; k < UPLINK_MEMBERS; k++)
+				n += bucket_take(&own[k], 1000000 + BUCKET_KEPT_MS + now);
+		assert_true(n <= all[i] / 2);
+	}
+}
+
 static uint32_t sum_of(uint32_t sum, const uint8_t *at, size_t len)
 {
 	for (size_t i = 0; i < len; i += 2)
@@ -409,10 +437,10 @@ static void test_answers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_subnets),     cmocka_unit_test(test_names),   cmocka_unit_test(test_places),
-		cmocka_unit_test(test_without_six), cmocka_unit_test(test_check),   cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_shares),      cmocka_unit_test(test_reset),   cmocka_unit_test(test_reasons),
-		cmocka_unit_test(test_overlaps),    cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_subnets),     cmocka_unit_test(test_names),     cmocka_unit_test(test_places),
+		cmocka_unit_test(test_without_six), cmocka_unit_test(test_check),     cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_shares),      cmocka_unit_test(test_questions), cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_reasons),     cmocka_unit_test(test_overlaps),  cmocka_unit_test(test_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -106,8 +106,12 @@ struct resolved {
 
 #define RESOLVER_WAITING 64U /* questions that are with the server: a descriptor each */
 
-/* resolver.c: its whole life. `four`, `six`: UDP sockets where the guest asks, -1: none; `holder`: a socket of packets. */
-void resolver(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
+/*
+ * resolver.c: its whole life. `servers`: questions with the server in three minutes, of a network. `four`, `six`: UDP sockets
+ * where the guest asks, -1: none; `holder`: a socket of packets.
+ */
+void resolver(const struct uplink_request *request, unsigned servers, int four, int six, int holder)
+	__attribute__((noreturn));
 /* proxy.c: the process that serves the guest's connections; forked, it drops all that it may before it takes the first. */
 void proxy_start(struct holder *h);
 
