@@ -700,13 +700,13 @@ static void test_program(void **state)
 	assert_int_equal(spec_publish_parse("-p", "80", &specs[0], &err), 0);
 	assert_int_equal(spec_publish_parse("-p", "80/udp", &specs[1], &err), 0);
 	assert_int_equal(publish_open(&publish, specs, 1, &err), 0);
-	assert_int_equal(publish_udp_open(&udp, &publish, IDS_FIRST, IDS_COUNT, &err), 0);
+	assert_int_equal(publish_udp_open(&udp, &publish, NULL, IDS_FIRST, IDS_COUNT, &err), 0);
 	assert_int_equal(udp.fd, -1); /* nothing to do */
 	publish_udp_close(&udp);
 	publish_close(&publish);
 	publish.nports = 0;
 	assert_int_equal(publish_open(&publish, specs, 2, &err), 0);
-	if (publish_udp_open(&udp, &publish, IDS_FIRST, IDS_COUNT, &err) < 0) {
+	if (publish_udp_open(&udp, &publish, NULL, IDS_FIRST, IDS_COUNT, &err) < 0) {
 		publish_udp_close(&udp);
 		publish_close(&publish);
 		print_message("%s\n", err.text);

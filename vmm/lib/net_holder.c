@@ -143,10 +143,10 @@ static void set_apart(const struct net_holder *holder, const struct uplink_reque
 		(void)scope_place(runtime, name, holder->pid);
 }
 
-int net_holder_start(struct net_holder *holder, const char *flag, const struct uplink_request *request, const int *fds,
-		     struct mvm_error *err)
+int net_holder_start(struct net_holder *holder, const char *flag, const struct cgroup *group,
+		     const struct uplink_request *request, const int *fds, struct mvm_error *err)
 {
-	int r = spawn_part(PROGRAM, flag, &holder->fd, &holder->pid, &holder->pidfd, err);
+	int r = spawn_part(PROGRAM, flag, group, &holder->fd, &holder->pid, &holder->pidfd, err);
 
 	if (r == 0 && request->flags & UPLINK_NETWORK)
 		set_apart(holder, request);

@@ -360,10 +360,18 @@ test_leaving() {
 
 # A VM's own namespace, --net user, is made of the same parts; here without the VM, too (user.sh has it with).
 test_user() {
+	local group pid
 	guests 2 || return 0
 	: >heard
 	: >asked
 	joined g1 net=user
+	# mvm-net and all that it started is in a cgroup of the VM's own, where there is one to be had
+	group=$(printf 'mvm-%012x-net' "$(cat pid.g1)")
+	if find /sys/fs/cgroup -maxdepth 6 -name "$group" 2>/dev/null | grep -q .; then
+		for pid in $(pgrep -x mvm-net) $(pgrep -x 'pasta(\.avx2)?'); do
+			grep -q "pids.*/$group\$\|^0::.*/$group\$" "/proc/$pid/cgroup" || die "$pid: $(cat "/proc/$pid/comm" "/proc/$pid/cgroup")"
+		done
+	fi
 	rows g1 "tcp 198.51.100.1 7 yes" "udp 2001:db8:99::1 7 yes" "tcp open.example 7 yes" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" \
 		"tcp 169.254.169.254 7 no" "tcp 192.0.0.1 7 no"
 	joined g2 net=user egress=deny allow-egress=open.example:7/tcp "allow-egress=*.wild.example" allow-egress=rebind.example
@@ -376,6 +384,7 @@ test_user() {
 	grep -q '^count metadata 1' said.g1 || die "$(cat said.g1)"
 	grep -q '^count egress' said.g2 || die "$(cat said.g2)"
 	until_so no_holder
+	equal "$(find /sys/fs/cgroup -maxdepth 6 -name "$group" 2>/dev/null)" ""
 }
 
 test_isolated() {
