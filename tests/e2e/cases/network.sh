@@ -368,7 +368,9 @@ test_user() {
 	# mvm-net and all that it started is in a cgroup of the VM's own, where there is one to be had
 	group=$(printf 'mvm-%012x-net' "$(cat pid.g1)")
 	if find /sys/fs/cgroup -maxdepth 6 -name "$group" 2>/dev/null | grep -q .; then
-		for pid in $(pgrep -x mvm-net) $(pgrep -x 'pasta(\.avx2)?'); do
+		pid=$(cat pid.g1)
+		for _ in 1 2 3; do # the one outside; number 1; pasta
+			pid=$(pgrep -P "$pid" | head -n 1)
 			grep -q "pids.*/$group\$\|^0::.*/$group\$" "/proc/$pid/cgroup" || die "$pid: $(cat "/proc/$pid/comm" "/proc/$pid/cgroup")"
 		done
 	fi
