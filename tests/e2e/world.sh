@@ -109,7 +109,7 @@ while True:
                 key.fileobj.sendto(data, peer)
         heard.write(f"{who} {kind} {a} {port}\n")
 ' "$2" >"serving.$2" 2>&1 &
-	until grep -q . "serving.$2"; do sleep 0.05; done
+	until grep -qs . "serving.$2"; do sleep 0.05; done
 	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
 }
 
@@ -121,14 +121,15 @@ by() {
 		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$@" "$mvm")
 }
 
-# A probe of the guest's: each argument is KIND ADDRESS-OR-NAME PORT; says "KIND ADDRESS PORT yes" or "… no".
+# A probe of the guest's: rows of KIND ADDRESS-OR-NAME PORT (dns: is there an answer?); says "KIND ADDRESS PORT yes" or "… no".
 probe='
-import concurrent.futures, socket, struct, sys, time
+import concurrent.futures, itertools, socket, struct, sys, time
+ids = itertools.count(77) # pasta takes a second echo of an id and sequence number for the first one again
 def ping(family, to):
     s = socket.socket(family, socket.SOCK_RAW, 1 if family == socket.AF_INET else 58)
     s.settimeout(3)
     end = time.monotonic() + 3
-    h = struct.pack(">BBHHH", 8 if family == socket.AF_INET else 128, 0, 0, 77, 1) + b"abcdefgh"
+    h = struct.pack(">BBHHH", 8 if family == socket.AF_INET else 128, 0, 0, next(ids), 1) + b"abcdefgh"
     if family == socket.AF_INET:
         n = sum(struct.unpack(">8H", h))
         n = (n >> 16) + (n & 0xffff)
@@ -143,6 +144,8 @@ def one(kind, to, port):
     family = socket.AF_INET6 if ":" in to or kind == "tcp6" else socket.AF_INET
     if kind == "ping":
         return ping(family, to)
+    if kind == "dns":
+        return len(socket.getaddrinfo(to, 7)) > 0
     to = socket.getaddrinfo(to, port, family)[0][4][0]
     s = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
     s.settimeout(3 if kind == "udp" else 10)

@@ -216,7 +216,7 @@ test_a_limited_disk_is_inspected() {
 	sup=$(pgrep -P "$cli" -x mvm-supervisor)
 	vmm=$(pgrep -P "$sup")
 	id=$(basename "$(dirname "$(grep -l "\"vmm\":$vmm," /run/mvm/*/state.json "$XDG_RUNTIME_DIR"/mvm/*/state.json 2>/dev/null)")")
-	for _ in $(seq 50); do
+	for _ in $(seq 15); do
 		expect 0 "$mvm" inspect "$id" --security
 		kill -STOP "$vmm"
 		kill -CONT "$vmm"

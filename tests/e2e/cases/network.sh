@@ -3,73 +3,8 @@
 #
 # shellcheck source=tests/e2e/world.sh
 . "$top/tests/e2e/world.sh"
-
-# A host with nothing but a network of its own, and namespaces for that many guests: g1, g2 …
-guests() {
-	local n
-	[ -x "$(dirname "$mvm")/member" ] || { echo "SKIP not built: make $(dirname "$mvm")/member"; return 1; }
-	make_internet || return 1
-	trap 'end_guests; end_world' EXIT
-	for ((n = 1; n <= $1; n++)); do
-		ip netns add "g$n"
-		ip -n "g$n" link set lo up
-		ip netns exec "g$n" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
-	done
-}
-
-end_guests() {
-	local file n
-	for file in pid.*; do [ ! -e "$file" ] || kill "$(cat "$file")" 2>/dev/null; done
-	until_so no_holder
-	for n in $(ip netns list | awk '/^g[0-9]+/ { print $1 }'); do
-		ip netns pids "$n" | xargs -r kill
-		ip netns del "$n"
-		rm -rf "/etc/netns/$n"
-	done
-	"$mvm" network ls --format json | jq -r '.[].name' | xargs -r "$mvm" network rm
-}
-
-# A process that has ended may wait for whoever became its parent.
-no_holder() {
-	local pid
-	for pid in $(pgrep -x mvm-net); do
-		grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
-	done
-}
-
-# The first of its processes.
-holder() {
-	local pid
-	for pid in $(pgrep -x mvm-net); do
-		grep -q '^State:.Z' "/proc/$pid/status" && continue
-		grep -q '^NSpid:.*[[:space:]]1$' "/proc/$pid/status" && echo "$pid" && return
-	done
-}
-
-# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $nofile: descriptors.
-join() {
-	local guest=$1
-	shift
-	rm -f "said.$guest"
-	# shellcheck disable=SC2016 # expanded by that shell
-	prlimit --nofile="${nofile:-$(ulimit -Hn)}" nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c \
-		'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf" "$(dirname "$mvm")/member" "$guest" "$@" \
-		>"said.$guest" 2>&1 &
-	echo $! >"pid.$guest"
-	until_so grep -qE '^(ready|failed)' "said.$guest"
-	read -r _ ip ip6 <"said.$guest"
-}
-
-joined() {
-	join "$@"
-	grep -q ^ready "said.$1" || die "$*: $(cat "said.$1")"
-}
-
-leave() {
-	kill "$(cat "pid.$1")"
-	until_so sh -c "! kill -0 $(cat "pid.$1")"
-	rm "pid.$1"
-}
+# shellcheck source=tests/e2e/guests.sh
+. "$top/tests/e2e/guests.sh"
 
 # Echo servers at port 7 of all that the guest has.
 echoes() {
@@ -489,6 +424,57 @@ for i in range(100):
 	done
 	joined g1 net=net
 	rows g1 "tcp 198.51.100.1 7 yes"
+}
+
+# Whoever is killed while it is all made, at one moment after the other, nothing stays: no process, no namespace, no tap
+# or rule (these are the namespace's), no socket or lock; and the next one joins.
+test_killed_while_made() {
+	local who mode step took before
+	guests 0 || return 0
+	command -v bc >/dev/null || { echo "SKIP no bc"; return; }
+	expect 0 "$mvm" network create net
+	for mode in net=user "net=user egress=deny allow-egress=open.example" net=net; do
+		took=$(date +%s%N)
+		join - $mode
+		took=$((($(date +%s%N) - took) / 1000000))
+		leave -
+		until_so no_holder
+		before=$(left)
+		for who in member mvm-net pasta nft resolver; do
+			for step in ${LONG:+1 3 5 7 8} 2 4 6; do
+				rm -f said.-
+				{ "${as_host[@]}" "$(dirname "$mvm")/member" - $mode >said.- 2>&1 & } 2>/dev/null
+				echo $! >pid.-
+				sleep "$(bc <<<"scale=3; $took * $step / 8000")"
+				case $who in
+				member) kill -KILL "$(cat pid.-)" ;;
+				resolver) pkill -KILL -n -x mvm-net ;; # the youngest
+				mvm-net) pkill -KILL -o -x mvm-net ;;
+				*) pkill -KILL -x $who ;;
+				esac
+				[ $who = member ] || until_so grep -qE '^(ready|failed)' said.-
+				kill "$(cat pid.-)" 2>/dev/null
+				wait "$(cat pid.-)" 2>/dev/null
+				rm pid.-
+				until_so no_holder
+				until_so eval '! pgrep -x "pasta|nft" >/dev/null'
+				equal "$(left)" "$before"
+				equal "$("$mvm" network ls --format json | jq -c '[.[] | .members | length]')" "[0]"
+			done
+		done
+	done
+	join - net=net
+	leave -
+}
+
+# What may be left after the next command: namespaces that a process has or that are mounted, files of networks, sockets.
+left() {
+	"$mvm" ps -aq
+	find /proc/[0-9]*/ns/net -printf '%l\n' 2>/dev/null | sort -u | wc -l
+	find /run/mvm -mindepth 1 ! -path /run/mvm/uids
+	awk '$8 ~ /mvm/ { print $8 }' /proc/net/unix
+	ip netns exec "$here" nft list ruleset
+	ip -n "$here" -br link | awk '{ print $1 }'
 }
 
 # Who comes while the last one goes, at any moment and killed or not, is on the network; and then nobody is left.

@@ -75,7 +75,7 @@ for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"],
 print("serving", flush=True)
 threading.Event().wait()
 ' "$2" >"serving.$2" 2>&1 &
-	until grep -q . "serving.$2"; do sleep 0.05; done
+	until grep -qs . "serving.$2"; do sleep 0.05; done
 	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
 }
 

@@ -141,6 +141,29 @@ echo_vm() {
 	until_so says "$port" hello
 }
 
+# nginx in a VM, as curl and wrk find it on a published port: whole answers, and under load no error.
+test_nginx() {
+	local conf size
+	publish_set_up || return 0
+	conf=$(base64 -w0 "$top/tests/bench/nginx.conf")
+	expect 0 debian -d --name web -p 0:80 -- sh -c "echo $conf | base64 -d >/tmp/nginx.conf && exec nginx -c /tmp/nginx.conf"
+	port=$(port_of web)
+	until_so curl -sf "http://127.0.0.1:$port/"
+	expect 0 curl -sf "http://127.0.0.1:$port/"
+	size=$(wc -c <stdout)
+	case $out in *"Welcome to nginx"*) ;; *) die "curl got: $out" ;; esac
+	expect 0 curl -so one.html -so two.html "http://127.0.0.1:$port/" "http://127.0.0.1:$port/" # by one connection
+	cmp one.html two.html || die "two answers of one connection differ"
+	equal "$(wc -c <two.html)" "$size"
+	expect 0 wrk -t 1 -c 16 -d 3s "http://127.0.0.1:$port/"
+	[ "$(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' stdout)" -gt 20 ] || die "wrk: $out"
+	! grep -qE 'Socket errors|Non-2xx' stdout || die "wrk: $out"
+	expect 0 wrk -t 1 -c 16 -d 2s -H 'Connection: close' "http://127.0.0.1:$port/"
+	! grep -qE 'Non-2xx|connect [1-9]|timeout [1-9]' stdout || die "wrk: $out"
+	until_so curl -sf "http://127.0.0.1:$port/"
+	expect 0 "$mvm" stop web
+}
+
 test_http() {
 	publish_set_up || return 0
 	expect 0 detached --name web -p 127.0.0.1::80 -p '[::1]::80' -- sh -c \

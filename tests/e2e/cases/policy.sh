@@ -1,0 +1,170 @@
+# The policy matrix: what passes and what does not, for each mode, rule and kind of packet, as the guest has it and as a
+# capture at the host's end has it. A stand-in has the guest's place (tests/e2e/member.c), but for --proxy, which needs a VM.
+#
+# shellcheck source=tests/e2e/world.sh
+. "$top/tests/e2e/world.sh"
+# shellcheck source=tests/e2e/guests.sh
+. "$top/tests/e2e/guests.sh"
+
+# The rules, a column of the matrix each.
+declare -A rules=(
+	[allow]=""
+	[deny]="egress=deny"
+	[ranges]="egress=deny allow-egress=198.51.100.1:7/tcp allow-egress=[2001:db8:99::/48]:7/udp allow-egress=198.51.100.2"
+	[names]="egress=deny allow-egress=open.example:7/tcp allow-egress=*.wild.example"
+	[inside]="allow-egress=10.9.8.0/24:7 allow-egress=fd99::/16"
+	[host]="egress=deny allow-egress=203.0.113.2:8 allow-egress=169.254.169.254:7/tcp"
+)
+
+# +: passes, -: does not, .: not tried there (the name beside it opens the address).
+matrix='
+what to                port  allow deny ranges names inside host
+tcp  198.51.100.1      7     +     -    +      .     +      -
+tcp  198.51.100.1      8     +     -    -      -     +      -
+udp  198.51.100.1      7     +     -    -      -     +      -
+ping 198.51.100.1      0     +     -    -      -     +      -
+tcp  198.51.100.2      8     +     -    +      -     +      -
+udp  198.51.100.2      8     +     -    +      -     +      -
+ping 198.51.100.2      0     +     -    +      -     +      -
+tcp  2001:db8:99::1    7     +     -    -      .     +      -
+udp  2001:db8:99::1    7     +     -    +      -     +      -
+udp  2001:db8:99::1    8     +     -    -      -     +      -
+ping 2001:db8:99::1    0     +     -    -      -     +      -
+tcp  10.9.8.7          7     -     -    -      -     +      -
+udp  10.9.8.7          7     -     -    -      -     +      -
+tcp  10.9.8.7          8     -     -    -      -     -      -
+ping 10.9.8.7          0     -     -    -      -     -      -
+tcp  fd99::1           8     -     -    -      -     +      -
+udp  fd99::1           7     -     -    -      -     +      -
+ping fd99::1           0     -     -    -      -     +      -
+tcp  192.168.3.3       7     -     -    -      -     -      -
+tcp  169.254.169.254   7     -     -    -      -     -      +
+udp  169.254.169.254   7     -     -    -      -     -      -
+ping 169.254.169.254   0     -     -    -      -     -      -
+tcp  fd00:ec2::254     7     -     -    -      -     -      -
+tcp  203.0.113.2       7     -     -    -      -     -      -
+tcp  203.0.113.2       8     -     -    -      -     -      +
+udp  203.0.113.2       7     -     -    -      -     -      -
+tcp  2001:db8:55::2    7     -     -    -      -     -      -
+udp  2001:db8:55::2    7     -     -    -      -     -      -
+dns  open.example      0     +     -    -      +     +      -
+dns  other.example     0     +     -    -      -     +      -
+dns  a.wild.example    0     +     -    -      +     +      -
+dns  wild.example      0     +     -    -      -     +      -
+tcp  open.example      7     +     -    .      +     +      -
+tcp6 open.example      7     +     -    .      +     +      -
+udp  open.example      7     +     -    .      -     +      -
+tcp  a.wild.example    8     +     -    .      +     +      -
+'
+
+# rows RULE KIND…: of the matrix, as "what to port yes|no".
+rows() {
+	local rule=$1
+	shift
+	awk -v rule="$rule" -v kinds=" $* " 'NF < 4 { next } $1 == "what" { for (i = 4; i <= NF; i++) if ($i == rule) at = i; next }
+		index(kinds, " " $1 " ") && $at != "." { print $1, $2, $3, ($at == "+" ? "yes" : "no") }' <<<"$matrix"
+}
+
+# What goes over the host's own devices, loopback among them.
+capture() {
+	ip netns exec "$here" tcpdump -nni any -s 200 -B 8192 --immediate-mode -U -w "cap.$1" 2>"cap.err" &
+	dumper=$!
+	until_so grep -q 'listening on' cap.err
+}
+
+# captured FILE WHAT TO PORT: whether such a packet is in it
+captured() {
+	local filter
+	case $2 in
+	dns) filter="dst port 53" ;;
+	ping) filter="dst host $3 and (icmp[icmptype] == icmp-echo or icmp6)" ;;
+	*) filter="dst host $3 and ${2%6} dst port $4" ;;
+	esac
+	if [ "$2" = dns ]; then
+		tcpdump -nnr "$1" "$filter" 2>/dev/null | grep -q " AAAA\? $3\. \| A? $3\. "
+	else
+		[ -n "$(tcpdump -nnr "$1" -c 1 "$filter" 2>/dev/null)" ]
+	fi
+}
+
+# checked NAME RULE ROWS SAID: what the guest said, and what was captured, is what the rows want.
+checked() {
+	local what to port may seen
+	sleep 0.3 # the last packet's way into the file
+	kill "$dumper"
+	wait "$dumper"
+	[ "$4" = "$3" ] || die "$1, $2: $(diff <(echo "$4") <(echo "$3"))"
+	while read -r what to port may; do
+		case $what:$to in
+		dns:* | *:*[0-9]*) ;;
+		*) continue ;; # a name's addresses have rows of their own, or are in the guest's word
+		esac
+		seen=no
+		! captured "cap.$2" "$what" "$to" "$port" || seen=yes
+		[ "$seen" = "$may" ] || die "$1, $2: $what $to $port: captured: $seen, wanted: $may; of $to: $(tcpdump -nnr "cap.$2" 2>/dev/null | grep -F " $to" | head)"
+	done <<<"$3"
+	printf '%s\n' "$3" | wc -l >>tried
+}
+
+# by_stand_in MODE-OPTION
+by_stand_in() {
+	local rule want
+	for rule in "${!rules[@]}"; do
+		want=$(rows "$rule" tcp tcp6 udp ping dns)
+		capture "$rule"
+		# shellcheck disable=SC2086 # options are words
+		joined g1 "$1" ${rules[$rule]}
+		limit=120 expect 0 ip netns exec g1 python3 -c "$probe" "$(sed 's/ [a-z]*$//' <<<"$want" | paste -sd,)"
+		leave g1
+		until_so no_holder
+		checked "$1" "$rule" "$want" "$out"
+	done
+	equal "$(wc -l <tried)" ${#rules[@]}
+}
+
+test_user() {
+	guests 1 || return 0
+	by_stand_in net=user
+}
+
+test_network() {
+	guests 1 || return 0
+	expect 0 "$mvm" network create net
+	by_stand_in net=net
+}
+
+# The same rows as far as they are TCP, by CONNECT.
+by_proxy='
+import concurrent.futures, socket, sys
+def one(row):
+    what, to, port = row.split()
+    at = "[%s]" % to if ":" in to else to
+    try:
+        s = socket.create_connection(("127.0.0.1", 3128), 30)
+        s.sendall(f"CONNECT {at}:{port} HTTP/1.1\r\n\r\n".encode())
+        got = b""
+        while more := s.recv(1000):
+            got += more
+        ok = got.startswith(b"HTTP/1.1 200") and got.endswith(b"tcp")
+    except OSError:
+        ok = False
+    return row + (" yes" if ok else " no")
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    for line in pool.map(one, sys.argv[1].split(",")):
+        print(line, flush=True)
+'
+
+test_proxy() {
+	local rule want flags option
+	make_internet || return 0
+	for rule in "${!rules[@]}"; do
+		want=$(rows "$rule" tcp)
+		flags=()
+		for option in ${rules[$rule]}; do flags+=("--${option%%=*}" "${option#*=}"); done
+		capture "$rule"
+		limit=120 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --proxy "${flags[@]}" -- \
+			python3 -c "$by_proxy" "$(sed 's/ [a-z]*$//' <<<"$want" | paste -sd,)"
+		checked proxy "$rule" "$want" "$out"
+	done
+	equal "$(wc -l <tried)" ${#rules[@]}
+}

@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+# For the cases that want guests without VMs: a network namespace in each one's place (tests/e2e/member.c), in the world of
+# tests/e2e/world.sh.
+
+# A host with nothing but a network of its own, and namespaces for that many guests: g1, g2 …
+guests() {
+	local n
+	[ -x "$(dirname "$mvm")/member" ] || { echo "SKIP not built: make $(dirname "$mvm")/member"; return 1; }
+	make_internet || return 1
+	install -d -m 700 /run/mvm # as mvm run has it
+	trap 'end_guests; end_world' EXIT
+	# shellcheck disable=SC2016 # expanded by that shell
+	as_host=(nsenter --net="/run/netns/$here" unshare -m --propagation slave
+		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf")
+	for ((n = 1; n <= $1; n++)); do
+		ip netns add "g$n"
+		ip -n "g$n" link set lo up
+		ip netns exec "g$n" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
+	done
+}
+
+end_guests() {
+	local file n
+	for file in pid.*; do [ ! -e "$file" ] || kill "$(cat "$file")" 2>/dev/null; done
+	until_so no_holder
+	for n in $(ip netns list | awk '/^g[0-9]+/ { print $1 }'); do
+		ip netns pids "$n" | xargs -r kill
+		ip netns del "$n"
+		rm -rf "/etc/netns/$n"
+	done
+	"$mvm" network ls --format json | jq -r '.[].name' | xargs -r "$mvm" network rm
+}
+
+# A process that has ended may wait for whoever became its parent.
+no_holder() {
+	local pid
+	for pid in $(pgrep -x mvm-net); do
+		grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null || return 1
+	done
+}
+
+# The first of its processes.
+holder() {
+	local pid
+	for pid in $(pgrep -x mvm-net); do
+		grep -q '^State:.Z' "/proc/$pid/status" && continue
+		grep -q '^NSpid:.*[[:space:]]1$' "/proc/$pid/status" && echo "$pid" && return
+	done
+}
+
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $nofile: descriptors.
+join() {
+	local guest=$1
+	shift
+	rm -f "said.$guest"
+	prlimit --nofile="${nofile:-$(ulimit -Hn)}" "${as_host[@]}" "$(dirname "$mvm")/member" "$guest" "$@" >"said.$guest" 2>&1 &
+	echo $! >"pid.$guest"
+	until_so grep -qE '^(ready|failed)' "said.$guest"
+	read -r _ ip ip6 <"said.$guest"
+}
+
+joined() {
+	join "$@"
+	grep -q ^ready "said.$1" || die "$*: $(cat "said.$1")"
+}
+
+leave() {
+	kill "$(cat "pid.$1")"
+	until_so sh -c "! kill -0 $(cat "pid.$1")"
+	rm "pid.$1"
+}
