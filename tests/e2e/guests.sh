@@ -29,6 +29,8 @@ end_guests() {
 		rm -rf "/etc/netns/$n"
 	done
 	"$mvm" network ls --format json | jq -r '.[].name' | xargs -r "$mvm" network rm
+	# of members that were killed: no folder names it, as a supervisor's does
+	find /sys/fs/cgroup -maxdepth 6 -name 'mvm-00000*-net' -exec rmdir {} + 2>/dev/null
 }
 
 # A process that has ended may wait for whoever became its parent.
