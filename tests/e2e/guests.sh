@@ -29,6 +29,8 @@ end_guests() {
 		rm -rf "/etc/netns/$n"
 	done
 	"$mvm" network ls --format json | jq -r '.[].name' | xargs -r "$mvm" network rm
+	# of members that were killed: no folder names it, as a supervisor's does
+	find /sys/fs/cgroup -maxdepth 6 -name 'mvm-00000*-net' -exec rmdir {} + 2>/dev/null
 }
 
 # A process that has ended may wait for whoever became its parent.
@@ -48,13 +50,13 @@ holder() {
 	done
 }
 
-# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $member: another copy of the
-# stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm.
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $nofile: descriptors. $member:
+# another copy of the stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm.
 join() {
 	local guest=$1
 	shift
 	rm -f "said.$guest"
-	"${as_host[@]}" "${member:-$(dirname "$mvm")/member}" "$guest" "$@" >"said.$guest" 2>&1 &
+	prlimit --nofile="${nofile:-$(ulimit -Hn)}" "${as_host[@]}" "${member:-$(dirname "$mvm")/member}" "$guest" "$@" >"said.$guest" 2>&1 &
 	echo $! >"pid.$guest"
 	until_so grep -qE '^(ready|failed)' "said.$guest"
 	read -r _ ip ip6 <"said.$guest"

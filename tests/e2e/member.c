@@ -25,6 +25,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "jail/jail.h"
 #include "lib/net_user.h"
 #include "lib/spec.h"
 #include "rtnl.h"
@@ -200,7 +201,9 @@ static void become(uid_t id)
 int main(int argc, char **argv)
 {
 	struct net_host host = { .n = 0 };
-	struct net_user_who who = { .id = "0123456789ab", .uid_first = 1900000000, .uid_count = 1000 };
+	struct cgroup parts;
+	char id[16];
+	struct net_user_who who = { .id = id, .uid_first = 1900000000, .uid_count = 1000, .parts = &parts };
 	int guests[VMM_NETS_MAX];
 	struct mvm_spec *spec;
 	struct net_user user;
@@ -221,6 +224,10 @@ int main(int argc, char **argv)
 			die(err.text);
 	}
 	who.spec = spec;
+	(void)snprintf(id, sizeof(id), "%012x", (unsigned)getpid());
+	cgroup_init(&parts);
+	if (spec->nnets && spec->nets[0].mode == SPEC_NET_USER)
+		jail_parts(id, 0, &parts);
 	net_user_init(&user);
 	become(as);
 	if (net_host_open(&host, spec->nets, spec->nnets, &err) < 0 || net_user_open(&user, &host, &who, &err) < 0)
@@ -248,6 +255,7 @@ int main(int argc, char **argv)
 	       (unsigned long long)user.traffic.in_packets, (unsigned long long)user.traffic.flows,
 	       (unsigned long long)user.traffic.begun);
 	net_user_close(&user);
+	cgroup_free(&parts);
 	mvm_spec_free(spec);
 	return 0;
 }

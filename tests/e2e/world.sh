@@ -74,6 +74,8 @@ def dns(data):
         at += 1 + data[at]
     name, kind = ".".join(labels), int.from_bytes(data[at + 1:at + 3], "big")
     asked.write(name + "\n")
+    if labels[-1] == "silent":
+        return None
     found = list(records(name, kind))
     return (data[:2] + (0x8180 if name in names else 0x8183).to_bytes(2, "big") + b"\0\1" + len(found).to_bytes(2, "big")
         + bytes(4) + data[12:at + 5]
@@ -102,7 +104,9 @@ while True:
             c.close()
         else:
             data, peer = key.fileobj.recvfrom(2000)
-            key.fileobj.sendto(dns(data) if port == 53 else data, peer)
+            data = dns(data) if port == 53 else data
+            if data:
+                key.fileobj.sendto(data, peer)
         heard.write(f"{who} {kind} {a} {port}\n")
 ' "$2" >"serving.$2" 2>&1 &
 	until grep -qs . "serving.$2"; do sleep 0.05; done

@@ -26,6 +26,7 @@ static void join(const uint8_t *data, size_t size)
 		.flags = UPLINK_NETWORK | UPLINK_IP4,
 		.subnet = { .net4 = { 10, 1, 2, 0 }, .bits4 = 29, .net6 = { 0xfd, 1 }, .bits6 = 64 },
 	};
+	static const struct rules_limits limits = { 65536, 262144 };
 	static struct members members;
 	static struct uplink_join wanted;
 	struct uplink_member is;
@@ -45,7 +46,7 @@ static void join(const uint8_t *data, size_t size)
 				abort();
 		members.m[i].fd = 0;
 		members.m[i].is = is;
-		check_text(rules_join_text(&request, &wanted, &is, i));
+		check_text(rules_join_text(&request, &limits, &wanted, &is, i));
 		check_text(rules_leave_text(&request, &wanted, i));
 	}
 }

@@ -53,6 +53,9 @@ static void turn(void)
 {
 	static struct pollfd fds[UDP_FDS];
 
+	memset(fds, 0, sizeof(fds));
+	now += UDP_NS_PER_S / 2; /* as long as the most that is read at once may cost */
+	udp_run(&udp, fds, now);
 	udp_prepare(&udp, fds);
 	(void)poll(fds, UDP_FDS, 0);
 	udp_run(&udp, fds, now);

@@ -170,7 +170,10 @@ static void net_rx_no_room(void)
 	net_works();
 }
 
-/* One buffer, offered for all packets; and one that lies over the rings themselves. */
+/*
+ * One buffer, offered for all packets; and one that lies over the rings themselves. Asked before it is offered: what comes
+ * back, or late from before, is written over the ring that would have sent.
+ */
 static void net_rx_overlap(void)
 {
 	struct ring *ring = &rings[NET_RX];
@@ -186,11 +189,11 @@ static void net_rx_overlap(void)
 		expect("silent", wait_used(ring, NULL), i);
 	for (unsigned i = 0; i < 6; i++) {
 		net_up(i % 2 ? NET_F_MRG_RXBUF : F_EVENT_IDX, 0);
+		net_ask_echo();
 		desc_set(ring, 0, i < 3 ? address(ring) : address(&rings[NET_TX]), RING_BYTES, D_WRITE, 0);
 		rings[NET_RX].avail.used_event = (uint16_t)any();
 		offer(ring, 0);
 		kick(ring);
-		net_ask_echo();
 		wait_ns(SECOND / 20);
 	}
 	net_works();

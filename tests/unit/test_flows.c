@@ -6,11 +6,14 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -267,13 +270,82 @@ static void test_told(void **state)
 	assert_true(list(&flows, UPLINK_FLOWS_MAX % UPLINK_FLOWS_IN, 4));
 }
 
+/* ---- of a network's members ---- */
+
+struct kernel {
+	int fd;
+	unsigned dumps;
+};
+
+/* Answers each request with the same three connections. */
+static void *kernel(void *arg)
+{
+	static const char *const ends[][2] = { { "10.209.0.2", "10.209.0.3" },
+					       { "10.209.0.3", "198.51.100.1" },
+					       { "192.0.0.10", "192.0.0.9" } };
+	struct kernel *k = arg;
+	uint8_t request[256];
+	struct message m;
+
+	while (recv(k->fd, request, sizeof(request), 0) > 0) {
+		for (unsigned i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+			begin(&m);
+			put_tuple(&m, ends[i][0], ends[i][1], IPPROTO_TCP);
+			finish(&m);
+			if (send(k->fd, m.bytes, m.len, 0) < 0)
+				return NULL;
+		}
+		k->dumps++;
+		begin(&m);
+		finish(&m);
+		((struct nlmsghdr *)(void *)m.bytes)->nlmsg_type = NLMSG_DONE;
+		if (send(k->fd, m.bytes, m.len, 0) < 0)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* However many members there are, and however often they ask: one dump a second. */
+static void test_each(void **state)
+{
+	static struct flows_each each;
+	static struct uplink_member members[UPLINK_MEMBERS];
+	const struct uplink_member *of[UPLINK_MEMBERS] = { NULL };
+	struct kernel k = { .dumps = 0 };
+	pthread_t thread;
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+	k.fd = pair[1];
+	assert_int_equal(pthread_create(&thread, NULL, kernel, &k), 0);
+	for (unsigned i = 0; i < UPLINK_MEMBERS; i++) {
+		memcpy(members[i].ip4, (uint8_t[]){ 10, 209, 0, (uint8_t)(i + 2) }, 4);
+		of[i] = &members[i];
+	}
+	of[1] = NULL;
+	for (unsigned i = 0; i < UPLINK_MEMBERS; i++)
+		assert_int_equal(flows_count_each(&each, pair[0], of, 5000 + i), 0);
+	assert_int_equal(k.dumps, 1);
+	assert_int_equal(each.now[0], 1);
+	assert_int_equal(each.now[1], 0); /* nobody */
+	assert_int_equal(each.now[2], 0);
+	of[1] = &members[1];
+	assert_int_equal(flows_count_each(&each, pair[0], of, INT64_MAX / 2), 0);
+	assert_int_equal(k.dumps, 2);
+	assert_int_equal(each.now[0], 1);
+	assert_int_equal(each.now[1], 2);
+	(void)shutdown(pair[0], SHUT_RDWR);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),
-		cmocka_unit_test(test_broken),
-		cmocka_unit_test(test_busiest),
-		cmocka_unit_test(test_told),
+		cmocka_unit_test(test_parse), cmocka_unit_test(test_broken), cmocka_unit_test(test_busiest),
+		cmocka_unit_test(test_each),  cmocka_unit_test(test_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,7 +1,10 @@
 /* jail: the table's promises, layers, the host's settings, uids; the jail itself is proved by tests/escape. */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -9,8 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -308,12 +313,104 @@ static void test_scope_message(void **state)
 	}
 }
 
+#define UNIFIED "/sys/fs/cgroup/unified" /* of a host with both versions; else */
+#define ALONE   "/sys/fs/cgroup"
+
+/* In the place of systemd: moves the process that it is asked for, and says so. */
+struct manager {
+	int listener;
+	char name[64], group[160];
+	pid_t asked; /* for */
+};
+
+static void *manage(void *arg)
+{
+	/* "OK", then a method's return with neither fields nor body */
+	static const char answer[] = "OK 0123456789abcdef\r\nl\2\0\1\0\0\0\0\1\0\0\0\0\0\0\0";
+	struct manager *m = arg;
+	int fd = accept(m->listener, NULL, NULL);
+	uint8_t bytes[2048];
+	char path[200], text[16];
+	ssize_t n = recv(fd, bytes, sizeof(bytes), 0);
+	const uint8_t *pids = n > 0 ? memmem(bytes, (size_t)n, "\2au\0", 4) : NULL;
+	int procs;
+
+	if (pids && memmem(bytes, (size_t)n, m->name, strlen(m->name) + 1)) {
+		const uint8_t *at = pids + 4; /* the array's length and its number, aligned to 4 from the message on */
+		const uint8_t *message = memmem(bytes, (size_t)n, "BEGIN\r\n", 7);
+
+		at += (4 - (size_t)(at - (message + 7)) % 4) % 4;
+		m->asked = (pid_t)u32_at(at, 4);
+	}
+	(void)snprintf(path, sizeof(path), "%s/cgroup.procs", m->group);
+	(void)snprintf(text, sizeof(text), "%d", (int)m->asked);
+	procs = open(path, O_WRONLY | O_CLOEXEC);
+	if (procs >= 0 && write(procs, text, strlen(text)) < 0)
+		m->asked = -1;
+	(void)close(procs);
+	(void)!write(fd, answer, sizeof(answer) - 1);
+	(void)close(fd);
+	return NULL;
+}
+
+/* A process of a network's is put into a scope by name; who asks stays where it is. */
+static void test_scope_place(void **state)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct manager m = { .asked = 0 };
+	char folder[] = "/tmp/test-scope-XXXXXX", path[64], own[2][512] = { "", "" };
+	pthread_t thread;
+	pid_t child;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	assert_int_equal(scope_place(folder, "x.scope", getpid()), -ENOENT);
+	(void)snprintf(m.name, sizeof(m.name), "mvm-net-test-%d.scope", (int)getpid());
+	(void)snprintf(m.group, sizeof(m.group), "%s/%s", access(UNIFIED "/cgroup.procs", F_OK) ? ALONE : UNIFIED,
+		       m.name);
+	if (mkdir(m.group, 0755) < 0) {
+		assert_int_equal(rmdir(folder), 0);
+		skip(); /* not root, or no cgroups of version 2 */
+	}
+	(void)snprintf(path, sizeof(path), "%s/systemd", folder);
+	assert_int_equal(mkdir(path, 0700), 0);
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/systemd/private", folder);
+	m.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(m.listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(m.listener, 1), 0);
+	child = fork();
+	if (child == 0) {
+		(void)pause();
+		_exit(0);
+	}
+	assert_int_equal(pthread_create(&thread, NULL, manage, &m), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+
+		assert_true(read(fd, own[i], sizeof(own[i]) - 1) > 0);
+		(void)close(fd);
+		if (i == 0)
+			assert_int_equal(scope_place(folder, m.name, child), 0);
+	}
+	assert_string_equal(own[0], own[1]);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(m.asked, child);
+	(void)kill(child, SIGKILL);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	(void)close(m.listener);
+	assert_int_equal(unlink(address.sun_path), 0);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(rmdir(folder), 0);
+	for (unsigned i = 0; i < 1000 && rmdir(m.group) < 0 && errno == EBUSY; i++)
+		(void)sched_yield();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_table),         cmocka_unit_test(test_papers),    cmocka_unit_test(test_layers),
-		cmocka_unit_test(test_labels),        cmocka_unit_test(test_host_conf), cmocka_unit_test(test_uids),
-		cmocka_unit_test(test_scope_message),
+		cmocka_unit_test(test_table),         cmocka_unit_test(test_papers),      cmocka_unit_test(test_layers),
+		cmocka_unit_test(test_labels),        cmocka_unit_test(test_host_conf),   cmocka_unit_test(test_uids),
+		cmocka_unit_test(test_scope_message), cmocka_unit_test(test_scope_place),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

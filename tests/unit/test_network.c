@@ -14,8 +14,10 @@
 #include "lib/net_user_host.h"
 #include "lib/network.h"
 #include "lib/spec_net.h"
+#include "uplink/bucket.h"
 #include "uplink/dns.h"
 #include "uplink/members.h"
+#include "uplink/reset.h"
 #include "uplink/rules.h"
 
 static void test_subnets(void **state)
@@ -201,12 +203,13 @@ static void test_rules(void **state)
 	struct uplink_member member = { .ip4 = { 10, 1, 2, 9 },
 					.ip6 = { 0xfd, 0x12, [15] = 9 },
 					.mac = { 2, 0, 0, 0, 0, 1 } };
+	static const struct rules_limits limits = { 65536, 262144 };
 	char *text, *leave, line[128], name[64];
 
 	(void)state;
 	request.flags |= UPLINK_ISOLATE;
 	assert_true(dns_name("example.org", join.names[0].name));
-	text = rules_join_text(&request, &join, &member, 17);
+	text = rules_join_text(&request, &limits, &join, &member, 17);
 	leave = rules_leave_text(&request, &join, 17);
 	assert_non_null(text);
 	assert_non_null(leave);
@@ -232,10 +235,120 @@ static void test_rules(void **state)
 	}
 	free(text);
 	free(leave);
-	text = rules_network_text(&request);
+	text = rules_network_text(&request, &limits);
 	assert_non_null(strstr(text, "policy drop"));
 	assert_null(strstr(text, "guest_"));
 	free(text);
+}
+
+/* The number behind `what`, behind `where`. */
+static unsigned number_in(const char *text, const char *where, const char *what)
+{
+	const char *at = strstr(text, where);
+
+	assert_non_null(at);
+	at = strstr(at, what);
+	assert_non_null(at);
+	return (unsigned)strtoul(at + strlen(what), NULL, 10);
+}
+
+/* Whatever members do: pasta has its descriptors, the table its places, and each member some of both. */
+static void test_shares(void **state)
+{
+	static const struct rules_limits all[] = {
+		{ 65536, 262144 }, { 20000, 65536 }, { 4096, 32768 }, { 2048, 8192 }
+	};
+	struct uplink_request request = request_of("10.1.2.0/24", "fd12::/64");
+	struct uplink_member member = { .ip4 = { 10, 1, 2, 9 } };
+	static struct uplink_join join;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		char *text = rules_network_text(&request, &all[i]),
+		     *own = rules_join_text(&request, &all[i], &join, &member, 1);
+		unsigned out, peer, out_own, peer_own;
+
+		assert_non_null(text);
+		assert_non_null(own);
+		out = number_in(text, "chain crowd_out {", "over ");
+		peer = number_in(text, "chain crowd_peer {", "over ");
+		out_own = number_in(own, "goto refuse_flows_1\n\t\tct count over 1024 ", "over ");
+		assert_int_equal(out_own, 1024);
+		out_own = number_in(own, "udp ct count over 512 goto refuse_flows_1\n", "\t\tct count over ");
+		peer_own = number_in(own, "udp ct count over 4096 goto refuse_flows_1\n", "\t\tct count over ");
+		assert_true(out_own >= 1 && peer_own >= 1 && out >= 1 && peer >= 1);
+		assert_non_null(strstr(own, " jump crowd_out\n\t\tmeta mark 1 goto refuse_flows_1\n"));
+		assert_non_null(strstr(own, " jump crowd_peer\n\t\tmeta mark 1 goto refuse_flows_1\n"));
+		assert_true(2 * (out_own * UPLINK_MEMBERS + out) + rules_servers_most(&all[i]) < all[i].files);
+		assert_true(peer_own * UPLINK_MEMBERS + peer <= all[i].tracked / 2);
+		free(text);
+		free(own);
+	}
+}
+
+/* In three minutes no more questions than there are ports, whoever asks; and who has not asked before is heard. */
+static void test_questions(void **state)
+{
+	static const unsigned all[] = { 8192, 2500, 1024 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		struct bucket own[UPLINK_MEMBERS], crowd = bucket_crowd(all[i]);
+		unsigned n = 0, greedy = 0;
+
+		for (unsigned k = 0; k < UPLINK_MEMBERS; k++)
+			own[k] = bucket_own(all[i]);
+		for (int64_t now = 1000000; now < 1000000 + BUCKET_KEPT_MS; now += 10)
+			for (unsigned k = 0; k < 2; k++) /* members that ask without end */
+				greedy += bucket_take(&own[k], now) || bucket_take(&crowd, now);
+		assert_in_range(greedy, all[i] / 3, all[i] / 2 + 2 * (all[i] / 2 / UPLINK_MEMBERS + 1));
+		assert_false(bucket_take(&crowd, 1000000 + BUCKET_KEPT_MS - 10));
+		for (unsigned k = 2; k < UPLINK_MEMBERS; k++)
+			n += bucket_take(&own[k], 1000000 + BUCKET_KEPT_MS);
+		assert_int_equal(n, UPLINK_MEMBERS - 2);
+		for (int64_t now = 0; now < BUCKET_KEPT_MS; now += 100)
+			for (unsigned k = 2; k < UPLINK_MEMBERS; k++)
+				n += bucket_take(&own[k], 1000000 + BUCKET_KEPT_MS + now);
+		assert_true(n <= all[i] / 2);
+	}
+}
+
+static uint32_t sum_of(uint32_t sum, const uint8_t *at, size_t len)
+{
+	for (size_t i = 0; i < len; i += 2)
+		sum += (uint32_t)(at[i] << 8 | at[i + 1]);
+	return sum;
+}
+
+/* What ends a connection of one that left: addresses and ports in their places, and a checksum that adds up. */
+static void test_reset(void **state)
+{
+	struct reset_ends ends = { .from_port = htons(40000), .to_port = htons(443) };
+	uint8_t packet[RESET_MAX];
+
+	(void)state;
+	for (size_t len = 4; len <= 16; len += 12) {
+		size_t head = len == 4 ? 20 : 40;
+		uint32_t sum = IPPROTO_TCP + 20;
+
+		for (size_t i = 0; i < len; i++) {
+			ends.from[i] = (uint8_t)(3 * i + 1);
+			ends.to[i] = (uint8_t)(0xf0 - i);
+		}
+		assert_int_equal(reset_packet(&ends, len, packet), head + 20);
+		assert_int_equal(packet[0], len == 4 ? 0x45 : 0x60);
+		assert_int_equal(packet[len == 4 ? 9 : 6], IPPROTO_TCP);
+		assert_int_equal(packet[len == 4 ? 3 : 5], len == 4 ? 40 : 20);
+		assert_memory_equal(packet + head - 2 * len, ends.from, len);
+		assert_memory_equal(packet + head - len, ends.to, len);
+		assert_memory_equal(packet + head, "\x9c\x40\x01\xbb", 4);
+		assert_int_equal(packet[head + 12], 0x50);
+		assert_int_equal(packet[head + 13], 4); /* RST */
+		sum = sum_of(sum, packet + head - 2 * len, 2 * len + 20);
+		while (sum >> 16)
+			sum = (sum & 0xffff) + (sum >> 16);
+		assert_int_equal(sum, 0xffff);
+	}
 }
 
 static void test_reasons(void **state)
@@ -324,9 +437,10 @@ static void test_answers(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_subnets),     cmocka_unit_test(test_names),    cmocka_unit_test(test_places),
-		cmocka_unit_test(test_without_six), cmocka_unit_test(test_check),    cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_reasons),     cmocka_unit_test(test_overlaps), cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_subnets),     cmocka_unit_test(test_names),     cmocka_unit_test(test_places),
+		cmocka_unit_test(test_without_six), cmocka_unit_test(test_check),     cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_shares),      cmocka_unit_test(test_questions), cmocka_unit_test(test_reset),
+		cmocka_unit_test(test_reasons),     cmocka_unit_test(test_overlaps),  cmocka_unit_test(test_answers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

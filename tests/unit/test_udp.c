@@ -47,7 +47,7 @@ static bool on_ask(void *arg, uint32_t number, unsigned port)
 	return true;
 }
 
-static int udp_socket(int family, struct sockaddr_storage *ret)
+static int udp_socket_of(int family, unsigned host, struct sockaddr_storage *ret)
 {
 	int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	socklen_t len = sizeof(*ret);
@@ -55,7 +55,7 @@ static int udp_socket(int family, struct sockaddr_storage *ret)
 	memset(ret, 0, sizeof(*ret));
 	ret->ss_family = (sa_family_t)family;
 	if (family == AF_INET)
-		((struct sockaddr_in *)ret)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		((struct sockaddr_in *)ret)->sin_addr.s_addr = htonl((INADDR_LOOPBACK & ~0xffU) | host);
 	else
 		((struct sockaddr_in6 *)ret)->sin6_addr = in6addr_loopback;
 	assert_true(fd >= 0);
@@ -64,6 +64,11 @@ static int udp_socket(int family, struct sockaddr_storage *ret)
 			 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)ret, &len), 0);
 	return fd;
+}
+
+static int udp_socket(int family, struct sockaddr_storage *ret)
+{
+	return udp_socket_of(family, 1, ret);
 }
 
 static void open_world(unsigned nports, int family)
@@ -122,10 +127,11 @@ static int give(void)
 	return pair[1];
 }
 
-static int client_of(unsigned port)
+/* `host`: of 127.0.0.0/24, by IPv4. */
+static int client_from(unsigned port, unsigned host)
 {
 	struct sockaddr_storage own;
-	int family = world.udp.ports[port].family, fd = udp_socket(family, &own);
+	int family = world.udp.ports[port].family, fd = udp_socket_of(family, host, &own);
 	struct sockaddr_in in = { .sin_family = AF_INET,
 				  .sin_port = htons(world.numbers[port]),
 				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -138,6 +144,11 @@ static int client_of(unsigned port)
 	else
 		assert_int_equal(connect(fd, (struct sockaddr *)&in6, sizeof(in6)), 0);
 	return fd;
+}
+
+static int client_of(unsigned port)
+{
+	return client_from(port, 1);
 }
 
 static void says(int client, const char *text)
@@ -420,8 +431,8 @@ static void test_flood(void **state)
 		clients[i] = client_of(0);
 		says(clients[i], "z");
 	}
-	assert_int_equal(world.nasked, UDP_NEW_BURST); /* all at one moment */
-	assert_int_equal(world.counted.dropped[UDP_DROP_FLOWS], n + 1 - UDP_NEW_BURST);
+	assert_int_equal(world.nasked, UDP_NEW_BURST - UDP_NEW_SPARE); /* all at one moment */
+	assert_int_equal(world.counted.dropped[UDP_DROP_FLOWS], n + 1 - world.nasked);
 	while (world.answered < world.nasked) {
 		guests[0] = give();
 		(void)close(guests[0]);
@@ -442,7 +453,7 @@ static void test_flood(void **state)
 	hears(served, "y");
 	hears(served, "still");
 	/* An answer of the supervisor's for one that has made room. */
-	udp_given(&world.udp, world.asked[UDP_NEW_BURST], dup(served), world.now);
+	udp_given(&world.udp, world.asked[UDP_NEW_BURST - UDP_NEW_SPARE], dup(served), world.now);
 	udp_given(&world.udp, UINT32_MAX, dup(served), world.now);
 	udp_given(&world.udp, world.asked[0], -1, world.now);
 	assert_int_equal(world.udp.nflows, UDP_FLOWS_MAX);
@@ -450,7 +461,7 @@ static void test_flood(void **state)
 	for (unsigned i = n - (UDP_FLOWS_MAX - 1); i < n; i++)
 		guest_says(guests[i], "a");
 	says(clients[0], "in vain");
-	assert_int_equal(world.counted.dropped[UDP_DROP_FLOWS], n + 2 - UDP_NEW_BURST);
+	assert_int_equal(world.counted.dropped[UDP_DROP_FLOWS], n + 2 - (UDP_NEW_BURST - UDP_NEW_SPARE));
 	world.now += UDP_QUIET_NS;
 	says(served, "lively");
 	says(clients[0], "welcome");
@@ -465,6 +476,140 @@ static void test_flood(void **state)
 	}
 	(void)close(of_served);
 	(void)close(served);
+	close_world();
+}
+
+static unsigned lively(const int *guests, unsigned n)
+{
+	unsigned alive = 0;
+
+	for (unsigned i = 0; i < n; i++)
+		alive += !is_over(guests[i]);
+	return alive;
+}
+
+/* A served client of that host, at the pace of what is let in. */
+static int serve_one(unsigned host, int *ret_client)
+{
+	int guest;
+
+	world.now += UDP_NS_PER_S / UDP_NEW_RATE;
+	*ret_client = client_from(0, host);
+	says(*ret_client, "x");
+	guest = give();
+	guest_hears(guest, "x");
+	guest_says(guest, "y");
+	return guest;
+}
+
+/* One host with all the clients there may be, each of them served and lively, does not lock others out. */
+static void test_fair(void **state)
+{
+	enum { HALF = UDP_FLOWS_MAX / 2 };
+	int clients[UDP_FLOWS_MAX], guests[UDP_FLOWS_MAX], others[HALF], of_others[HALF], third, of_third;
+
+	(void)state;
+	open_world(1, AF_INET);
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++)
+		guests[i] = serve_one(1, &clients[i]);
+	world.now += UDP_NS_PER_S;
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++)
+		says(clients[i], "z");
+	for (unsigned i = 0; i < HALF; i++) {
+		of_others[i] = serve_one(2, &others[i]);
+		assert_int_equal(world.udp.nflows, UDP_FLOWS_MAX);
+	}
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++)
+		guest_hears(guests[i], "z");
+	assert_int_equal(lively(guests, UDP_FLOWS_MAX), HALF);
+	assert_int_equal(lively(of_others, HALF), HALF);
+	/* They are even: neither takes from the other, a third host does, and the greedy's newcomers are its own affair. */
+	world.now += UDP_NS_PER_S / 2;
+	says(client_from(0, 2), "in vain");
+	assert_int_equal(world.counted.dropped[UDP_DROP_FLOWS], 1);
+	of_third = serve_one(3, &third);
+	assert_int_equal(lively(guests, UDP_FLOWS_MAX) + lively(of_others, HALF), UDP_FLOWS_MAX - 1);
+	says(client_from(0, 1), "in vain");
+	says(client_from(0, 2), "in vain");
+	assert_int_equal(world.counted.dropped[UDP_DROP_FLOWS], 3);
+	assert_false(is_over(of_third));
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
+		(void)close(clients[i]);
+		(void)close(guests[i]);
+	}
+	for (unsigned i = 0; i < HALF; i++) {
+		(void)close(others[i]);
+		(void)close(of_others[i]);
+	}
+	(void)close(third);
+	(void)close(of_third);
+	close_world();
+}
+
+/* A host that asks as fast as it can leaves the rate to others, who are let in at once. */
+static void test_spare(void **state)
+{
+	int of_other, other;
+
+	(void)state;
+	open_world(1, AF_INET);
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
+		int client = client_from(0, 1);
+
+		says(client, "x");
+		(void)close(client);
+	}
+	assert_int_equal(world.nasked, UDP_NEW_BURST - UDP_NEW_SPARE);
+	other = client_from(0, 2);
+	says(other, "x");
+	assert_int_equal(world.nasked, UDP_NEW_BURST - UDP_NEW_SPARE + 1);
+	world.answered = world.nasked - 1;
+	of_other = give();
+	guest_hears(of_other, "x");
+	(void)close(of_other);
+	(void)close(other);
+	close_world();
+}
+
+/* So many datagrams a second and no more, however small, each way; what is left waits, and nothing turns meanwhile. */
+static void test_pace(void **state)
+{
+	static const uint8_t empty[30000]; /* datagrams of the guest's, two bytes each */
+	int client, guest;
+	uint64_t after, answers;
+
+	(void)state;
+	open_world(1, AF_INET);
+	client = client_of(0);
+	says(client, "x");
+	guest = give();
+	guest_hears(guest, "x");
+	for (unsigned i = 0; i < 2 * UDP_BURST; i++)
+		says(client, "");
+	assert_in_range(world.counted.from_clients + world.counted.dropped[UDP_DROP_FULL], UDP_BURST, UDP_BURST + 32);
+	assert_true(udp_deadline(&world.udp) > world.now && udp_deadline(&world.udp) < world.now + UDP_NS_PER_S);
+	world.now = udp_deadline(&world.udp);
+	after = world.counted.from_clients + world.counted.dropped[UDP_DROP_FULL];
+	turn(); /* time passes: the next turn looks */
+	turn();
+	assert_true(world.counted.from_clients + world.counted.dropped[UDP_DROP_FULL] > after);
+	world.now += UDP_NS_PER_S;
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(send(guest, empty, sizeof(empty), 0), sizeof(empty));
+	for (unsigned i = 0; i < 100; i++)
+		turn();
+	answers = world.counted.to_clients + world.counted.dropped[UDP_DROP_ANSWER];
+	assert_in_range(answers, UDP_BURST, UDP_SLOT / 2);
+	assert_true(udp_deadline(&world.udp) > world.now);
+	while (udp_deadline(&world.udp) < world.now + UDP_NS_PER_S) { /* else that of the client's silence */
+		world.now = udp_deadline(&world.udp);
+		turn();
+		turn();
+	}
+	assert_int_equal(world.counted.to_clients + world.counted.dropped[UDP_DROP_ANSWER], 2 * sizeof(empty));
+	assert_int_equal(world.udp.nflows, 1);
+	(void)close(guest);
+	(void)close(client);
 	close_world();
 }
 
@@ -555,13 +700,13 @@ static void test_program(void **state)
 	assert_int_equal(spec_publish_parse("-p", "80", &specs[0], &err), 0);
 	assert_int_equal(spec_publish_parse("-p", "80/udp", &specs[1], &err), 0);
 	assert_int_equal(publish_open(&publish, specs, 1, &err), 0);
-	assert_int_equal(publish_udp_open(&udp, &publish, IDS_FIRST, IDS_COUNT, &err), 0);
+	assert_int_equal(publish_udp_open(&udp, &publish, NULL, IDS_FIRST, IDS_COUNT, &err), 0);
 	assert_int_equal(udp.fd, -1); /* nothing to do */
 	publish_udp_close(&udp);
 	publish_close(&publish);
 	publish.nports = 0;
 	assert_int_equal(publish_open(&publish, specs, 2, &err), 0);
-	if (publish_udp_open(&udp, &publish, IDS_FIRST, IDS_COUNT, &err) < 0) {
+	if (publish_udp_open(&udp, &publish, NULL, IDS_FIRST, IDS_COUNT, &err) < 0) {
 		publish_udp_close(&udp);
 		publish_close(&publish);
 		print_message("%s\n", err.text);
@@ -606,6 +751,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_both_ways),  cmocka_unit_test(test_sizes),   cmocka_unit_test(test_hostile_guest),
 		cmocka_unit_test(test_deaf_guest), cmocka_unit_test(test_time),    cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_fair),       cmocka_unit_test(test_spare),   cmocka_unit_test(test_pace),
 		cmocka_unit_test(test_shares),     cmocka_unit_test(test_refused), cmocka_unit_test(test_program),
 	};
 

@@ -326,6 +326,17 @@ unsigned cgroup_oom_kills(const struct cgroup *cgroup)
 	return text_parse_uint(at, UINT32_MAX, &count) < 0 ? 0 : (unsigned)count;
 }
 
+int cgroup_join(const struct cgroup *cgroup, pid_t pid)
+{
+	char text[24];
+	int r = 0;
+
+	(void)snprintf(text, sizeof(text), "%ld", (long)pid);
+	for (unsigned i = 0; r == 0 && i < cgroup->n; i++)
+		r = cgroup_put(cgroup->folders[i], "cgroup.procs", text);
+	return r;
+}
+
 static int remove_folder(const char *path)
 {
 	const struct timespec moment = { .tv_nsec = 1000000 };

@@ -62,6 +62,9 @@ int cgroup_put(int folder, const char *file, const char *value);
 /* How often the kernel's out-of-memory killer struck in it. */
 unsigned cgroup_oom_kills(const struct cgroup *cgroup);
 
+/* Puts a child of ours into it, before it does anything. Nothing, where there is none. 0 or -errno. */
+int cgroup_join(const struct cgroup *cgroup, pid_t pid);
+
 /* Removes a cgroup and closes it. */
 void cgroup_free(struct cgroup *cgroup);
 

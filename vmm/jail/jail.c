@@ -21,6 +21,9 @@
  */
 #define VSOCK_POOL      (8ULL << 20)
 #define CGROUP_CONSTANT (48ULL << 20)
+/* What serves its network: mvm-net with its children and pasta, nft while it makes rules, mvm-udp; sockets' buffers. */
+#define PARTS_MEMORY (256ULL << 20)
+#define PARTS_PIDS   64U
 /* In its address space: guards of guest memory (6 MiB for each of two regions), the heap, images being read. */
 #define AS_CONSTANT       (96ULL << 20)
 #define AS_PER_THREAD     (320ULL << 10) /* the largest stack and its guard */
@@ -101,6 +104,34 @@ static int prepare_lsm(struct jail *jail, struct mvm_error *err)
 	}
 }
 
+/* A group of that name; asks the user's systemd for a scope where there is nowhere else. */
+static int make_group(const char *id, const char *of, const struct cgroup_limits *limits, struct cgroup *ret_cgroup,
+		      struct mvm_error *why)
+{
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	bool by_root = ids_are_ours();
+	char name[40], scope[40];
+	int r;
+
+	(void)snprintf(name, sizeof(name), "mvm-%.16s%s", id, of);
+	(void)snprintf(scope, sizeof(scope), "mvm-%.16s.scope", id);
+	r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, ret_cgroup, why);
+	if (r < 0 && !by_root && scope_step_aside() == 0)
+		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, ret_cgroup, why);
+	if (r < 0 && !by_root && runtime && scope_enter(runtime, scope) == 0)
+		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, ret_cgroup, why);
+	return r;
+}
+
+void jail_parts(const char *id, uint64_t cpu_percent, struct cgroup *ret_cgroup)
+{
+	const struct cgroup_limits limits = { .memory = PARTS_MEMORY, .pids = PARTS_PIDS, .cpu_percent = cpu_percent };
+	struct mvm_error why;
+
+	cgroup_init(ret_cgroup);
+	(void)make_group(id, "-net", &limits, ret_cgroup, &why); /* that of the VM has the same reason, and says it */
+}
+
 static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 {
 	const struct vmm_config *config = jail->options.config;
@@ -110,20 +141,9 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 		.cpu_percent = jail->options.cpu_percent,
 		.io = jail->options.io,
 	};
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	struct mvm_error why;
-	char name[32], scope[40];
-	int r;
+	int r = make_group(jail->options.id, "", &limits, &jail->cgroup, &why);
 
-	(void)snprintf(name, sizeof(name), "mvm-%.16s", jail->options.id);
-	r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
-	if (r < 0 && !jail->by_root && scope_step_aside() == 0)
-		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
-	if (r < 0 && !jail->by_root && runtime) {
-		(void)snprintf(scope, sizeof(scope), "%s.scope", name);
-		if (scope_enter(runtime, scope) == 0)
-			r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, &limits, &jail->cgroup, &why);
-	}
 	if (r == 0)
 		return 0;
 	/* What was asked for by name is not left out because a layer may be. */

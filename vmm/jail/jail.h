@@ -44,6 +44,12 @@ struct jail {
 	uint64_t address_space, open_files; /* limits, bytes and descriptors */
 };
 
+/*
+ * A cgroup for the processes that serve the VM's network (mvm-net, pasta, mvm-udp), beside the VMM's: 256 MiB, 64 processes, and as
+ * much CPU time again as the VM may have. Where none can be made there is none in *ret_cgroup.
+ */
+void jail_parts(const char *id, uint64_t cpu_percent, struct cgroup *ret_cgroup);
+
 void jail_init(struct jail *jail);
 int jail_prepare(const struct jail_options *options, struct jail *ret_jail, struct mvm_error *err);
 

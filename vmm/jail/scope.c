@@ -158,11 +158,11 @@ static int dial(const char *runtime_dir)
 }
 
 /* "EXTERNAL": who we are is what the socket says; the number is only a claim to be compared. */
-static int send_all(int fd, const char *name)
+static int send_all(int fd, const char *name, pid_t pid)
 {
 	uint8_t text[MESSAGE_MAX + 64], message[MESSAGE_MAX];
 	char uid[16];
-	int len = scope_message(name, getpid(), message, sizeof(message)), at = 1;
+	int len = scope_message(name, pid, message, sizeof(message)), at = 1;
 	size_t whole;
 
 	if (len < 0)
@@ -232,14 +232,17 @@ static int wait_answer(int fd, uint64_t deadline)
 	return r;
 }
 
-/* Our v2 group, "/…/name" once systemd has moved us; -EAGAIN: not yet. NULL: whichever it is. */
-static int own_group(const char *name, char *ret_path, size_t cap)
+/* A process' v2 group, "/…/name" once systemd has moved it; -EAGAIN: not yet. NULL: whichever it is. */
+static int group_of(pid_t pid, const char *name, char *ret_path, size_t cap)
 {
-	_cleanup_fd_ int fd = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+	_cleanup_fd_ int fd = -1;
 	char text[8192];
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 	char *own, *end;
+	ssize_t n;
 
+	(void)snprintf(text, sizeof(text), "/proc/%ld/cgroup", (long)pid);
+	fd = open(text, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 	if (n < 0)
 		return -errno;
 	text[n] = '\0';
@@ -292,7 +295,7 @@ int scope_step_aside(void)
 {
 	char group[4096], path[4096 + 64], mark[2];
 	_cleanup_fd_ int leaf = -1;
-	int r = own_group(NULL, group, sizeof(group));
+	int r = group_of(getpid(), NULL, group, sizeof(group));
 
 	/* systemd's own mark. A group that is merely ours to write may hold others' processes. */
 	if (r == 0 && (getxattr(group, "user.delegate", mark, sizeof(mark)) != 1 || mark[0] != '1'))
@@ -310,22 +313,37 @@ int scope_step_aside(void)
 	return r < 0 ? r : 0;
 }
 
-int scope_enter(const char *runtime_dir, const char *name)
+/* `ret_path`: the scope's folder, of `cap` bytes. */
+static int place(const char *runtime_dir, const char *name, pid_t pid, char *ret_path, size_t cap)
 {
 	const struct timespec moment = { .tv_nsec = 1000000 };
 	uint64_t deadline = text_now_ns() + WAIT_NS;
 	_cleanup_fd_ int fd = dial(runtime_dir);
-	char path[4096];
-	int r = fd < 0 ? fd : send_all(fd, name);
+	int r = fd < 0 ? fd : send_all(fd, name, pid);
 
 	if (r == 0)
 		r = wait_answer(fd, deadline);
 	/* The answer is that the job was queued. Its end comes as a signal, and shows in /proc as well. */
-	while (r == 0 && (r = own_group(name, path, sizeof(path))) == -EAGAIN) {
+	while (r == 0 && (r = group_of(pid, name, ret_path, cap)) == -EAGAIN) {
 		if (text_now_ns() >= deadline)
 			return -ETIMEDOUT;
 		(void)nanosleep(&moment, NULL);
 		r = 0;
 	}
+	return r;
+}
+
+int scope_enter(const char *runtime_dir, const char *name)
+{
+	char path[4096];
+	int r = place(runtime_dir, name, getpid(), path, sizeof(path));
+
 	return r < 0 ? r : step_aside(path);
+}
+
+int scope_place(const char *runtime_dir, const char *name, pid_t pid)
+{
+	char path[4096];
+
+	return place(runtime_dir, name, pid, path, sizeof(path));
 }

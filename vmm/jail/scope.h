@@ -2,7 +2,7 @@
  * A cgroup of one's own, asked of the user's systemd: a scope with delegation, as `systemd-run --user --scope -p Delegate=yes`
  * makes one. For a user whose session has no group that they may write.
  *
- * Trust:   systemd's private socket in the user's run-time folder; its answers are bounded and only looked at for yes or no.
+ * Trust:   systemd's private socket in the user's run-time folder (root's: /run); its answers are bounded and only looked at for yes or no.
  * Thread:  one.
  */
 #ifndef JAIL_SCOPE_H
@@ -17,6 +17,9 @@
  * children. 0 or -errno: -ENOENT without a systemd of the user's, -EACCES when it refuses, -ETIMEDOUT.
  */
 int scope_enter(const char *runtime_dir, const char *name);
+
+/* The same for another process of this user's, without a leaf: it is to outlive whatever we belong to. */
+int scope_place(const char *runtime_dir, const char *name, pid_t pid);
 
 /*
  * Where our own group was delegated as a whole (Delegate= of a systemd service): moves all that is in it, which is the

@@ -132,7 +132,7 @@ static int make_link(const char *flag, const struct spec_net *net, int namespace
 	_cleanup_fd_ int fd = -1, process = -1;
 	struct bridge_answer answer;
 	pid_t pid = -1;
-	int r = spawn_part(PROGRAM, flag, &fd, &pid, &process, err);
+	int r = spawn_part(PROGRAM, flag, NULL, &fd, &pid, &process, err);
 
 	if (r < 0)
 		return r;

@@ -5,6 +5,8 @@
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
@@ -12,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "jail/scope.h"
 #include "lib/spawn.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -125,11 +128,28 @@ static int send_request(int fd, const char *flag, const struct uplink_request *r
 	return 0;
 }
 
-int net_holder_start(struct net_holder *holder, const char *flag, const struct uplink_request *request, const int *fds,
-		     struct mvm_error *err)
+/*
+ * A network's holder outlives the VM that started it. So where there is a systemd, it goes into a scope of its own, before it
+ * makes anything: else the end of that VM's unit or scope would be the end of the network of others. Where it cannot be, it
+ * stays where it is (mvm-network(1)).
+ */
+static void set_apart(const struct net_holder *holder, const struct uplink_request *request)
 {
-	int r = spawn_part(PROGRAM, flag, &holder->fd, &holder->pid, &holder->pidfd, err);
+	const char *runtime = geteuid() == 0 ? "/run" : getenv("XDG_RUNTIME_DIR");
+	char name[UPLINK_ID + 40];
 
+	(void)snprintf(name, sizeof(name), "mvm-net-%.63s-%ld.scope", request->network, (long)holder->pid);
+	if (runtime)
+		(void)scope_place(runtime, name, holder->pid);
+}
+
+int net_holder_start(struct net_holder *holder, const char *flag, const struct cgroup *group,
+		     const struct uplink_request *request, const int *fds, struct mvm_error *err)
+{
+	int r = spawn_part(PROGRAM, flag, group, &holder->fd, &holder->pid, &holder->pidfd, err);
+
+	if (r == 0 && request->flags & UPLINK_NETWORK)
+		set_apart(holder, request);
 	return r < 0 ? r : send_request(holder->fd, flag, request, fds, err);
 }
 

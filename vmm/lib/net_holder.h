@@ -16,6 +16,8 @@
 #include "mvm/mvm.h"
 #include "uplink/uplink.h"
 
+struct cgroup;
+
 struct net_holder {
 	int fd, pidfd; /* -1: none */
 	pid_t pid;
@@ -28,9 +30,9 @@ void net_holder_init(struct net_holder *holder);
 int net_holder_take_uid(struct net_holder *holder, uint32_t first, uint32_t count, struct uplink_request *request,
 			struct mvm_error *err);
 
-/* Starts it with the request; `fds`: those that go with that, NULL: none. `flag`: for errors, here and below. */
-int net_holder_start(struct net_holder *holder, const char *flag, const struct uplink_request *request, const int *fds,
-		     struct mvm_error *err);
+/* Starts it with the request; `group`: for spawn_part(). `fds`: those that go with it, NULL: none. `flag`: for errors, here and below. */
+int net_holder_start(struct net_holder *holder, const char *flag, const struct cgroup *group,
+		     const struct uplink_request *request, const int *fds, struct mvm_error *err);
 
 /*
  * Waits until it is ready, or ready for one who joins; ret_tap: NULL where none comes with that. -EPIPE: it ended, without a

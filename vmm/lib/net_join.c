@@ -50,7 +50,7 @@ static int start(const char *flag, int folder, const struct network *network, co
 	fds[0] = listener;
 	fds[1] = holder->ids.lock >= 0 ? holder->ids.lock : listener;
 	if (r == 0)
-		r = net_holder_start(holder, flag, &request, fds, err);
+		r = net_holder_start(holder, flag, NULL, &request, fds, err);
 	if (r == 0)
 		r = net_holder_await(holder->fd, flag, NULL, &ready, err);
 	if (r == 0) {

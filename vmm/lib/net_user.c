@@ -210,7 +210,7 @@ static int open_own(struct net_user *user, struct net_host_end *end, const struc
 	if (r == 0 && !end && (r = net_proxy_open(&user->proxy, fds)) < 0)
 		(void)error_set(err, -r, "%s: %s", flag, strerror(-r));
 	if (r == 0)
-		r = net_holder_start(&user->holder, flag, &request, end ? NULL : fds, err);
+		r = net_holder_start(&user->holder, flag, who->parts, &request, end ? NULL : fds, err);
 	cleanup_fd(&fds[0]);
 	cleanup_fd(&fds[1]);
 	if (r == 0)
@@ -235,7 +235,7 @@ static int open_bridge(struct net_user *user, struct net_host_end *end, const st
 	if (r == 0)
 		r = net_holder_take_uid(&user->holder, who->uid_first, who->uid_count, &request, err);
 	if (r == 0)
-		r = net_holder_start(&user->holder, flag, &request, NULL, err);
+		r = net_holder_start(&user->holder, flag, who->parts, &request, NULL, err);
 	if (r == 0)
 		r = net_bridge_open(user->holder.fd, flag, end, err);
 	user->links[0].fd = take_fd(&user->holder.fd);

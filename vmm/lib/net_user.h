@@ -52,10 +52,13 @@ struct net_user {
 
 void net_user_init(struct net_user *user);
 
+struct cgroup;
+
 struct net_user_who {
 	const struct mvm_spec *spec;
 	const char *id; /* the VM's */
 	uint32_t uid_first, uid_count; /* of which root gives each process one */
+	const struct cgroup *parts; /* for the VM's own, not for a named network's; NULL: where we are */
 };
 
 /*

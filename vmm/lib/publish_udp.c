@@ -114,8 +114,8 @@ static int await_ready(const struct publish_udp *udp, struct mvm_error *err)
 	return error_set(err, ETIMEDOUT, FLAG ": " PROGRAM " was not ready after %u s", START_WAIT_MS / 1000);
 }
 
-int publish_udp_open(struct publish_udp *udp, const struct publish *publish, uint32_t uid_first, uint32_t uid_count,
-		     struct mvm_error *err)
+int publish_udp_open(struct publish_udp *udp, const struct publish *publish, const struct cgroup *parts,
+		     uint32_t uid_first, uint32_t uid_count, struct mvm_error *err)
 {
 	struct udp_request request = { .version = UDP_VERSION, .uid = UINT32_MAX, .gid = UINT32_MAX };
 	uint32_t spread = 0;
@@ -134,7 +134,7 @@ int publish_udp_open(struct publish_udp *udp, const struct publish *publish, uin
 		request.gid = udp->ids.gid;
 	}
 	if (r == 0)
-		r = spawn_part(PROGRAM, FLAG, &udp->fd, &udp->pid, &udp->pidfd, err);
+		r = spawn_part(PROGRAM, FLAG, parts, &udp->fd, &udp->pid, &udp->pidfd, err);
 	if (r < 0)
 		return r;
 	r = send_request(udp, publish, &request);

@@ -14,6 +14,7 @@
 #ifndef LIB_PUBLISH_UDP_H
 #define LIB_PUBLISH_UDP_H
 
+#include "jail/cgroup.h"
 #include "jail/ids.h"
 #include "lib/publish.h"
 #include "udp/udp.h"
@@ -29,9 +30,10 @@ struct publish_udp {
 
 void publish_udp_init(struct publish_udp *udp);
 
-/* No UDP port among them: nothing. `uid_first`, `uid_count`: of which root gives it one. */
-int publish_udp_open(struct publish_udp *udp, const struct publish *publish, uint32_t uid_first, uint32_t uid_count,
-		     struct mvm_error *err);
+/* No UDP port among them: nothing. `parts`: the cgroup for it, NULL: none. `uid_first`, `uid_count`: of which root
+ * gives it one. */
+int publish_udp_open(struct publish_udp *udp, const struct publish *publish, const struct cgroup *parts,
+		     uint32_t uid_first, uint32_t uid_count, struct mvm_error *err);
 
 /*
  * What it asks for. 1 with the port's place among the publish's and the client's number; 0: nothing now; -errno: it

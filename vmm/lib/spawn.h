@@ -30,12 +30,14 @@ int spawn_run(struct spawn *spawn, pid_t *ret_pid, int *ret_pidfd);
 
 #define SPAWN_PART_FD 0
 
+struct cgroup;
+
 /*
  * spawn_part.c: one of mvm's own programs ("mvm-net"), without arguments and environment; its descriptor SPAWN_PART_FD is the
- * other end of *ret_fd, a SOCK_SEQPACKET socket, which is the caller's also where it fails. `flag`: for errors. 0 or
- * -errno with err.
+ * other end of *ret_fd, a SOCK_SEQPACKET socket, which is the caller's also where it fails. `group`: where it is put, NULL: where
+ * we are. `flag`: for errors. 0 or -errno with err.
  */
-int spawn_part(const char *program, const char *flag, int *ret_fd, pid_t *ret_pid, int *ret_pidfd,
-	       struct mvm_error *err);
+int spawn_part(const char *program, const char *flag, const struct cgroup *group, int *ret_fd, pid_t *ret_pid,
+	       int *ret_pidfd, struct mvm_error *err);
 
 #endif

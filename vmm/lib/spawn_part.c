@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "jail/cgroup.h"
 #include "lib/spawn.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -36,8 +37,8 @@ static void run(struct spawn *spawn)
 	spawn_failed(spawn, "exec");
 }
 
-int spawn_part(const char *program, const char *flag, int *ret_fd, pid_t *ret_pid, int *ret_pidfd,
-	       struct mvm_error *err)
+int spawn_part(const char *program, const char *flag, const struct cgroup *group, int *ret_fd, pid_t *ret_pid,
+	       int *ret_pidfd, struct mvm_error *err)
 {
 	struct child child = { .spawn.child = run, .program = program };
 	_cleanup_free_ char *path = NULL;
@@ -62,7 +63,10 @@ int spawn_part(const char *program, const char *flag, int *ret_fd, pid_t *ret_pi
 	child.path = path;
 	child.socket = theirs;
 	r = spawn_run(&child.spawn, ret_pid, ret_pidfd);
-	return r < 0 ? error_set(err, -r, "%s: %s: %s: %s", flag, path,
-				 child.spawn.failed ? child.spawn.failed : "start", strerror(-r))
-		     : 0;
+	if (r < 0)
+		return error_set(err, -r, "%s: %s: %s: %s", flag, path,
+				 child.spawn.failed ? child.spawn.failed : "start", strerror(-r));
+	/* It waits for its request until then. */
+	r = group ? cgroup_join(group, *ret_pid) : 0;
+	return r < 0 ? error_set(err, -r, "%s: %s: it cannot be put into its cgroup: %s", flag, path, strerror(-r)) : 0;
 }

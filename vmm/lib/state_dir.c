@@ -22,7 +22,7 @@
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
-#define CGROUPS_MAX_BYTES 16384
+#define CGROUPS_MAX_BYTES 32800
 #define NAMED_MAX         8U /* ids in an error */
 #define CRASH_VERDICT     "vmm-fault"
 #define CRASH_CAUSE       "its supervisor died, and the VM with it"

@@ -92,6 +92,7 @@ void supervisor_init(struct supervisor *s)
 	net_user_init(&s->net);
 	publish_udp_init(&s->udp);
 	jail_init(&s->jail);
+	cgroup_init(&s->parts);
 	agent_session_init(&s->agent);
 	receipt_digests_init(s->digests);
 }
@@ -206,6 +207,8 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 	if (r == 0 && s->state.fd < 0)
 		r = open_folder(s, &err);
 	hooks_stage("folder-made");
+	if (r == 0)
+		r = supervisor_make_parts(s, &err);
 	if (r == 0)
 		r = supervisor_net_open(s, &err);
 	hooks_stage("net-made");

@@ -79,6 +79,7 @@ struct supervisor {
 	uint64_t net_asked_ns; /* when for its count; 0: never */
 	struct capture *capture; /* of --pcap; NULL: none. The file is the VM's, over its restarts */
 	struct jail jail;
+	struct cgroup parts; /* for mvm-net and mvm-udp */
 	struct broker broker;
 	struct publish publish; /* its listening sockets are the VM's, its connections a run's */
 	struct publish_udp udp; /* who serves those of UDP, in this run */
@@ -174,6 +175,8 @@ uint64_t supervisor_realtime(uint64_t monotonic_ns);
 char *supervisor_record(const struct supervisor *s, const struct verdict *verdict);
 
 /* supervisor_spawn.c: config memfd, sockets, the VMM's process. 0 or -errno with err. */
+/* The cgroup of what serves its network, before there is such a process. */
+int supervisor_make_parts(struct supervisor *s, struct mvm_error *err);
 int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct handover *handover, struct mvm_error *err);
 
 /* supervisor_loop.c: from the spawned VMM to its end (PHASE_OVER). */

@@ -265,6 +265,7 @@ void supervisor_finish(struct supervisor *s)
 	vm_files_close(&s->files);
 	net_user_close(&s->net);
 	publish_udp_close(&s->udp);
+	cgroup_free(&s->parts);
 	hooks_stage("jail-left");
 	jail_free(&s->jail);
 	hooks_stage("jail-gone");

@@ -8,9 +8,11 @@
 
 int supervisor_net_open(struct supervisor *s, struct mvm_error *err)
 {
-	struct net_user_who who = {
-		.spec = s->spec, .id = s->state.id, .uid_first = s->conf.uid_first, .uid_count = s->conf.uid_count
-	};
+	struct net_user_who who = { .spec = s->spec,
+				    .id = s->state.id,
+				    .uid_first = s->conf.uid_first,
+				    .uid_count = s->conf.uid_count,
+				    .parts = &s->parts };
 
 	return net_user_open(&s->net, &s->files.nets, &who, err);
 }

@@ -20,7 +20,7 @@ int supervisor_publish_open(struct supervisor *s, struct mvm_error *err)
 	s->publish.accepted = 0;
 	if (!s->publish.nports)
 		r = publish_open(&s->publish, s->spec->publish, (unsigned)s->spec->npublish, err);
-	return r < 0 ? r : publish_udp_open(&s->udp, &s->publish, s->conf.uid_first, s->conf.uid_count, err);
+	return r < 0 ? r : publish_udp_open(&s->udp, &s->publish, &s->parts, s->conf.uid_first, s->conf.uid_count, err);
 }
 
 /* A VM that boots, is paused or ends takes nobody: the kernel keeps them. */

@@ -46,14 +46,33 @@ static int make_counters(struct supervisor *s, int *ret_fd, struct mvm_error *er
 /* Should we be killed, whoever removes our folder removes them. */
 static int write_cgroups(struct supervisor *s, struct mvm_error *err)
 {
-	char text[CGROUP_HIERARCHIES * (PATH_MAX + 1) + 1];
+	const struct cgroup *groups[] = { &s->jail.cgroup, &s->parts };
+	char text[2 * CGROUP_HIERARCHIES * (PATH_MAX + 1) + 1];
 	size_t at = 0;
 
-	if (s->jail.cgroup.n == 0)
+	for (unsigned g = 0; g < 2; g++)
+		for (unsigned i = 0; i < groups[g]->n; i++)
+			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s\n", groups[g]->paths[i]);
+	return at ? state_dir_write(&s->state, STATE_CGROUPS, text, err) : 0;
+}
+
+static bool has_parts(const struct mvm_spec *spec)
+{
+	bool has = spec->proxy;
+
+	for (size_t i = 0; i < spec->nnets; i++)
+		has |= spec->nets[i].mode == SPEC_NET_USER;
+	for (size_t i = 0; i < spec->npublish; i++)
+		has |= spec->publish[i].udp;
+	return has;
+}
+
+int supervisor_make_parts(struct supervisor *s, struct mvm_error *err)
+{
+	if (!has_parts(s->spec))
 		return 0;
-	for (unsigned i = 0; i < s->jail.cgroup.n; i++)
-		at += (size_t)snprintf(text + at, sizeof(text) - at, "%s\n", s->jail.cgroup.paths[i]);
-	return state_dir_write(&s->state, STATE_CGROUPS, text, err);
+	jail_parts(s->state.id, s->spec->cpu_percent, &s->parts);
+	return write_cgroups(s, err);
 }
 
 /* What the jail is to allow of this VM. */

@@ -7,10 +7,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define BATCH    32U /* datagrams of a port, or of a flow, per wake-up: one that is busy does not starve the others */
-#define PAGE     4096U /* what a slot keeps when it is free */
-#define INDEX(n) ((n) % 256U) /* of a flow's number: its place; the rest tells it from those that were there before */
-#define NEXT     256U
+#define BATCH       32U /* datagrams of a port, or of a flow, per wake-up: one that is busy does not starve the others */
+#define PAGE        4096U /* what a slot keeps when it is free */
+#define INDEX(n)    ((n) % 256U) /* of a flow's number: its place; the rest tells it from those that were there before */
+#define NEXT        256U
+#define DATAGRAM_NS (int64_t)(UDP_NS_PER_S / UDP_RATE)
 
 _Static_assert(UDP_FLOWS_MAX <= 256, "a flow's number holds its place");
 
@@ -22,6 +23,37 @@ static void count(uint64_t *counter, uint64_t n)
 static void drop(struct udp *udp, enum udp_drop why)
 {
 	count(&udp->counted->dropped[why], 1);
+}
+
+/* ---- how many a second ---- */
+
+static void pace_refill(struct udp_pace *pace, uint64_t now)
+{
+	const int64_t most = UDP_BURST * DATAGRAM_NS;
+	uint64_t passed = now - pace->at_ns;
+
+	pace->at_ns = now;
+	if (passed < (uint64_t)(most - pace->saved_ns))
+		pace->saved_ns += (int64_t)passed;
+	else
+		pace->saved_ns = most;
+}
+
+/* What is read at once may be more than there is: by so much the next comes later. */
+static bool pace_is_open(const struct udp_pace *pace)
+{
+	return pace->saved_ns > 0;
+}
+
+static void pace_take(struct udp_pace *pace)
+{
+	pace->saved_ns -= DATAGRAM_NS;
+}
+
+/* UINT64_MAX: it is open. */
+static uint64_t pace_deadline(const struct udp_pace *pace)
+{
+	return pace_is_open(pace) ? UINT64_MAX : pace->at_ns + (uint64_t)-pace->saved_ns + 1;
 }
 
 /* ---- slots ---- */
@@ -91,20 +123,76 @@ static struct udp_flow *find(struct udp *udp, unsigned port, const struct udp_cl
 	return NULL;
 }
 
-/* Of the port's flows the one that makes room; NULL: none. */
-static struct udp_flow *least(struct udp *udp, unsigned port, uint64_t now)
+/* Of one host, as far as that can be seen: by IPv6 it has a /64 of addresses. */
+static bool same_host(const struct udp_client *a, const struct udp_client *b)
 {
+	return a->family == b->family && !memcmp(a->address, b->address, a->family == AF_INET ? 4 : 8);
+}
+
+static unsigned count_host(const struct udp *udp, unsigned port, const struct udp_client *client)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
+		const struct udp_flow *flow = &udp->flows[i];
+
+		n += flow->state != UDP_FREE && flow->port == port && same_host(&flow->client, client);
+	}
+	return n;
+}
+
+/* A client of the host that has the most of the port's flows, where those are more than its share; NULL: none has. */
+static const struct udp_client *greediest(const struct udp *udp, unsigned port, unsigned *ret_most)
+{
+	const struct udp_client *found = NULL;
+
+	*ret_most = UDP_SHARE;
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
+		const struct udp_flow *flow = &udp->flows[i];
+		unsigned n = flow->state == UDP_FREE || flow->port != port ? 0 : count_host(udp, port, &flow->client);
+
+		if (n <= *ret_most)
+			continue;
+		*ret_most = n;
+		found = &flow->client;
+	}
+	return found;
+}
+
+/* Who makes room, the first first. */
+enum rank { GREEDY_UNANSWERED, UNANSWERED, QUIET, GREEDY_LIVELY, LIVELY };
+
+static enum rank rank_of(const struct udp_flow *flow, bool greedy, uint64_t now)
+{
+	if (!flow->answered)
+		return greedy ? GREEDY_UNANSWERED : UNANSWERED;
+	if (now - flow->heard_ns >= UDP_QUIET_NS)
+		return QUIET;
+	return greedy ? GREEDY_LIVELY : LIVELY;
+}
+
+/* Of the port's flows the one that makes room for `client`; NULL: none. */
+static struct udp_flow *least(struct udp *udp, unsigned port, const struct udp_client *client, uint64_t now)
+{
+	unsigned most;
+	const struct udp_client *greedy = greediest(udp, port, &most);
+	bool own = greedy && same_host(greedy, client);
+	/* A lively one gives way where its host has more than the newcomer's would have by it. */
+	enum rank last = greedy && !own && count_host(udp, port, client) + 1 < most ? GREEDY_LIVELY : QUIET;
 	struct udp_flow *best = NULL;
+	enum rank of_best = LIVELY;
 
 	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
 		struct udp_flow *flow = &udp->flows[i];
+		bool theirs = greedy && same_host(greedy, &flow->client);
+		enum rank rank = rank_of(flow, theirs, now);
 
-		if (flow->state == UDP_FREE || flow->port != port ||
-		    (flow->answered && now - flow->heard_ns < UDP_QUIET_NS))
+		if (flow->state == UDP_FREE || flow->port != port || rank > last || (own && !theirs))
 			continue;
-		if (!best || flow->answered < best->answered ||
-		    (flow->answered == best->answered && flow->heard_ns < best->heard_ns))
+		if (!best || rank < of_best || (rank == of_best && flow->heard_ns < best->heard_ns)) {
 			best = flow;
+			of_best = rank;
+		}
 	}
 	return best;
 }
@@ -127,16 +215,18 @@ static int crowded(const struct udp *udp, unsigned port)
 _Static_assert(UDP_FLOWS_MAX >= UDP_RESERVE * (PROTO_PUBLISH_MAX - 1), "each port may have some");
 _Static_assert(UDP_FLOWS_MAX > PROTO_PUBLISH_MAX, "when all are taken a port has more than one");
 
-/* A token a new client: what a port saves up is its burst. */
-static bool allowed(struct udp *udp, struct udp_port *port, uint64_t now)
+/* A token a new client: what a port saves up is its burst. Who has one leaves some to who has none. */
+static bool allowed(struct udp *udp, unsigned index, const struct udp_client *client, uint64_t now)
 {
 	uint64_t price = UDP_NS_PER_S * udp->nports / UDP_NEW_RATE, most = price * UDP_NEW_BURST;
+	uint64_t spare = count_host(udp, index, client) ? price * UDP_NEW_SPARE : 0;
+	struct udp_port *port = &udp->ports[index];
 
 	port->tokens_ns += now - port->tokens_at_ns;
 	port->tokens_at_ns = now;
 	if (port->tokens_ns > most)
 		port->tokens_ns = most;
-	if (port->tokens_ns < price)
+	if (port->tokens_ns < price + spare)
 		return false;
 	port->tokens_ns -= price;
 	return true;
@@ -147,10 +237,10 @@ static struct udp_flow *begin(struct udp *udp, unsigned port, const struct udp_c
 	struct udp_flow *flow;
 	int from = crowded(udp, port);
 
-	if (!allowed(udp, &udp->ports[port], now))
+	if (!allowed(udp, port, client, now))
 		return NULL;
 	if (from >= 0) {
-		flow = least(udp, (unsigned)from, now);
+		flow = least(udp, (unsigned)from, client, now);
 		if (!flow)
 			return NULL;
 		end(udp, flow);
@@ -311,6 +401,7 @@ static bool from_client(struct udp *udp, unsigned index, uint64_t now)
 
 	if (n < 0)
 		return errno == EINTR;
+	pace_take(&udp->in);
 	read_client(&msg, &from, &client);
 	if ((size_t)n > PROTO_DATAGRAM_MAX || msg.msg_flags & MSG_TRUNC || is_forged(port, &client)) {
 		drop(udp, UDP_DROP_BAD);
@@ -419,6 +510,7 @@ static bool from_guest(struct udp *udp, struct udp_flow *flow)
 	while ((size = proto_next_datagram(buffer + at, have - at, &datagram)) > 0) {
 		flow->answered = true; /* it is the client who keeps it alive: else a guest would send for ever */
 		answer(udp, flow, &datagram);
+		pace_take(&udp->out);
 		at += (size_t)size;
 	}
 	if (size < 0 || !keep_begun(udp, flow, buffer + at, have - at)) {
@@ -438,6 +530,8 @@ void udp_init(struct udp *udp, const struct udp_request *request, const int *fds
 	udp->nports = request->nports;
 	udp->arena = arena;
 	udp->counted = counted;
+	pace_refill(&udp->in, now); /* a whole burst */
+	pace_refill(&udp->out, now);
 	for (unsigned i = 0; i < udp->nports; i++) {
 		udp->ports[i].fd = fds[i];
 		udp->ports[i].port = htons(request->ports[i].port);
@@ -471,13 +565,17 @@ void udp_given(struct udp *udp, uint32_t number, int fd, uint64_t now)
 
 void udp_prepare(const struct udp *udp, struct pollfd fds[UDP_FDS])
 {
+	bool in = pace_is_open(&udp->in);
+	short out = pace_is_open(&udp->out) ? POLLIN : 0;
+
 	for (unsigned i = 0; i < PROTO_PUBLISH_MAX; i++)
-		fds[i] = (struct pollfd){ .fd = i < udp->nports ? udp->ports[i].fd : -1, .events = POLLIN };
+		fds[i] = (struct pollfd){ .fd = in && i < udp->nports ? udp->ports[i].fd : -1, .events = POLLIN };
 	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
 		const struct udp_flow *flow = &udp->flows[i];
+		short events = flow->out >= 0 ? out | POLLOUT : out;
 
-		fds[PROTO_PUBLISH_MAX + i] =
-			(struct pollfd){ .fd = flow->fd, .events = flow->out >= 0 ? POLLIN | POLLOUT : POLLIN };
+		/* That its end is gone is told also where nothing else is asked: not at all, then. */
+		fds[PROTO_PUBLISH_MAX + i] = (struct pollfd){ .fd = events ? flow->fd : -1, .events = events };
 	}
 }
 
@@ -488,6 +586,8 @@ static bool is_over(const struct udp_flow *flow, uint64_t now)
 
 void udp_run(struct udp *udp, const struct pollfd fds[UDP_FDS], uint64_t now)
 {
+	pace_refill(&udp->in, now);
+	pace_refill(&udp->out, now);
 	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
 		struct udp_flow *flow = &udp->flows[i];
 		short events = flow->fd >= 0 ? fds[PROTO_PUBLISH_MAX + i].revents : 0;
@@ -495,7 +595,7 @@ void udp_run(struct udp *udp, const struct pollfd fds[UDP_FDS], uint64_t now)
 		if (events & POLLOUT)
 			flush(udp, flow);
 		for (unsigned n = 0; n < BATCH && events & (POLLIN | POLLHUP | POLLERR) && flow->fd >= 0; n++)
-			if (!from_guest(udp, flow))
+			if (!pace_is_open(&udp->out) || !from_guest(udp, flow))
 				break;
 		if (is_over(flow, now))
 			end(udp, flow);
@@ -508,7 +608,10 @@ void udp_run(struct udp *udp, const struct pollfd fds[UDP_FDS], uint64_t now)
 
 uint64_t udp_deadline(const struct udp *udp)
 {
-	uint64_t first = UINT64_MAX;
+	uint64_t first = pace_deadline(&udp->in), out = pace_deadline(&udp->out);
+
+	if (out < first)
+		first = out;
 
 	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
 		const struct udp_flow *flow = &udp->flows[i];

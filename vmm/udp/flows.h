@@ -28,6 +28,10 @@
 #define UDP_QUIET_NS    (2 * UDP_NS_PER_S)
 #define UDP_NEW_RATE    1000U /* clients a second, of all ports together; each has an equal share */
 #define UDP_NEW_BURST   128U /* of each port */
+#define UDP_NEW_SPARE   32U /* of it: for hosts without a client */
+#define UDP_SHARE       16U /* clients of a port's that a host keeps whatever comes */
+#define UDP_RATE        100000U /* datagrams a second, of all ports together, each way */
+#define UDP_BURST       2000U
 #define UDP_RESERVE     4U /* clients, of each port for each other one */
 #define UDP_SLOT        (64U << 10) /* bytes */
 #define UDP_SLOTS       256U
@@ -57,8 +61,15 @@ struct udp_flow {
 	size_t in_len; /* of a datagram of the guest's */
 };
 
+/* What may be read next: time that is saved up, or, negative, that is to pass first. */
+struct udp_pace {
+	int64_t saved_ns;
+	uint64_t at_ns;
+};
+
 struct udp {
 	unsigned nports, nflows;
+	struct udp_pace in, out; /* from clients, from the guest */
 	struct udp_port {
 		int fd;
 		uint16_t port; /* as on the wire */

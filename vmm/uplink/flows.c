@@ -234,6 +234,47 @@ int flows_dump(int fd, const struct uplink_member *of, struct flows *ret)
 	return ret->cut ? 0 : r;
 }
 
+struct dump_each {
+	const struct uplink_member *const *of;
+	uint64_t *now;
+};
+
+static bool take_each(const struct nlmsghdr *hdr, void *arg)
+{
+	const struct dump_each *dump = arg;
+	struct uplink_flow flow;
+
+	if (!flows_parse(hdr, hdr->nlmsg_len, &flow))
+		return true;
+	for (unsigned i = 0; i < UPLINK_MEMBERS; i++)
+		dump->now[i] += dump->of[i] && is_of(&flow, dump->of[i]);
+	return true;
+}
+
+static int64_t clock_ms(void)
+{
+	struct timespec now = { 0 };
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int flows_count_each(struct flows_each *each, int fd, const struct uplink_member *const of[UPLINK_MEMBERS],
+		     int64_t now_ms)
+{
+	struct dump_each dump = { of, each->now };
+	int64_t began = clock_ms(), took;
+	int r;
+
+	if (now_ms < each->next_ms)
+		return 0;
+	memset(each->now, 0, sizeof(each->now));
+	r = nfnl_dump(fd, NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET, take_each, &dump, FLOWS_DUMP_MS);
+	took = clock_ms() - began;
+	each->next_ms = now_ms + (10 * took > FLOWS_EACH_MS ? 10 * took : FLOWS_EACH_MS);
+	return r == -ETIMEDOUT ? 0 : r;
+}
+
 static bool take_count(const struct nlmsghdr *hdr, void *arg)
 {
 	size_t len = 0;

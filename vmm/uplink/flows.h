@@ -36,6 +36,21 @@ void flows_sort(struct flows *flows); /* the busiest first; the end of adding */
 /* All of that by the socket of nfnl_open(). `of`: what this member of a network has a part in; NULL: all. */
 int flows_dump(int fd, const struct uplink_member *of, struct flows *ret);
 
+/*
+ * How many each member of a network has a part in. All are counted by one dump, and that is not made again before
+ * FLOWS_EACH_MS, nor before ten times as long as it took: who asks often, or how many ask, makes nobody's work. Begins zeroed.
+ */
+struct flows_each {
+	int64_t next_ms;
+	uint64_t now[UPLINK_MEMBERS];
+};
+
+#define FLOWS_EACH_MS 1000
+
+/* `of`: by place, NULL: nobody. */
+int flows_count_each(struct flows_each *each, int fd, const struct uplink_member *const of[UPLINK_MEMBERS],
+		     int64_t now_ms);
+
 /* How many there are now. */
 int flows_count(int fd, uint64_t *ret_now);
 

@@ -13,10 +13,12 @@
 #include <sys/types.h>
 
 #include "mvm/mvm.h"
+#include "uplink/rules.h"
 #include "uplink/uplink.h"
 
 struct holder {
 	struct uplink_request request;
+	struct rules_limits limits; /* of a network */
 	long pid; /* our number below /proc */
 	int host; /* rtnetlink of the host's namespace: its addresses */
 	int route; /* rtnetlink of the VM's */
@@ -34,6 +36,7 @@ struct holder {
 		} told, warned;
 	} names_said;
 	int fds[UPLINK_FDS]; /* as they came with the request; -1: none */
+	int raw[2]; /* of a network: IP packets as we write them, by IPv4 and IPv6: resets of what a member had */
 	int refusals; /* of a network: what watcher.c says */
 	int proxy; /* its pidfd */
 	unsigned asking; /* of which family the host's addresses are asked for: 4, 6; 0: not */
@@ -108,8 +111,12 @@ struct resolved {
 
 #define RESOLVER_WAITING 64U /* questions that are with the server: a descriptor each */
 
-/* resolver.c: its whole life. `four`, `six`: UDP sockets where the guest asks, -1: none; `holder`: a socket of packets. */
-void resolver(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
+/*
+ * resolver.c: its whole life. `servers`: questions with the server in three minutes, of a network. `four`, `six`: UDP sockets
+ * where the guest asks, -1: none; `holder`: a socket of packets.
+ */
+void resolver(const struct uplink_request *request, unsigned servers, int four, int six, int holder)
+	__attribute__((noreturn));
 /* proxy.c: the process that serves the guest's connections; forked, it drops all that it may before it takes the first. */
 void proxy_start(struct holder *h);
 

@@ -33,7 +33,7 @@
 
 MVM_VERSION_MARKED;
 
-#define FILES_MAX         4608U /* pasta has a socket for each of a VM's connections (rules.c), and a few of its own */
+#define FILES_MAX         8704U /* of a VM's connections (rules.c) pasta has two each, and a few of its own */
 #define FILES_MAX_NETWORK 65536U
 
 void holder_send(int to, const struct uplink_message *message, int fd)
@@ -120,17 +120,18 @@ static void die_with_parent(void)
 }
 
 /* pasta raises its limit of descriptors to the most it may: to what bounds a VM's connections. */
-static void limit(bool network)
+static void limit(struct holder *h, bool network)
 {
 	const rlim_t most = network ? FILES_MAX_NETWORK : FILES_MAX;
 	const struct rlimit none = { 0, 0 };
-	struct rlimit files;
+	struct rlimit files = { 0, 0 };
 
 	(void)setrlimit(RLIMIT_CORE, &none);
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_max > most) {
 		files.rlim_cur = files.rlim_max = most;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
+	h->limits.files = (unsigned)(files.rlim_max < most ? files.rlim_max : most);
 }
 
 static void enter_namespaces(void)
@@ -209,6 +210,7 @@ int main(void)
 			    .fds = { -1, -1 },
 			    .proxy = -1,
 			    .names = -1,
+			    .raw = { -1, -1 },
 			    .refusals = -1 };
 	bool network;
 	pid_t inside;
@@ -223,7 +225,7 @@ int main(void)
 	become(&h.request);
 	if (!network)
 		die_with_parent();
-	limit(network);
+	limit(&h, network);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		holder_fail(errno, "prctl: %s", strerror(errno));
 	if (route_open(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR, &h.host) < 0)

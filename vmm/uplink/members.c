@@ -2,20 +2,23 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 #include "rtnl.h"
 #include "uplink/nfnl.h"
+#include "uplink/reset.h"
 #include "uplink/rules.h"
 
 /* ---- come and go ---- */
 
 static int make(struct member *m, const struct holder *h, unsigned slot, struct mvm_error *err)
 {
-	_cleanup_free_ char *rules = rules_join_text(&h->request, &m->join, &m->is, slot);
+	_cleanup_free_ char *rules = rules_join_text(&h->request, &h->limits, &m->join, &m->is, slot);
 	char device[16];
 	int r;
 
@@ -68,6 +71,31 @@ int members_join(struct members *members, struct holder *h, int fd, const struct
 	return (int)slot;
 }
 
+/*
+ * What leads out ends for pasta, too. The entry is still there, so that its port is nobody else's; what cannot be sent ends
+ * later.
+ */
+static void reset(void *arg, const struct reset_ends *back, size_t len)
+{
+	const struct holder *h = arg;
+	struct sockaddr_in four = { .sin_family = AF_INET };
+	struct sockaddr_in6 six = { .sin6_family = AF_INET6 };
+	struct reset_ends ends = { .from_port = back->to_port, .to_port = back->from_port };
+	uint8_t own[16], packet[RESET_MAX];
+	size_t n;
+
+	(void)inet_pton(len == 4 ? AF_INET : AF_INET6, len == 4 ? UPLINK_OWN4 : UPLINK_OWN6, own);
+	if (back->protocol != IPPROTO_TCP || memcmp(back->to, own, len) != 0)
+		return;
+	memcpy(ends.from, back->to, len);
+	memcpy(ends.to, back->from, len);
+	memcpy(&four.sin_addr, ends.to, sizeof(four.sin_addr));
+	memcpy(&six.sin6_addr, ends.to, sizeof(six.sin6_addr));
+	n = reset_packet(&ends, len, packet);
+	(void)sendto(h->raw[len == 4 ? 0 : 1], packet, n, MSG_DONTWAIT, len == 4 ? (void *)&four : (void *)&six,
+		     len == 4 ? sizeof(four) : sizeof(six));
+}
+
 /* Until the rules are gone, and the tap behind them, what is not in them is dropped. */
 void members_leave(struct members *members, struct holder *h, unsigned slot)
 {
@@ -77,9 +105,9 @@ void members_leave(struct members *members, struct holder *h, unsigned slot)
 
 	m->lost = !rules || space_nft(h, rules, &err) < 0;
 	m->lost |= remove_tap(m, h) < 0;
-	(void)nfnl_forget(h->nft, m->is.ip4, sizeof(m->is.ip4)); /* steward() found that it can be done */
+	(void)nfnl_forget(h->nft, m->is.ip4, sizeof(m->is.ip4), reset, h); /* steward() found that it can be done */
 	if (h->request.subnet.bits6)
-		(void)nfnl_forget(h->nft, m->is.ip6, sizeof(m->is.ip6));
+		(void)nfnl_forget(h->nft, m->is.ip6, sizeof(m->is.ip6), reset, h);
 	cleanup_fd(&m->fd);
 	m->fd = -1;
 	members->n--;

@@ -47,9 +47,9 @@ static int listen_on(int family, const char *text)
 }
 
 /* With no capability, and no descriptor but these; where the guest does not ask there is /dev/null, which 1 is. */
-static void run(const struct uplink_request *request, int four, int six, int holder) __attribute__((noreturn));
+static void run(const struct holder *h, int four, int six, int holder) __attribute__((noreturn));
 
-static void run(const struct uplink_request *request, int four, int six, int holder)
+static void run(const struct holder *h, int four, int six, int holder)
 {
 	const struct rlimit files = { FILES_MAX, FILES_MAX };
 
@@ -58,7 +58,7 @@ static void run(const struct uplink_request *request, int four, int six, int hol
 	if (setrlimit(RLIMIT_NOFILE, &files) < 0 || dup2(four >= 0 ? four : 1, 0) < 0 ||
 	    (six >= 0 && dup2(six, 1) < 0) || dup2(holder, 2) < 0 || close_range(3, ~0U, 0) < 0 || caps_drop_all() < 0)
 		_exit(1);
-	resolver(request, four < 0 ? -1 : 0, six < 0 ? -1 : 1, 2);
+	resolver(&h->request, rules_servers_most(&h->limits), four < 0 ? -1 : 0, six < 0 ? -1 : 1, 2);
 }
 
 void names_start(struct holder *h)
@@ -79,7 +79,7 @@ void names_start(struct holder *h)
 	if (pid < 0)
 		holder_fail(errno, "no process can be made: %s", strerror(errno));
 	if (pid == 0)
-		run(&h->request, four, six, pair[1]);
+		run(h, four, six, pair[1]);
 	(void)close(pair[1]);
 	if (four >= 0)
 		(void)close(four);

@@ -143,58 +143,6 @@ static int ask(int fd, const struct out *out)
 	return send(fd, out->bytes, out->len, 0) < 0 ? -errno : 0;
 }
 
-/* Reads answers until the last one, or until the acknowledgement comes: its error. */
-static int answers(int fd, void (*each)(struct nlmsghdr *hdr, void *arg), void *arg)
-{
-	union {
-		struct nlmsghdr hdr;
-		uint8_t bytes[16384];
-	} in;
-
-	for (;;) {
-		ssize_t n = recv(fd, &in, sizeof(in), 0);
-		size_t left = n < 0 ? 0 : (size_t)n;
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		for (struct nlmsghdr *hdr = &in.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
-			if (hdr->nlmsg_type == NLMSG_DONE)
-				return 0;
-			if (hdr->nlmsg_type == NLMSG_ERROR)
-				return hdr->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr))
-					       ? -EIO
-					       : ((const struct nlmsgerr *)NLMSG_DATA(hdr))->error;
-			each(hdr, arg);
-		}
-	}
-}
-
-static void ignore(struct nlmsghdr *hdr, void *arg)
-{
-	(void)hdr;
-	(void)arg;
-}
-
-/* ---- for others ---- */
-
-const uint8_t *nfnl_find(const uint8_t *at, size_t len, unsigned type, size_t least, size_t *ret_len)
-{
-	const struct nlattr *attr = at ? find(at, len, type) : NULL;
-
-	if (!attr || length_of(attr) < least)
-		return NULL;
-	if (ret_len)
-		*ret_len = length_of(attr);
-	return data_of(attr);
-}
-
-const uint8_t *nfnl_attributes(const struct nlmsghdr *hdr, unsigned subsystem, unsigned type, size_t *ret_len)
-{
-	return attributes(hdr, subsystem, type, ret_len);
-}
-
 static int64_t now_ms(void)
 {
 	struct timespec now = { 0 };
@@ -203,8 +151,11 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* What is left unread of a dump that was given up on. The kernel goes on with it as far as the socket is read. */
-static int read_dump(int fd, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg, int64_t end)
+/*
+ * Reads answers until the last one, or until the acknowledgement comes: its error. From when `each` says no, or `end` is past,
+ * they are read and not looked at, for the kernel goes on as far as the socket is read: -ETIMEDOUT.
+ */
+static int read_answers(int fd, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg, int64_t end)
 {
 	union {
 		struct nlmsghdr hdr;
@@ -232,6 +183,37 @@ static int read_dump(int fd, bool (*each)(const struct nlmsghdr *hdr, void *arg)
 	}
 }
 
+/* All of them, however long it takes. */
+static int answers(int fd, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg)
+{
+	return read_answers(fd, each, arg, INT64_MAX);
+}
+
+static bool ignore(const struct nlmsghdr *hdr, void *arg)
+{
+	(void)hdr;
+	(void)arg;
+	return true;
+}
+
+/* ---- for others ---- */
+
+const uint8_t *nfnl_find(const uint8_t *at, size_t len, unsigned type, size_t least, size_t *ret_len)
+{
+	const struct nlattr *attr = at ? find(at, len, type) : NULL;
+
+	if (!attr || length_of(attr) < least)
+		return NULL;
+	if (ret_len)
+		*ret_len = length_of(attr);
+	return data_of(attr);
+}
+
+const uint8_t *nfnl_attributes(const struct nlmsghdr *hdr, unsigned subsystem, unsigned type, size_t *ret_len)
+{
+	return attributes(hdr, subsystem, type, ret_len);
+}
+
 static int request(int fd, unsigned kind, uint16_t flags, bool (*each)(const struct nlmsghdr *hdr, void *arg),
 		   void *arg, int ms)
 {
@@ -240,7 +222,7 @@ static int request(int fd, unsigned kind, uint16_t flags, bool (*each)(const str
 
 	begin(&out, (uint16_t)kind, flags, AF_UNSPEC, 0);
 	r = ask(fd, &out);
-	return r < 0 ? r : read_dump(fd, each, arg, now_ms() + ms);
+	return r < 0 ? r : read_answers(fd, each, arg, now_ms() + ms);
 }
 
 int nfnl_dump(int fd, unsigned subsystem, unsigned type, bool (*each)(const struct nlmsghdr *hdr, void *arg), void *arg,
@@ -262,7 +244,7 @@ struct counters {
 	unsigned n;
 };
 
-static void take_counter(struct nlmsghdr *hdr, void *arg)
+static bool take_counter(const struct nlmsghdr *hdr, void *arg)
 {
 	const struct nlattr *name, *data;
 	const uint8_t *packets, *bytes;
@@ -276,12 +258,12 @@ static void take_counter(struct nlmsghdr *hdr, void *arg)
 	name = at ? find(at, len, NFTA_OBJ_NAME) : NULL;
 	data = at ? find(at, len, NFTA_OBJ_DATA) : NULL;
 	if (!name || !data)
-		return;
+		return true;
 	packets = nfnl_find(data_of(data), length_of(data), NFTA_COUNTER_PACKETS, sizeof(count), NULL);
 	bytes = nfnl_find(data_of(data), length_of(data), NFTA_COUNTER_BYTES, sizeof(size), NULL);
 	if (!packets || !bytes || !rules_parse_counter((const char *)data_of(name), length_of(name), &what, &slot) ||
 	    slot >= counters->n)
-		return;
+		return true;
 	memcpy(&count, packets, sizeof(count));
 	memcpy(&size, bytes, sizeof(size));
 	of = &counters->of[slot];
@@ -297,6 +279,7 @@ static void take_counter(struct nlmsghdr *hdr, void *arg)
 		of->traffic.in_packets = be64toh(count);
 		of->traffic.in_bytes = be64toh(size);
 	}
+	return true;
 }
 
 int nfnl_counters(int fd, struct uplink_counted ret_counted[], unsigned n)
@@ -369,6 +352,7 @@ struct tuples {
 	struct tuple {
 		size_t len;
 		uint8_t bytes[128];
+		struct reset_ends back; /* to whom answers come */
 	} of[TUPLES];
 };
 
@@ -387,7 +371,30 @@ static bool has_address(const struct nlattr *tuple, const struct tuples *tuples)
 	return false;
 }
 
-static void take_tuple(struct nlmsghdr *hdr, void *arg)
+/* A value of the tuple's part; zeroes where there is none. */
+static void copy_value(const struct nlattr *part, unsigned type, void *ret, size_t len)
+{
+	const uint8_t *value = part ? nfnl_find(data_of(part), length_of(part), type, len, NULL) : NULL;
+
+	if (value)
+		memcpy(ret, value, len);
+}
+
+static void read_ends(const struct nlattr *tuple, size_t len, struct reset_ends *ret)
+{
+	const struct nlattr *ip = tuple ? find(data_of(tuple), length_of(tuple), CTA_TUPLE_IP) : NULL;
+	const struct nlattr *proto = tuple ? find(data_of(tuple), length_of(tuple), CTA_TUPLE_PROTO) : NULL;
+	unsigned type = len == 4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC; /* behind it the destination */
+
+	*ret = (struct reset_ends){ .protocol = 0 };
+	copy_value(ip, type, ret->from, len);
+	copy_value(ip, type + 1, ret->to, len);
+	copy_value(proto, CTA_PROTO_NUM, &ret->protocol, 1);
+	copy_value(proto, CTA_PROTO_SRC_PORT, &ret->from_port, sizeof(ret->from_port));
+	copy_value(proto, CTA_PROTO_DST_PORT, &ret->to_port, sizeof(ret->to_port));
+}
+
+static bool take_tuple(const struct nlmsghdr *hdr, void *arg)
 {
 	struct tuples *tuples = arg;
 	const struct nlattr *original, *reply;
@@ -399,10 +406,12 @@ static void take_tuple(struct nlmsghdr *hdr, void *arg)
 	reply = at ? find(at, len, CTA_TUPLE_REPLY) : NULL;
 	if (!original || tuples->n == TUPLES || length_of(original) > sizeof(tuple->bytes) ||
 	    !(has_address(original, tuples) || has_address(reply, tuples)))
-		return;
+		return true;
 	tuple = &tuples->of[tuples->n++];
 	tuple->len = length_of(original);
 	memcpy(tuple->bytes, data_of(original), tuple->len);
+	read_ends(reply, tuples->len, &tuple->back);
+	return true;
 }
 
 static int forget(int fd, const struct tuple *tuple, uint8_t family)
@@ -418,7 +427,8 @@ static int forget(int fd, const struct tuple *tuple, uint8_t family)
 	return r == -ENOENT ? 0 : r; /* it has just ended */
 }
 
-int nfnl_forget(int fd, const uint8_t *address, size_t len)
+int nfnl_forget(int fd, const uint8_t *address, size_t len,
+		void (*each)(void *arg, const struct reset_ends *back, size_t len), void *arg)
 {
 	uint8_t family = len == 4 ? AF_INET : AF_INET6;
 	struct tuples *tuples = calloc(1, sizeof(*tuples));
@@ -434,8 +444,11 @@ int nfnl_forget(int fd, const uint8_t *address, size_t len)
 		r = ask(fd, &out);
 		if (r == 0)
 			r = answers(fd, take_tuple, tuples);
-		for (unsigned k = 0; r == 0 && k < tuples->n; k++)
+		for (unsigned k = 0; r == 0 && k < tuples->n; k++) {
+			if (each)
+				each(arg, &tuples->of[k].back, len);
 			r = forget(fd, &tuples->of[k], family);
+		}
 	}
 	free(tuples);
 	return r;

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "uplink/reset.h"
 #include "uplink/uplink.h"
 
 int nfnl_open(int *ret_fd);
@@ -45,9 +46,10 @@ int nfnl_add_address(int fd, const char *set, const uint8_t *address, size_t len
 
 /*
  * Forgets the connections that an address has a part in, also as translated: who has it next gets nothing of theirs.
- * Those that come meanwhile are not looked at.
+ * Those that come meanwhile are not looked at. `each`: before it is forgotten, with its answers' addresses and ports; NULL: not.
  */
-int nfnl_forget(int fd, const uint8_t *address, size_t len);
+int nfnl_forget(int fd, const uint8_t *address, size_t len,
+		void (*each)(void *arg, const struct reset_ends *back, size_t len), void *arg);
 
 /* Lets the socket hear what the rules log. */
 int nfnl_listen(int fd);

@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "uplink/bucket.h"
 #include "uplink/dns.h"
 #include "uplink/holder.h"
 #include "uplink/rules.h"
@@ -31,10 +32,10 @@
 #define NOTHING_S 10U /* an answer without an address */
 #define ASKERS    8U /* that wait for the same answer */
 #define WRONG_MAX 8U /* answers that are none, from whomever: then the question is given up */
-#define ASK_RATE                                                                                                       \
-	5U /* questions a second for the server, after a burst: each has a port of the host's for three minutes */
+#define ASK_MS                                                                                                         \
+	200U /* between questions for the server, after a burst: each has a port of the host's for three minutes */
 #define ASK_BURST  128U
-#define TELL_RATE  5U /* refused names a second, after a burst of 20 */
+#define TELL_MS    200U /* between refused names that are told, after a burst */
 #define TELL_BURST 20U
 #define BATCH      16U
 
@@ -44,19 +45,15 @@ union address {
 	struct sockaddr_in6 six;
 };
 
-/* So many at once, and so many a second. */
-struct bucket {
-	unsigned rate, burst;
-	int64_t full_ms; /* when it is, or was */
-};
-
 struct resolver {
 	const struct uplink_request *request;
 	bool network;
+	unsigned servers; /* ports, of a network, for all members */
+	struct bucket crowd; /* … for those who have used up their own */
 	int guest[2], holder; /* where guests ask by IPv4, and by IPv6: -1: not */
 	struct asking {
 		struct names_member is;
-		struct bucket ask, tell;
+		struct bucket ask, tell, own; /* own: of the ports, in a network */
 		uint64_t refused; /* names */
 	} members[UPLINK_MEMBERS]; /* without a network the first is the VM */
 	struct waiting {
@@ -90,18 +87,6 @@ static int64_t now_ms(void)
 	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static bool take(struct bucket *b, int64_t now)
-{
-	int64_t each = 1000 / b->rate;
-
-	if (b->full_ms < now)
-		b->full_ms = now;
-	if (b->full_ms - now > each * (b->burst - 1))
-		return false;
-	b->full_ms += each;
-	return true;
-}
-
 /* ---- the holder ---- */
 
 static void forget(struct resolver *r, const struct asking *of);
@@ -121,8 +106,9 @@ static bool hear(struct resolver *r, int flags, bool *ret_done)
 		_exit(n ? 1 : 0);
 	forget(r, &r->members[said.slot]);
 	r->members[said.slot] = (struct asking){ .is = said,
-						 .ask = { .rate = ASK_RATE, .burst = ASK_BURST },
-						 .tell = { .rate = TELL_RATE, .burst = TELL_BURST } };
+						 .ask = { .each_ms = ASK_MS, .burst = ASK_BURST },
+						 .tell = { .each_ms = TELL_MS, .burst = TELL_BURST },
+						 .own = bucket_own(r->servers) };
 	return true;
 }
 
@@ -311,6 +297,11 @@ static struct waiting *make_room(struct resolver *r, unsigned theirs)
 	return found;
 }
 
+static bool may_take_port(struct resolver *r, struct asking *of, int64_t now)
+{
+	return bucket_take(&of->ask, now) && (!r->network || bucket_take(&of->own, now) || bucket_take(&r->crowd, now));
+}
+
 /* The guest asks again after some seconds, or two of its programs the same: the server is asked once. False: not now. */
 static bool ask(struct resolver *r, struct asking *of, unsigned from, const union address *who,
 		const struct dns_question *question, int64_t now)
@@ -330,7 +321,7 @@ static bool ask(struct resolver *r, struct asking *of, unsigned from, const unio
 		else if (w->of == of && w->question.type == question->type && !strcmp(w->question.name, question->name))
 			return join(w, from, who, question);
 	}
-	if ((r->network && theirs >= EACH) || !take(&of->ask, now))
+	if ((r->network && theirs >= EACH) || !may_take_port(r, of, now))
 		return false;
 	if (!free && r->network)
 		free = make_room(r, theirs);
@@ -442,7 +433,7 @@ static void refuse(struct resolver *r, struct asking *of, const struct dns_quest
 	struct resolved refused = { .type = 0, .slot = of->is.slot, .refused = ++of->refused };
 
 	memcpy(refused.name, question->name, sizeof(refused.name));
-	if (take(&of->tell, now))
+	if (bucket_take(&of->tell, now))
 		tell(r, &refused);
 }
 
@@ -536,7 +527,7 @@ static int64_t expire(struct resolver *r, int64_t now)
 	return next;
 }
 
-void resolver(const struct uplink_request *request, int four, int six, int holder)
+void resolver(const struct uplink_request *request, unsigned servers, int four, int six, int holder)
 {
 	static struct resolver r;
 
@@ -545,9 +536,11 @@ void resolver(const struct uplink_request *request, int four, int six, int holde
 	r.guest[0] = four;
 	r.guest[1] = six;
 	r.holder = holder;
+	r.servers = servers;
+	r.crowd = bucket_crowd(servers);
 	if (!r.network) {
-		r.members[0].ask = (struct bucket){ .rate = ASK_RATE, .burst = ASK_BURST };
-		r.members[0].tell = (struct bucket){ .rate = TELL_RATE, .burst = TELL_BURST };
+		r.members[0].ask = (struct bucket){ .each_ms = ASK_MS, .burst = ASK_BURST };
+		r.members[0].tell = (struct bucket){ .each_ms = TELL_MS, .burst = TELL_BURST };
 		r.members[0].is = (struct names_member){ .deny = true, .nnames = request->nnames };
 		memcpy(r.members[0].is.names, request->names, sizeof(request->names));
 	}

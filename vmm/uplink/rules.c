@@ -251,10 +251,12 @@ void rules_put_new(FILE *out, const struct policy *policy, const char *chain, co
 		      "\t\tmeta l4proto != { tcp, udp, icmp, icmpv6 } goto refuse_egress%s\n"
 		      "\t\tlimit rate over %u/second burst %u packets goto refuse_flows%s\n"
 		      "\t\tct count over %u goto refuse_flows%s\n"
-		      "\t\tmeta l4proto udp ct count over %u goto refuse_flows%s\n"
-		      "\t\tcounter name " RULES_BEGUN "%s accept\n"
-		      "\t}\n",
-		      chain, of, of, most->rate, most->burst, of, most->all, of, most->udp, of, of);
+		      "\t\tmeta l4proto udp ct count over %u goto refuse_flows%s\n",
+		      chain, of, of, most->rate, most->burst, of, most->all, of, most->udp, of);
+	if (most->crowd)
+		(void)fprintf(out, "\t\tct count over %u jump crowd_%s\n\t\tmeta mark 1 goto refuse_flows%s\n",
+			      most->own, most->crowd, of);
+	(void)fprintf(out, "\t\tcounter name " RULES_BEGUN "%s accept\n\t}\n", of);
 }
 
 void rules_put_refusals(FILE *out, const struct policy *policy)
@@ -529,7 +531,7 @@ char *rules_text(const struct uplink_request *request)
 	struct rules_link link = {
 		.device = UPLINK_VM, .ip4 = UPLINK_GUEST4, .ip6 = UPLINK_GUEST6, .mac = request->mac
 	};
-	static const struct rules_flows most = { FLOWS, FLOWS_UDP, FLOW_RATE, 10 * FLOW_RATE };
+	static const struct rules_flows most = { FLOWS, FLOWS_UDP, FLOW_RATE, 10 * FLOW_RATE, 0, NULL };
 	struct policy policy = policy_of(request);
 	char *text = NULL;
 	size_t len = 0;

@@ -54,12 +54,24 @@ const char *rules_name_set(unsigned i, bool four, const char *of, char buf[32]);
 char *rules_bridge_text(const struct uplink_request *request);
 
 /*
+ * What a network's members share. Half of it is divided among as many as there can be, so that nobody is without; the
+ * rest is for who comes first, and nobody may have more of it than flows_peer and flows_out (rules_network.c).
+ */
+struct rules_limits {
+	unsigned files; /* descriptors that pasta may have */
+	unsigned tracked; /* connections that the kernel's table holds */
+};
+
+unsigned
+rules_servers_most(const struct rules_limits *limits); /* questions with the name server, each for three minutes */
+
+/*
  * Of a named network: what is there without a member; then of each member what comes and goes with it. A new string;
  * free() it. NULL: out of memory.
  */
-char *rules_network_text(const struct uplink_request *request);
-char *rules_join_text(const struct uplink_request *request, const struct uplink_join *join,
-		      const struct uplink_member *member, unsigned slot);
+char *rules_network_text(const struct uplink_request *request, const struct rules_limits *limits);
+char *rules_join_text(const struct uplink_request *request, const struct rules_limits *limits,
+		      const struct uplink_join *join, const struct uplink_member *member, unsigned slot);
 char *rules_leave_text(const struct uplink_request *request, const struct uplink_join *join, unsigned slot);
 
 /* What a member's names in the rules end in: "_SLOT". */

@@ -9,8 +9,42 @@
 #define QUESTION_MAX 520U
 #define SERVER_FLOWS 8192U /* the resolver's, for all members: each has a port of the host's for three minutes */
 
-/* A member's to other members; and out of the network, where each has a descriptor of pasta's, UDP's a port of the host's. */
-static const struct rules_flows flows_peer = { 4096, 4096, 1000, 4000 }, flows_out = { 1024, 512, 100, 1000 };
+#define FILES_OWN  256U /* pasta's, whatever passes */
+#define FILES_EACH 2U /* a connection's: of TCP a socket and a timer */
+
+/* A member's to other members; and out of the network, where each has descriptors of pasta's, UDP's a port of the host's. */
+static const struct rules_flows flows_peer = { 4096, 4096, 1000, 4000, 0, "peer" },
+				flows_out = { 1024, 512, 100, 1000, 0, "out" };
+
+/* What each member has for itself, and what all have together beside that. */
+struct share {
+	unsigned own, crowd;
+};
+
+static struct share share_of(unsigned all)
+{
+	unsigned own = all / 2 / UPLINK_MEMBERS ? all / 2 / UPLINK_MEMBERS : 1;
+
+	return (struct share){ own, all > own * UPLINK_MEMBERS ? all - own * UPLINK_MEMBERS : 1 };
+}
+
+unsigned rules_servers_most(const struct rules_limits *limits)
+{
+	return limits->files / 8 < SERVER_FLOWS ? limits->files / 8 : SERVER_FLOWS;
+}
+
+static struct share share_out(const struct rules_limits *limits)
+{
+	unsigned taken = FILES_OWN + rules_servers_most(limits);
+
+	return share_of(limits->files > taken ? (limits->files - taken) / FILES_EACH : 0);
+}
+
+/* The other half of the table is for what leaves, and for what is over and not forgotten yet. */
+static struct share share_peer(const struct rules_limits *limits)
+{
+	return share_of(limits->tracked / 2);
+}
 
 struct place {
 	char text4[INET_ADDRSTRLEN], text6[INET6_ADDRSTRLEN]; /* text6 "": none */
@@ -111,8 +145,15 @@ static void put_untracked(FILE *out, const struct place *gateway)
 	}
 }
 
-static void put_hooks(FILE *out)
+static void put_crowd(FILE *out, const char *name, unsigned most)
 {
+	(void)fprintf(out, "\tchain crowd_%s {\n\t\tct count over %u meta mark set 1\n\t}\n", name, most);
+}
+
+static void put_hooks(FILE *out, const struct rules_limits *limits)
+{
+	put_crowd(out, flows_out.crowd, share_out(limits).crowd);
+	put_crowd(out, flows_peer.crowd, share_peer(limits).crowd);
 	(void)fputs("\tmap guests {\n\t\ttype ifname : verdict\n\t}\n"
 		    "\tmap gateways {\n\t\ttype ifname : verdict\n\t}\n"
 		    "\tmap departures {\n\t\ttype ifname : verdict\n\t}\n"
@@ -141,9 +182,11 @@ static void put_hooks(FILE *out)
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
 		    "\t\toifname \"vm*\" meta l4proto { icmp, icmpv6 } accept\n"
 		    "\t\toifname \"vm*\" tcp flags & rst == rst accept\n"
-		    "\t\toifname \"vm*\" udp sport 53 accept\n",
+		    "\t\toifname \"vm*\" udp sport 53 accept\n"
+		    /* of a member's connections that left */
+		    "\t\toifname \"" UPLINK_OUT "\" tcp flags & rst == rst accept\n",
 		    out);
-	rules_put_servers(out, SERVER_FLOWS);
+	rules_put_servers(out, rules_servers_most(limits));
 	(void)fputs("\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n\t}\n", out);
 }
 
@@ -156,7 +199,7 @@ static char *finish(FILE *out, char **text)
 	return *text;
 }
 
-char *rules_network_text(const struct uplink_request *request)
+char *rules_network_text(const struct uplink_request *request, const struct rules_limits *limits)
 {
 	struct place gateway = gateway_of(&request->subnet);
 	char *text = NULL;
@@ -167,7 +210,7 @@ char *rules_network_text(const struct uplink_request *request)
 		return NULL;
 	(void)fputs("table inet " RULES_TABLE " {\n", out);
 	rules_put_sets(out);
-	put_hooks(out);
+	put_hooks(out, limits);
 	put_untracked(out, &gateway);
 	rules_put_translation(out);
 	(void)fputs("}\ntable netdev " RULES_TABLE " {\n}\n", out);
@@ -232,9 +275,10 @@ static void put_gateway(FILE *out, const struct policy *policy, const struct pla
 	rules_put(out, policy, "\t\tmeta pkttype { broadcast, multicast } drop\n\t\tgoto refuse_gateway~\n\t}\n");
 }
 
-char *rules_join_text(const struct uplink_request *request, const struct uplink_join *join,
-		      const struct uplink_member *member, unsigned slot)
+char *rules_join_text(const struct uplink_request *request, const struct rules_limits *limits,
+		      const struct uplink_join *join, const struct uplink_member *member, unsigned slot)
 {
+	struct rules_flows most_out = flows_out, most_peer = flows_peer;
 	struct place own = place_of(member->ip4, member->ip6, request->subnet.bits6);
 	struct place gateway = gateway_of(&request->subnet);
 	char of[8], device[16], peers[256], *text = NULL;
@@ -252,8 +296,10 @@ char *rules_join_text(const struct uplink_request *request, const struct uplink_
 		  "\tchain depart~ {\n\t\tcounter name " RULES_OUT "~\n\t}\n"
 		  "\tchain arrive~ {\n\t\tcounter name " RULES_IN "~\n\t}\n");
 	rules_put_refusals(out, &policy);
-	rules_put_new(out, &policy, "new", &flows_out);
-	rules_put_new(out, &policy, "peer", &flows_peer);
+	most_out.own = share_out(limits).own;
+	most_peer.own = share_peer(limits).own;
+	rules_put_new(out, &policy, "new", &most_out);
+	rules_put_new(out, &policy, "peer", &most_peer);
 	rules_put_guest(out, &policy, peers_text(&request->subnet, &policy, peers));
 	put_gateway(out, &policy, &gateway);
 	(void)fputs("}\n", out);

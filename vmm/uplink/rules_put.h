@@ -18,9 +18,13 @@
 #define RULES_QUESTION_RATE  200U /* a second that the resolver hears */
 #define RULES_QUESTION_BURST 400U
 
-/* Connections at once, UDP's among them; new ones a second: one that is over costs the kernel as well, for a while. */
+/*
+ * Connections at once, UDP's among them; new ones a second: one that is over costs the kernel as well, for a while. Those
+ * beyond `own` go through the chain crowd_CROWD, which all members share and which marks what is too much; NULL: none.
+ */
 struct rules_flows {
-	unsigned all, udp, rate, burst;
+	unsigned all, udp, rate, burst, own;
+	const char *crowd;
 };
 
 /* Borrowed, all of it. */

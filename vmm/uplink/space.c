@@ -8,6 +8,7 @@
 #include <linux/if_tun.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -18,6 +19,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -32,6 +34,7 @@
 
 #define TUN_DEVICE    "/dev/net/tun"
 #define HEADER_SIZE   12 /* struct virtio_net_hdr_v1, virtio 1.2 §5.1.6 */
+#define TRACKED       65536U /* connections of a table, where nothing says how many */
 #define PASTA_WAIT_MS 10000 /* for its link; the host may be busy */
 
 static char *const environment[] = { (char[]){ "PATH=/usr/sbin:/usr/bin:/sbin:/bin" }, NULL };
@@ -365,6 +368,19 @@ static void set_tracking(void)
 	(void)space_set("netfilter/nf_conntrack_tcp_timeout_close", "10");
 }
 
+/* How many connections the namespace may have: the host's setting, which is there once a rule tracked anything. */
+static unsigned read_tracked(void)
+{
+	_cleanup_fd_ int fd = open("/proc/sys/net/netfilter/nf_conntrack_max", O_RDONLY | O_CLOEXEC);
+	char text[16] = "";
+	unsigned long n;
+
+	if (fd < 0 || read(fd, text, sizeof(text) - 1) < 0)
+		return TRACKED;
+	n = strtoul(text, NULL, 10);
+	return n && n < UINT32_MAX ? (unsigned)n : TRACKED;
+}
+
 static void run_nft(const struct holder *h, int in, int says) __attribute__((noreturn));
 
 static void run_nft(const struct holder *h, int in, int says)
@@ -416,7 +432,7 @@ int space_nft(const struct holder *h, const char *text, struct mvm_error *err)
 
 static void load_rules(const struct holder *h)
 {
-	_cleanup_free_ char *rules = h->request.flags & UPLINK_NETWORK  ? rules_network_text(&h->request)
+	_cleanup_free_ char *rules = h->request.flags & UPLINK_NETWORK  ? rules_network_text(&h->request, &h->limits)
 				     : h->request.flags & UPLINK_BRIDGE ? rules_bridge_text(&h->request)
 									: rules_text(&h->request);
 	struct mvm_error err;
@@ -425,6 +441,15 @@ static void load_rules(const struct holder *h)
 		holder_fail(ENOMEM, "rules: out of memory");
 	if (space_nft(h, rules, &err) < 0)
 		holder_fail(err.code, "%s", err.text);
+}
+
+/* What begins with CAP_NET_RAW, which is then given up. A kernel without IPv6 lacks that one. */
+static void open_raw(struct holder *h)
+{
+	h->raw[0] = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	h->raw[1] = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
+	if (h->raw[0] < 0)
+		holder_fail(errno, "raw socket: %s", strerror(errno));
 }
 
 /*
@@ -470,6 +495,7 @@ void space_make(struct holder *h)
 		make_tap(h);
 	if (network)
 		close_range_of(h);
+	h->limits.tracked = read_tracked();
 	load_rules(h);
 	set_tracking();
 	r = nfnl_listen(h->log);
@@ -482,6 +508,8 @@ void space_make(struct holder *h)
 		proxy_start(h);
 	if (network)
 		watcher_start(h);
+	if (network && out)
+		open_raw(h);
 	drop_capabilities();
 	if (bridge)
 		bridge_attach(h);

@@ -38,6 +38,7 @@ struct steward {
 		int64_t end_ms;
 	} coming[COMING];
 	struct uplink_counted counted[UPLINK_MEMBERS];
+	struct flows_each flows;
 	bool started; /* the supervisor that started us has gone on */
 	int64_t told_ms;
 	char pasta_said[SAID_BYTES];
@@ -82,12 +83,15 @@ static void read_counters(struct steward *s)
 /* Of the kernel's numbers there is none for one member: its connections are looked at. */
 static void count_flows(struct steward *s, unsigned slot)
 {
-	static struct flows flows;
-	int r = flows_dump(s->h->nft, &s->members.m[slot].is, &flows);
+	const struct uplink_member *of[UPLINK_MEMBERS];
+	int r;
 
+	for (unsigned i = 0; i < UPLINK_MEMBERS; i++)
+		of[i] = s->members.m[i].fd >= 0 ? &s->members.m[i].is : NULL;
+	r = flows_count_each(&s->flows, s->h->nft, of, now_ms());
 	if (r < 0)
 		fail(s, -r, "connections: %s", strerror(-r));
-	s->counted[slot].traffic.flows = flows.seen;
+	s->counted[slot].traffic.flows = s->flows.now[slot];
 }
 
 static void tell_counters(struct steward *s, unsigned slot)
@@ -161,6 +165,7 @@ static void leave(struct steward *s, unsigned slot)
 	members_leave(&s->members, s->h, slot);
 	tell_resolver(s, slot);
 	s->counted[slot] = (struct uplink_counted){ .traffic = { .flows = 0 } };
+	s->flows.now[slot] = 0;
 }
 
 static void join(struct steward *s, int fd, const struct uplink_join *wanted)
@@ -362,7 +367,8 @@ void steward(struct holder *h)
 	const struct uplink_message ready = { .type = UPLINK_READY };
 	static struct pollfd fds[SLOTS];
 	static struct steward s;
-	int r = nfnl_forget(h->nft, h->request.subnet.net4, sizeof(h->request.subnet.net4)); /* nobody's yet */
+	int r = nfnl_forget(h->nft, h->request.subnet.net4, sizeof(h->request.subnet.net4), NULL,
+			    NULL); /* nobody's yet */
 
 	if (r < 0)
 		holder_fail(-r, "connections cannot be forgotten: %s: the kernel needs nf_conntrack_netlink",

@@ -158,12 +158,115 @@ test_egress() {
 	grep -q '^count egress' said.g3 || die "$(cat said.g3)"
 }
 
+# A server outside that keeps what it accepts: how many there are now is in `held`. Each hears something: Debian 12's pasta gives
+# up a connection without a byte after 23 s.
+holds() {
+	nsenter --net="/run/netns/$there" python3 -c '
+import os, selectors, socket
+sel, n = selectors.DefaultSelector(), 0
+for a in "198.51.100.1", "2001:db8:99::1":
+    s = socket.create_server((a, 9999), family=socket.AF_INET6 if ":" in a else socket.AF_INET, backlog=2000)
+    sel.register(s, 1, True)
+def tell():
+    with open("held.new", "w") as f:
+        print(n, file=f)
+    os.rename("held.new", "held")
+tell()
+while True:
+    for key, _ in sel.select():
+        if key.data:
+            c = key.fileobj.accept()[0]
+            c.sendall(b"x")
+            sel.register(c, 1, False)
+            n += 1
+        else:
+            try:
+                if key.fileobj.recv(100):
+                    continue
+            except OSError:
+                pass
+            sel.unregister(key.fileobj)
+            key.fileobj.close()
+            n -= 1
+    tell()
+' &
+	rm -f held
+	until_so test -e held
+}
+
+# hold GUEST ADDRESS N: opens so many, says how many it has, and keeps them until end_guests().
+hold() {
+	rm -f "holds.$1"
+	ip netns exec "$1" python3 -c '
+import select, socket, sys, time
+to, n = sys.argv[1], int(sys.argv[2])
+socks, poll = {}, select.poll()
+for i in range(n):
+    s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, socket.SOCK_STREAM)
+    s.setblocking(False)
+    s.connect_ex((to, 9999))
+    socks[s.fileno()] = s
+    poll.register(s, select.POLLOUT)
+got, end = 0, time.monotonic() + 8
+while time.monotonic() < end and got < n:
+    for fd, _ in poll.poll(1000):
+        got += not socks[fd].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        poll.unregister(fd)
+print(got, flush=True)
+time.sleep(1000)
+' "$2" "$3" >"holds.$1" 2>&1 &
+	until_so grep -q . "holds.$1"
+}
+
+# One member takes what it can of what all share, and another finds room.
+test_shares() {
+	guests 2 || return 0
+	expect 0 "$mvm" network create net
+	nofile=2048 joined g1 net=net
+	joined g2 net=net
+	holds
+	hold g1 198.51.100.1 1100
+	(($(cat holds.g1) > 300 && $(cat holds.g1) < 800)) || die "it has $(cat holds.g1)"
+	rows g2 "tcp 198.51.100.1 7 yes"
+	hold g2 198.51.100.1 1
+	equal "$(cat holds.g2)" 1
+	until_so grep -q 'refused tcp 198.51.100.1:9999 flows' said.g1
+	! grep -q flows said.g2 || die "$(cat said.g2)"
+}
+
+# What a member had open outside ends when it leaves, also where neither side says anything; another's stays.
+test_leaving() {
+	guests 2 || return 0
+	expect 0 "$mvm" network create net
+	joined g1 net=net
+	joined g2 net=net
+	holds
+	hold g1 198.51.100.1 20
+	hold g1 2001:db8:99::1 20
+	hold g2 198.51.100.1 3
+	until_so grep -qx 43 held
+	leave g1
+	until_so grep -qx 3 held
+	leave g2
+	until_so grep -qx 0 held
+}
+
 # A VM's own namespace, --net user, is made of the same parts; here without the VM, too (user.sh has it with).
 test_user() {
+	local group pid
 	guests 2 || return 0
 	: >heard
 	: >asked
 	joined g1 net=user
+	# mvm-net and all that it started is in a cgroup of the VM's own, where there is one to be had
+	group=$(printf 'mvm-%012x-net' "$(cat pid.g1)")
+	if find /sys/fs/cgroup -maxdepth 6 -name "$group" 2>/dev/null | grep -q .; then
+		pid=$(cat pid.g1)
+		for _ in 1 2 3; do # the one outside; number 1; pasta
+			pid=$(pgrep -P "$pid" | head -n 1)
+			grep -q "pids.*/$group\$\|^0::.*/$group\$" "/proc/$pid/cgroup" || die "$pid: $(cat "/proc/$pid/comm" "/proc/$pid/cgroup")"
+		done
+	fi
 	rows g1 "tcp 198.51.100.1 7 yes" "udp 2001:db8:99::1 7 yes" "tcp open.example 7 yes" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" \
 		"tcp 169.254.169.254 7 no" "tcp 192.0.0.1 7 no"
 	joined g2 net=user egress=deny allow-egress=open.example:7/tcp "allow-egress=*.wild.example" allow-egress=rebind.example
@@ -176,6 +279,7 @@ test_user() {
 	grep -q '^count metadata 1' said.g1 || die "$(cat said.g1)"
 	grep -q '^count egress' said.g2 || die "$(cat said.g2)"
 	until_so no_holder
+	equal "$(find /sys/fs/cgroup -maxdepth 6 -name "$group" 2>/dev/null)" ""
 }
 
 test_isolated() {
@@ -399,6 +503,49 @@ True 4 3 0"
 		equal "$(awk '/^Seccomp:/ { print $2 }' "/proc/$resolver/status")" 2
 	done
 	equal "$(awk '/^CapEff:/ { print $2 }' "/proc/$pid/status")" 0000000000001000
+}
+
+# 64 questions wait for the name server at once, and 16 of a member: four members take all places. Who has most gives one up for a fifth.
+test_fair() {
+	local n
+	guests 5 || return 0
+	expect 0 "$mvm" network create net
+	for n in 1 2 3 4 5; do joined "g$n" net=net; done
+	: >asked
+	limit=60 expect 0 python3 -c '
+import ctypes, os, select, socket, time
+libc, poll, of = ctypes.CDLL(None, use_errno=True), select.poll(), {}
+def ask(guest, i, name):
+    ns = os.open(f"/run/netns/g{guest}", os.O_RDONLY)
+    assert libc.setns(ns, 0x40000000) == 0
+    os.close(ns)
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    labels = b"".join(bytes([len(l)]) + l.encode() for l in name.split("."))
+    s.sendto(i.to_bytes(2, "big") + b"\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1", ("10.209.0.1", 53))
+    of[s.fileno()] = s, guest, i
+    poll.register(s, select.POLLIN)
+def answers(seconds):
+    end, got = time.monotonic() + seconds, []
+    while time.monotonic() < end:
+        for fd, _ in poll.poll(100):
+            s, guest, i = of[fd]
+            got.append((guest, i, s.recv(2000)[3] & 15))
+            poll.unregister(fd)
+    return got
+for guest in 1, 2, 3, 4:
+    for i in range(16):
+        ask(guest, i, f"g{guest}x{i}.silent")
+end = time.monotonic() + 4
+while len(open("asked").readlines()) < 64 and time.monotonic() < end:
+    time.sleep(0.01)
+ask(1, 16, "one.too.many.silent")
+print(*answers(0.5))
+ask(5, 0, "open.example")
+got = answers(0.5)
+print(len(got), [a for a in got if a[0] == 5], [code for guest, i, code in got if guest != 5])
+'
+	equal "$out" "(1, 16, 2)
+2 [(5, 0, 0)] [2]"
 }
 
 test_refused() {

@@ -411,6 +411,7 @@ test_udp() {
 	helper=$(pgrep -P "$(of box supervisor)" -x mvm-udp)
 	[ "$(id -u)" -ne 0 ] || [ "$(stat -c %u "/proc/$helper")" -ne 0 ] || [ "$(awk '/^Uid/ { print $2 }' "/proc/$helper/status")" -ne 0 ] ||
 		die "it runs as root"
+	! grep -q '/mvm-' "/proc/$(of box vmm)/cgroup" || grep -q '/mvm-[0-9a-f]*-net$' "/proc/$helper/cgroup" || die "$(cat "/proc/$helper/cgroup")"
 	equal "$(awk '/^(CapBnd|CapEff|Seccomp):/ { printf "%s ", $2 }' "/proc/$helper/status")" "0000000000000000 0000000000000000 2 "
 	expect 0 "$mvm" stop box
 	equal "$(jq -c '.channels.udp | [.from_clients >= 57, .to_clients_bytes > 76000, .broken]' r.json)" '[true,true,0]'
