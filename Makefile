@@ -60,15 +60,15 @@ all: $(ESCAPE_TOOLS)
 endif
 SUP_SRC := $(wildcard vmm/lib/supervisor*.c)
 # mvm-net: what a test can do without a namespace of its own is in libmvm.a.
-NET_SRC := $(addprefix vmm/uplink/,main.c space.c watch.c watcher.c steward.c members.c names.c resolver.c proxy.c)
+NET_SRC := $(addprefix vmm/uplink/,main.c space.c bridge.c watch.c watcher.c steward.c members.c names.c resolver.c proxy.c)
 LIB_SRC := $(filter-out $(SUP_SRC),$(wildcard vmm/lib/*.c)) $(filter-out vmm/jail/self.c,$(wildcard vmm/jail/*.c)) \
-	$(filter-out $(NET_SRC),$(wildcard vmm/uplink/*.c)) vmm/udp/flows.c \
+	$(filter-out $(NET_SRC),$(wildcard vmm/uplink/*.c)) vmm/udp/flows.c $(addprefix vmm/bridge/,request.c policy.c) \
 	$(addprefix guest/,proto.c failure.c tar_pax.c tar_reader.c tar_writer.c pack.c place.c unpack.c rtnl.c)
 CLI_SRC := $(wildcard tools/mvm/*.c)
 AGENT_SRC := $(wildcard guest/*.c)
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 
-BINS := $(B)/mvm $(B)/mvm-supervisor $(B)/mvm-net $(B)/mvm-udp $(B)/mvm-vmm
+BINS := $(B)/mvm $(B)/mvm-supervisor $(B)/mvm-net $(B)/mvm-udp $(B)/mvm-bridge $(B)/mvm-vmm
 LIBS := $(B)/lib/libmvm.a $(B)/lib/libmvm.so $(B)/lib/libmvm.pc
 all: $(BINS) $(B)/agent.cpio $(if $(SANITIZE),,$(LIBS)) ## build every program and libmvm
 
@@ -117,6 +117,9 @@ $(B)/mvm-net: $(call obj,$(NET_SRC)) $(B)/libmvm.a
 $(B)/mvm-udp: $(call obj,vmm/udp/main.c) $(B)/libmvm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS_ALL) $(STATIC) $(LDHARDEN) $(LDFLAGS) -o $@ $^ $(LDLIBS_LIB)
+$(B)/mvm-bridge: $(call obj,vmm/bridge/main.c vmm/bridge/link.c) $(B)/libmvm.a
+	@[ $(V) = 1 ] || echo "  LD    $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(STATIC) $(LDHARDEN) $(LDFLAGS) -o $@ $^ -lseccomp -lcap
 $(B)/mvm: $(call obj,$(CLI_SRC)) $(B)/libmvm.a
 	@[ $(V) = 1 ] || echo "  LD    $@"
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDHARDEN) $(LDFLAGS) -o $@ $^ $(LDLIBS_LIB)
@@ -251,10 +254,10 @@ SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd
 install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DESTDIR/etc/apparmor.d, the unit beside systemd's; loads nothing
 	@case "$(VARIANT)" in '' | release) ;; *) [ "$(DESTDIR)" ] || { \
 		echo "install: VARIANT=$(VARIANT) is for tests and has weaker walls: install the release build" >&2; exit 1; } ;; esac
-	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 \
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin include/mvm lib/mvm lib/pkgconfig share/man/man1 share/man/man3 share/man/man5 \
 		share/bash-completion/completions share/mvm) $(DESTDIR)/etc/apparmor.d
 	install -m 755 -s $(B)/mvm $(DESTDIR)$(PREFIX)/bin/
-	install -m 755 -s $(B)/mvm-supervisor $(B)/mvm-net $(B)/mvm-udp $(B)/mvm-vmm $(DESTDIR)$(PREFIX)/lib/mvm/
+	install -m 755 -s $(filter-out %/mvm,$(BINS)) $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 $(B)/agent.cpio build/kernel/vmlinux $(DESTDIR)$(PREFIX)/lib/mvm/
 	install -m 644 include/mvm/mvm.h $(DESTDIR)$(PREFIX)/include/mvm/
 	install -m 644 $(B)/lib/libmvm.a $(DESTDIR)$(PREFIX)/lib/
@@ -265,6 +268,7 @@ install: all $(LIBS) kernel ## into DESTDIR/PREFIX, the AppArmor profile into DE
 	for verb in logs wait start stop kill rm pause resume stats top; do \
 		ln -sf mvm-ps.1 $(DESTDIR)$(PREFIX)/share/man/man1/mvm-$$verb.1; done
 	install -m 644 $(wildcard tools/man/*.3) $(DESTDIR)$(PREFIX)/share/man/man3/
+	install -m 644 $(wildcard tools/man/*.5) $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 644 tools/schema/receipt.schema.json $(DESTDIR)$(PREFIX)/share/mvm/
 	install -m 644 tools/completion/mvm.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/mvm
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions tools/completion/_mvm

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/if_addr.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
 #include <stddef.h>
@@ -14,6 +15,7 @@ struct message {
 		struct ifinfomsg link;
 		struct ifaddrmsg addr;
 		struct rtmsg route;
+		struct ndmsg neighbour;
 	} of;
 	uint8_t attributes[64]; /* two addresses and an index: 48 */
 };
@@ -114,6 +116,15 @@ int rtnl_add_route(int fd, int index, int family, const uint8_t *address, uint8_
 int rtnl_add_unreachable(int fd, int family, const uint8_t *address, uint8_t bits)
 {
 	return add_route(fd, 0, family, RTN_UNREACHABLE, address, bits, NULL);
+}
+
+int rtnl_add_proxy(int fd, int index, int family, const uint8_t *address)
+{
+	struct message m = { .hdr.nlmsg_len = NLMSG_LENGTH(sizeof(m.of.neighbour)) };
+
+	m.of.neighbour = (struct ndmsg){ .ndm_family = (uint8_t)family, .ndm_ifindex = index, .ndm_flags = NTF_PROXY };
+	put(&m, NDA_DST, address, size_of(family));
+	return ask(fd, &m, RTM_NEWNEIGH, NLM_F_CREATE);
 }
 
 int rtnl_link_delete(int fd, int index)

@@ -26,6 +26,9 @@ int rtnl_add_route(int fd, int index, int family, const uint8_t *address, uint8_
 /* `ip route add unreachable ADDRESS/BITS` */
 int rtnl_add_unreachable(int fd, int family, const uint8_t *address, uint8_t bits);
 
+/* `ip neighbour add proxy ADDRESS dev`: the link answers for it. */
+int rtnl_add_proxy(int fd, int index, int family, const uint8_t *address);
+
 /* `ip link del` */
 int rtnl_link_delete(int fd, int index);
 

@@ -323,7 +323,7 @@ struct mvm_stats {
 	/* Of published UDP ports, by the word of who serves them: datagrams that were passed on, and dropped. */
 	uint64_t udp_from_clients, udp_to_clients, udp_dropped;
 	/*
-	 * Of --net user and --proxy, by the word of mvm-net: connections now and ever, what crossed the link to the
+	 * Of --net user, --net bridge= and --proxy, by the word of mvm-net: connections now and ever, what crossed the link to the
 	 * outside, and packets that the rules refused.
 	 */
 	uint64_t net_flows, net_flows_begun;
@@ -356,7 +356,7 @@ struct mvm_flow {
 
 struct mvm_flows;
 
-/* Those through which most bytes went, 256 at most, the busiest first. -ENOTSUP: neither --net user nor --proxy. */
+/* Those through which most bytes went, 256 at most, the busiest first. -ENOTSUP: neither --net user, --net bridge= nor --proxy. */
 int mvm_flows_new(const char *id, struct mvm_flows **ret_flows, struct mvm_error *err);
 void mvm_flows_free(struct mvm_flows *flows);
 const struct mvm_flow *mvm_flows_at(const struct mvm_flows *flows, size_t index); /* NULL past the last */

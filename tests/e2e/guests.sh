@@ -11,7 +11,7 @@ guests() {
 	trap 'end_guests; end_world' EXIT
 	# shellcheck disable=SC2016 # expanded by that shell
 	as_host=(nsenter --net="/run/netns/$here" unshare -m --propagation slave
-		sh -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$PWD/resolv.conf")
+		sh -c 'mount --bind "$0" /etc/resolv.conf; [ ! -d policy ] || mount --bind policy /etc/mvm; exec "$@"' "$PWD/resolv.conf")
 	for ((n = 1; n <= $1; n++)); do
 		ip netns add "g$n"
 		ip -n "g$n" link set lo up
@@ -50,12 +50,13 @@ holder() {
 	done
 }
 
-# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $nofile: descriptors.
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $member: another copy of the
+# stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm. $nofile: descriptors.
 join() {
 	local guest=$1
 	shift
 	rm -f "said.$guest"
-	prlimit --nofile="${nofile:-$(ulimit -Hn)}" "${as_host[@]}" "$(dirname "$mvm")/member" "$guest" "$@" >"said.$guest" 2>&1 &
+	prlimit --nofile="${nofile:-$(ulimit -Hn)}" "${as_host[@]}" "${member:-$(dirname "$mvm")/member}" "$guest" "$@" >"said.$guest" 2>&1 &
 	echo $! >"pid.$guest"
 	until_so grep -qE '^(ready|failed)' "said.$guest"
 	read -r _ ip ip6 <"said.$guest"
@@ -70,4 +71,46 @@ leave() {
 	kill "$(cat "pid.$1")"
 	until_so sh -c "! kill -0 $(cat "pid.$1")"
 	rm "pid.$1"
+}
+
+# Echo servers at port 7 of all that the guest has.
+echoes() {
+	rm -f "echoes.$1"
+	ip netns exec "$1" python3 -c '
+import selectors, socket
+sel = selectors.DefaultSelector()
+for family in socket.AF_INET, socket.AF_INET6:
+    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
+        s = socket.socket(family, kind)
+        if family == socket.AF_INET6:
+            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        s.bind(("", 7))
+        if kind == socket.SOCK_STREAM:
+            s.listen(100)
+        sel.register(s, 1, kind)
+print("up", flush=True)
+while True:
+    for key, _ in sel.select():
+        if key.data == socket.SOCK_STREAM:
+            c, peer = key.fileobj.accept()
+            c.sendall(peer[0].encode())
+            c.close()
+        else:
+            data, peer = key.fileobj.recvfrom(2000)
+            key.fileobj.sendto(data, peer)
+' >"echoes.$1" 2>&1 &
+	until_so grep -q up "echoes.$1"
+}
+
+# rows GUEST ROW…: a row is "KIND ADDRESS-OR-NAME PORT yes|no", of what the guest tries.
+rows() {
+	local guest=$1 rows="" want="" kind to port may
+	shift
+	for row in "$@"; do
+		read -r kind to port may <<<"$row"
+		rows+="${rows:+,}$kind $to $port"
+		want+="$kind $to $port $may"$'\n'
+	done
+	limit=120 expect 0 ip netns exec "$guest" python3 -c "$probe" "$rows"
+	[ "$out"$'\n' = "$want" ] || die "$guest: $(diff <(echo "$out") <(printf %s "$want")) $(cat "said.$guest")"
 }

@@ -1,14 +1,16 @@
 /*
- * A VM on a named network without the VM: joins as a supervisor does, and gives the other end of the tap to a network
+ * A VM on a named network or a bridge without the VM: joins as a supervisor does, and gives the other end of the tap to a network
  * namespace, which is set up as the agent sets up a guest. For tests/e2e/cases/network.sh.
  *
- *   member NAMESPACE OPTION=VALUE…      options of mvm run: name, net, egress, allow-egress; NAMESPACE -: only there
+ *   member NAMESPACE OPTION=VALUE…      options of mvm run: name, net, egress, allow-egress; NAMESPACE -: only there;
+ *                                       as=UID: as that user, of the group of that number alone
  *
  * Says "ready IP IP6", then what was refused, until SIGTERM; then the counters.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <net/if_arp.h>
@@ -82,10 +84,13 @@ static int make_device(unsigned n, const struct spec_net *net)
 		die("mac");
 	index = (int)if_nametoindex(request.ifr_name);
 	check(rtnl_link_up(route, index, net->mtu), "link");
-	check(rtnl_add_address(route, index, AF_INET, net->ip.bytes, net->ip.prefix), "address");
-	check(rtnl_add_route(route, index, AF_INET, net->route.bytes, net->route.prefix, net->gateway.bytes), "route");
-	if (!net->local)
-		(void)rtnl_add_default(route, index, AF_INET, net->gateway.bytes);
+	if (net->ip.family) {
+		check(rtnl_add_address(route, index, AF_INET, net->ip.bytes, net->ip.prefix), "address");
+		check(rtnl_add_route(route, index, AF_INET, net->route.bytes, net->route.prefix, net->gateway.bytes),
+		      "route");
+		if (!net->local)
+			(void)rtnl_add_default(route, index, AF_INET, net->gateway.bytes);
+	}
 	if (net->ip6.family) {
 		check(rtnl_add_address(route, index, AF_INET6, net->ip6.bytes, net->ip6.prefix), "address6");
 		check(rtnl_add_route(route, index, AF_INET6, net->route6.bytes, net->route6.prefix,
@@ -104,6 +109,8 @@ static void write_resolv(const char *namespace, const struct spec_net *net)
 	char path[256], address[INET6_ADDRSTRLEN];
 	FILE *f;
 
+	if (!net->ndns)
+		return;
 	(void)snprintf(path, sizeof(path), "/etc/netns/%s", namespace);
 	(void)mkdir("/etc/netns", 0755);
 	(void)mkdir(path, 0755);
@@ -181,6 +188,16 @@ static void run(struct net_user *user, const struct net_host *host, const int gu
 	}
 }
 
+/* An ordinary user for as long as programs are started; of what is made then root takes over. */
+static void become(uid_t id)
+{
+	gid_t gid = id;
+
+	if (id ? setgroups(1, &gid) < 0 || setresgid(id, id, 0) < 0 || setresuid(id, id, 0) < 0
+	       : setresuid(0, 0, 0) < 0 || setresgid(0, 0, 0) < 0)
+		die("as");
+}
+
 int main(int argc, char **argv)
 {
 	struct net_host host = { .n = 0 };
@@ -191,6 +208,7 @@ int main(int argc, char **argv)
 	struct mvm_spec *spec;
 	struct net_user user;
 	struct mvm_error err;
+	uid_t as = 0;
 
 	(void)setvbuf(stdout, NULL, _IOLBF, 0);
 	(void)signal(SIGTERM, on_signal);
@@ -200,7 +218,9 @@ int main(int argc, char **argv)
 		char *equals = strchr(argv[i], '=');
 
 		*equals = '\0';
-		if (mvm_spec_set(spec, argv[i], equals + 1, &err) < 0)
+		if (!strcmp(argv[i], "as"))
+			as = (uid_t)strtoul(equals + 1, NULL, 10);
+		else if (mvm_spec_set(spec, argv[i], equals + 1, &err) < 0)
 			die(err.text);
 	}
 	who.spec = spec;
@@ -209,8 +229,10 @@ int main(int argc, char **argv)
 	if (spec->nnets && spec->nets[0].mode == SPEC_NET_USER)
 		jail_parts(id, 0, &parts);
 	net_user_init(&user);
+	become(as);
 	if (net_host_open(&host, spec->nets, spec->nnets, &err) < 0 || net_user_open(&user, &host, &who, &err) < 0)
 		die(err.text);
+	become(0);
 	if (strcmp(argv[1], "-") != 0)
 		enter(argv[1]);
 	for (unsigned i = 0; i < host.n; i++)

@@ -99,6 +99,16 @@ static const struct row {
 	{ "no tun", {}, no_tun, "net-user", WARNING, "no /dev/net/tun", "modprobe tun" },
 	{ "tun is root's", {}, tun_denied, "net-user", WARNING, "Permission denied", "chmod 666" },
 
+	/* --net bridge= */
+	{ "no policy of bridges", {}, NULL, "net-bridge", OK, "root's alone", "" },
+	{ "a policy that others may write",
+	  { { "/etc/mvm/bridge.conf", "" } },
+	  policy_open,
+	  "net-bridge",
+	  PROBLEM,
+	  "for root alone",
+	  "chmod 644" },
+
 	/* kernel */
 	{ "old kernel", {}, kernel_5_10, "kernel", PROBLEM, "5.10.0-30-amd64", "5.15" },
 	{ "old kernel, root", {}, kernel_5_10_root, "kernel", WARNING, "ordinary users", "5.15" },

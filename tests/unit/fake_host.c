@@ -41,6 +41,7 @@ const struct fake_file fake_host_files[] = {
 	{ "/lib/mvm/mvm-supervisor", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/mvm-net", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/mvm-udp", "..." MVM_VERSION_MARK MVM_VERSION },
+	{ "/lib/mvm/mvm-bridge", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/mvm-vmm", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/agent.cpio", "..." MVM_VERSION_MARK MVM_VERSION },
 	{ "/lib/mvm/vmlinux", NULL }, /* written below: it is longer */
@@ -108,9 +109,8 @@ static void put_kernel(void)
 
 void fake_host_answers(struct doctor_host *host)
 {
-	static const char *const parts[] = {
-		"mvm-supervisor", "mvm-net", "mvm-udp", "mvm-vmm", "agent.cpio", "vmlinux"
-	};
+	static const char *const parts[] = { "mvm-supervisor", "mvm-net",    "mvm-udp", "mvm-bridge",
+					     "mvm-vmm",        "agent.cpio", "vmlinux" };
 	static const struct rlimit none = { RLIM_INFINITY, RLIM_INFINITY };
 
 	memset(host, 0, sizeof(*host));

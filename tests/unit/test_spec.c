@@ -365,10 +365,22 @@ static void test_nets(void **state)
 		"user,dns=1.1.1.1,mac=02:00:00:00:00:0a,mtu=1500",
 		"tap=t0",
 		"socket=/run/net.sock",
+		"bridge=br0,ip=10.0.0.2/24,gw=10.0.0.1,ip6=fd00::2/64,mac=02:00:00:00:00:0a,mtu=1400",
+		"bridge=br0,ip6=fd00::2/64",
 		"back",
 		"back,ip=10.0.0.2,ip6=fd00::2,mac=02:00:00:00:00:0a,mtu=1400",
 		"tap=t0,ip=10.0.0.2/24,gw=10.0.0.1,ip6=fd00::2/"
 		"64,gw6=fe80::1,dns=10.0.0.1,dns=fd00::1,mac=02:00:00:00:00:0a,mtu=9000",
+	};
+	static const char *const bridges[] = {
+		"bridge",
+		"bridge=",
+		"bridge=br0",
+		"bridge=br0,gw=10.0.0.1",
+		"bridge=a/b,ip=10.0.0.2/24",
+		"bridge=br0,ip=10.0.0.2",
+		"bridge=br0,ip=10.0.0.2/32",
+		"bridge=br0,ip6=fd00::2/128",
 	};
 	char buf[SPEC_NET_TEXT], long_path[200];
 	struct mvm_error err;
@@ -383,6 +395,8 @@ static void test_nets(void **state)
 	assert_int_equal(spec_net_parse("--net", long_path, &net, &err), 0);
 	(void)snprintf(long_path, sizeof(long_path), "socket=/%0107d", 0);
 	assert_int_equal(spec_net_parse("--net", long_path, &net, &err), -EINVAL);
+	for (size_t i = 0; i < sizeof(bridges) / sizeof(bridges[0]); i++)
+		assert_int_equal(spec_net_parse("--net", bridges[i], &net, &err), -EINVAL);
 	assert_int_equal(spec_net_parse("--net", "tap=t,dns=1.1.1.1,dns=1.1.1.2,dns=1.1.1.3,dns=1.1.1.4", &net, &err),
 			 -E2BIG);
 }

@@ -38,7 +38,7 @@ _mvm() {
 	'') ;;
 	FILE*) _mvm_files "$cur"; return ;;
 	LAYER*) mapfile -t COMPREPLY < <(compgen -W "cgroup landlock landlock-net lsm" -- "$cur"); return ;;
-	MODE*) mapfile -t COMPREPLY < <(compgen -W "none user tap= socket= $(_mvm_networks)" -- "$cur"); return ;;
+	MODE*) mapfile -t COMPREPLY < <(compgen -W "none user bridge= tap= socket= $(_mvm_networks)" -- "$cur"); return ;;
 	KEY=N*)
 		compopt -o nospace 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -W "rbps= wbps= riops= wiops=" -- "$cur")

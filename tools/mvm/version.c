@@ -11,7 +11,8 @@
 
 int verb_version(const struct cli *cli, int argc, char **argv)
 {
-	static const char *const parts[] = { "mvm-supervisor", "mvm-net", "mvm-udp", "mvm-vmm", "agent.cpio" };
+	static const char *const parts[] = { "mvm-supervisor", "mvm-net", "mvm-udp",
+					     "mvm-bridge",     "mvm-vmm", "agent.cpio" };
 	_cleanup_free_ char *kernel = NULL, *banner = NULL;
 	struct mvm_error err;
 	const struct opt opts[] = { { 0 } };

@@ -24,7 +24,16 @@
 #define DOCTOR_TEXT_MAX   512
 #define DOCTOR_GROUPS_MAX 64
 
-enum doctor_part { DOCTOR_SUPERVISOR, DOCTOR_NET, DOCTOR_UDP, DOCTOR_VMM, DOCTOR_AGENT, DOCTOR_KERNEL, DOCTOR_PARTS };
+enum doctor_part {
+	DOCTOR_SUPERVISOR,
+	DOCTOR_NET,
+	DOCTOR_UDP,
+	DOCTOR_BRIDGE,
+	DOCTOR_VMM,
+	DOCTOR_AGENT,
+	DOCTOR_KERNEL,
+	DOCTOR_PARTS
+};
 
 struct doctor_host {
 	const char *root; /* before every path; "" for this host */
@@ -132,6 +141,7 @@ void doctor_check_random(const struct doctor_host *host, struct doctor_result *r
 void doctor_check_state_folder(const struct doctor_host *host, struct doctor_result *r);
 
 void doctor_check_net_user(const struct doctor_host *host, struct doctor_result *r);
+void doctor_check_net_bridge(const struct doctor_host *host, struct doctor_result *r);
 
 /* By the name in r->check. */
 void doctor_check_part(const struct doctor_host *host, struct doctor_result *r);

@@ -1,7 +1,11 @@
-/* Checks of what --net user and --proxy need: two programs and a device. Nothing else of mvm needs them. */
+/* Checks of what --net user, --proxy and --net bridge= need: two programs and a device; who may have a bridge's ports. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 
+#include "bridge/bridge.h"
 #include "lib/doctor.h"
 
 void doctor_check_net_user(const struct doctor_host *host, struct doctor_result *r)
@@ -30,4 +34,31 @@ void doctor_check_net_user(const struct doctor_host *host, struct doctor_result 
 		doctor_found(r, MVM_CHECK_OK, "--net user and --proxy can be had: %s, %s, /dev/net/tun", host->pasta,
 			     host->nft);
 	}
+}
+
+/* Root's needs nothing but the part itself; an ordinary user's a policy, and the capability on that part. */
+void doctor_check_net_bridge(const struct doctor_host *host, struct doctor_result *r)
+{
+	static const char policy[] = BRIDGE_FOLDER "/" BRIDGE_POLICY;
+	const char *part = host->part[DOCTOR_BRIDGE];
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (doctor_path(host, path, "%s", policy) < 0 || lstat(path, &st) < 0) {
+		doctor_found(r, MVM_CHECK_OK, "--net bridge= is root's alone: there is no %s", policy);
+		return;
+	}
+	if (!S_ISREG(st.st_mode) || st.st_mode & (S_IWGRP | S_IWOTH) || st.st_uid != 0) {
+		doctor_found(r, MVM_CHECK_PROBLEM, "%s is not a file that is root's, and for root alone to write",
+			     policy);
+		doctor_remedy(r, "sudo chown root: %s && sudo chmod 644 %s", policy, policy);
+		return;
+	}
+	if (!*part || doctor_path(host, path, "%s", part) < 0 || getxattr(path, "security.capability", NULL, 0) <= 0) {
+		doctor_found(r, MVM_CHECK_WARNING,
+			     "--net bridge= is root's alone, though there is %s: mvm-bridge has no capability", policy);
+		doctor_remedy(r, "sudo setcap cap_net_admin+ep %.300s", *part ? part : "mvm-bridge");
+		return;
+	}
+	doctor_found(r, MVM_CHECK_OK, "--net bridge= can be had by those whom %s names", policy);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "lib/doctor.h"
@@ -153,6 +154,10 @@ static void check_file(const struct doctor_host *host, enum doctor_part part, co
 	} else if (st.st_mode & (S_ISUID | S_ISGID)) {
 		doctor_found(r, MVM_CHECK_PROBLEM, "%.300s is setuid or setgid, and was never meant to be", shown);
 		doctor_remedy(r, "sudo chmod ug-s %.300s", shown);
+	} else if (part != DOCTOR_BRIDGE && getxattr(path, "security.capability", NULL, 0) > 0) {
+		doctor_found(r, MVM_CHECK_PROBLEM, "%.300s has capabilities, and only mvm-bridge was ever meant to",
+			     shown);
+		doctor_remedy(r, "sudo setcap -r %.300s", shown);
 	} else if (part <= DOCTOR_VMM && !(st.st_mode & (S_IXUSR | S_IXGRP | S_IXOTH))) {
 		doctor_found(r, MVM_CHECK_PROBLEM, "%.300s is not executable", shown);
 		doctor_remedy(r, "sudo chmod 755 %.300s", shown);

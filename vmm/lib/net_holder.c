@@ -91,7 +91,7 @@ int net_holder_await(int fd, const char *flag, int *ret_tap, struct uplink_messa
 		if (n <= 0)
 			return error_set(err, n < 0 && n != -ECONNRESET ? (int)-n : EPIPE,
 					 "%s: " PROGRAM " ended before its network was ready: dmesg may say why", flag);
-		if (ret->type == UPLINK_READY && tap >= 0 && ret_tap) {
+		if ((ret->type == UPLINK_READY || ret->type == UPLINK_SPACE) && tap >= 0 && ret_tap) {
 			*ret_tap = tap;
 			return 0;
 		}

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "lib/net_bridge.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 #include "uplink/uplink.h"
@@ -124,8 +125,11 @@ int net_host_open(struct net_host *host, const struct spec_net *nets, size_t n, 
 		end->fd = -1;
 		if (make_mac(end->net.mac) < 0)
 			return error_set(err, EIO, "--net: no random bytes for a MAC address");
-		if (end->net.mode == SPEC_NET_USER ||
-		    end->net.mode == SPEC_NET_NAMED) { /* net_user_open() makes its end */
+		if (end->net.mode == SPEC_NET_BRIDGE) { /* net_user_open() makes it, and these */
+			r = net_bridge_check(&end->net, err);
+			continue;
+		}
+		if (end->net.mode == SPEC_NET_USER || end->net.mode == SPEC_NET_NAMED) {
 			end->net.mtu = end->net.mtu ? end->net.mtu : UPLINK_MTU;
 			continue;
 		}

@@ -30,7 +30,7 @@ static int describe_network(const char *flag, const struct network *network, str
 	/* Without addresses of that family nothing of it gets there. */
 	if (r == 0 && !network->subnet.bits6)
 		request->flags &= ~(uint32_t)(UPLINK_IP6 | UPLINK_DNS6);
-	return r < 0 ? r : net_user_programs(flag, request, err);
+	return r < 0 ? r : net_user_programs(flag, true, request, err);
 }
 
 /* It goes on when we are gone, and keeps root's uid for as long. Until `holder` is closed it waits for its first VM. */

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/net_bridge.h"
 #include "lib/net_join.h"
 #include "lib/net_user_host.h"
 #include "lib/text.h"
@@ -49,9 +50,9 @@ int net_user_find(const char *program, char ret_path[UPLINK_PATH])
 	return -ENOENT;
 }
 
-int net_user_programs(const char *flag, struct uplink_request *request, struct mvm_error *err)
+int net_user_programs(const char *flag, bool pasta, struct uplink_request *request, struct mvm_error *err)
 {
-	if (net_user_find("pasta", request->pasta) < 0)
+	if (pasta && net_user_find("pasta", request->pasta) < 0)
 		return error_set(err, ENOENT, "%s: pasta is not installed: apt install passt", flag);
 	if (net_user_find("nft", request->nft) < 0)
 		return error_set(err, ENOENT, "%s: nft is not installed: apt install nftables", flag);
@@ -121,19 +122,28 @@ static void describe(struct net_host_end *end, const struct uplink_request *requ
 	}
 }
 
-int net_user_uplink(const char *flag, bool dns, struct uplink_request *request, struct mvm_error *err)
+int net_user_links(const char *flag, struct uplink_request *request, struct mvm_error *err)
 {
-	bool four, six, dns4, dns6;
-
-	net_user_host_routes("/proc/net", &four, &six);
-	if (!four && !six)
-		return error_set(err, ENETUNREACH,
-				 "%s: this host has no default route, by which pasta finds its way out", flag);
 	if (net_user_host_links("/proc/net", request->links, &request->nlinks) < 0)
 		return error_set(err, E2BIG,
 				 "%s: this host is on more than %u networks: start it in a network "
 				 "namespace with fewer (ip netns exec)",
 				 flag, UPLINK_LINKS);
+	return 0;
+}
+
+int net_user_uplink(const char *flag, bool dns, struct uplink_request *request, struct mvm_error *err)
+{
+	bool four, six, dns4, dns6;
+	int r;
+
+	net_user_host_routes("/proc/net", &four, &six);
+	if (!four && !six)
+		return error_set(err, ENETUNREACH,
+				 "%s: this host has no default route, by which pasta finds its way out", flag);
+	r = net_user_links(flag, request, err);
+	if (r < 0)
+		return r;
 	net_user_host_servers("/etc/resolv.conf", &dns4, &dns6);
 	request->flags |= (four ? UPLINK_IP4 : 0U) | (six ? UPLINK_IP6 : 0U);
 	if (dns)
@@ -182,7 +192,7 @@ static int make_request(const char *flag, const struct net_host_end *end, const 
 		request->mtu = end->net.mtu;
 		memcpy(request->mac, end->net.mac, sizeof(request->mac));
 	}
-	return net_user_programs(flag, request, err);
+	return net_user_programs(flag, true, request, err);
 }
 
 /* --net user, or --proxy. */
@@ -211,9 +221,30 @@ static int open_own(struct net_user *user, struct net_host_end *end, const struc
 	return r;
 }
 
+/* --net bridge=: the namespace first, then its link by the one part that may make it, then the tap. */
+static int open_bridge(struct net_user *user, struct net_host_end *end, const struct net_user_who *who,
+		       struct mvm_error *err)
+{
+	const struct spec_net net = end->net; /* as the user has it */
+	struct uplink_request request;
+	char flag[40];
+	int r;
+
+	(void)snprintf(flag, sizeof(flag), "--net: bridge=%.15s", net.host);
+	r = net_bridge_request(flag, &net, who->spec, &request, err);
+	if (r == 0)
+		r = net_holder_take_uid(&user->holder, who->uid_first, who->uid_count, &request, err);
+	if (r == 0)
+		r = net_holder_start(&user->holder, flag, who->parts, &request, NULL, err);
+	if (r == 0)
+		r = net_bridge_open(user->holder.fd, flag, end, err);
+	user->links[0].fd = take_fd(&user->holder.fd);
+	return r;
+}
+
 int net_user_open(struct net_user *user, struct net_host *host, const struct net_user_who *who, struct mvm_error *err)
 {
-	struct net_host_end *own = NULL;
+	struct net_host_end *own = NULL, *bridge = NULL;
 	bool out = false;
 	unsigned links = 1;
 	int r = 0;
@@ -221,8 +252,13 @@ int net_user_open(struct net_user *user, struct net_host *host, const struct net
 	for (unsigned i = 0; i < host->n; i++)
 		if (host->ends[i].net.mode == SPEC_NET_USER)
 			own = &host->ends[i];
-	out = user->asked = own || who->spec->proxy;
-	r = user->asked ? open_own(user, own, who, err) : 0;
+		else if (host->ends[i].net.mode == SPEC_NET_BRIDGE)
+			bridge = &host->ends[i];
+	out = user->asked = own || bridge || who->spec->proxy;
+	if (bridge)
+		r = open_bridge(user, bridge, who, err);
+	else if (out)
+		r = open_own(user, own, who, err);
 	for (unsigned i = 0; r == 0 && i < host->n; i++) {
 		if (host->ends[i].net.mode != SPEC_NET_NAMED)
 			continue;

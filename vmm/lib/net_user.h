@@ -1,5 +1,5 @@
 /*
- * --net user, --net NETWORK, --proxy: the supervisor's side of mvm-net, the process that holds the VM's network namespace
+ * --net user, --net bridge=, --net NETWORK, --proxy: the supervisor's side of mvm-net, the process that holds the VM's network namespace
  * or a named network's (uplink/uplink.h).
  *
  * Purpose: starts it, gets the VM's tap from it (or gives connections to its proxy: net_proxy.h), hears what it refused,
@@ -62,7 +62,7 @@ struct net_user_who {
 };
 
 /*
- * Makes what the one end of mode SPEC_NET_USER among `host` needs, or a proxy, and joins the networks of those of mode
+ * Makes what the one end of mode SPEC_NET_USER or SPEC_NET_BRIDGE among `host` needs, or a proxy, and joins the networks of those of mode
  * SPEC_NET_NAMED; there is nothing of these: nothing.
  */
 int net_user_open(struct net_user *user, struct net_host *host, const struct net_user_who *who, struct mvm_error *err);
@@ -100,7 +100,8 @@ int net_user_rules(const struct mvm_spec *spec, struct uplink_rule rules[UPLINK_
 int net_user_uplink(const char *flag, bool dns, struct uplink_request *request, struct mvm_error *err);
 int net_user_check_names(uint32_t flags, uint32_t nnames, struct mvm_error *err); /* flags: UPLINK_* of the way out */
 int net_user_check_mtu(const char *flag, unsigned mtu, bool six, struct mvm_error *err);
-int net_user_programs(const char *flag, struct uplink_request *request, struct mvm_error *err);
+int net_user_programs(const char *flag, bool pasta, struct uplink_request *request, struct mvm_error *err);
+int net_user_links(const char *flag, struct uplink_request *request, struct mvm_error *err); /* what the host is on */
 
 /* The absolute path of a program, of $PATH and then of where distributions have it. -ENOENT. */
 int net_user_find(const char *program, char ret_path[UPLINK_PATH]);

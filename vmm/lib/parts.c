@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "lib/text.h"
@@ -18,12 +19,28 @@
 /* "vmlinux" is made in build/kernel, beside the variants' folders. */
 static const char *const places[] = { "%s/%s", "%s/../kernel/%s", "%s/../lib/mvm/%s" };
 
+/*
+ * Of all parts mvm-bridge alone may have a capability on its file: bridge/main.c. With one, mvm would make VMs with a right
+ * that its caller has not.
+ */
+static bool is_capable(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return strcmp(slash ? slash + 1 : path, "mvm-bridge") != 0 &&
+	       getxattr(path, "security.capability", NULL, 0) > 0;
+}
+
 /* Setuid, mvm would open the caller's files with another's rights; and whoever may write it runs as its callers. */
 static int check_mode(const char *path, const struct stat *st, struct mvm_error *err)
 {
 	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
 		return error_set(err, EPERM, "%s: setuid or setgid, which no part of mvm may be: chmod u-s,g-s %s",
 				 path, path);
+	if (is_capable(path))
+		return error_set(err, EPERM,
+				 "%s: has capabilities, which no part of mvm but mvm-bridge may: setcap -r %s", path,
+				 path);
 	if (st->st_mode & S_IWOTH)
 		return error_set(err, EPERM, "%s: others may write to it: chmod o-w %s", path, path);
 	return 0;

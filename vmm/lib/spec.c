@@ -155,6 +155,13 @@ static int check_names(const struct mvm_spec *spec, struct mvm_error *err)
 					 "give a private address itself",
 					 value);
 		for (size_t k = 0; k < spec->nnets; k++)
+			if (spec->nets[k].mode == SPEC_NET_BRIDGE)
+				return error_set(
+					err, EINVAL,
+					"--allow-egress: '%.80s': names cannot be had with --net bridge=: nobody there "
+					"answers for them: give addresses, or --net user",
+					value);
+		for (size_t k = 0; k < spec->nnets; k++)
 			if (spec->nets[k].mode == SPEC_NET_USER && spec->nets[k].ndns)
 				return error_set(err, EINVAL,
 						 "--net: user: dns=: the VM's own resolver answers for the names of "
@@ -165,10 +172,11 @@ static int check_names(const struct mvm_spec *spec, struct mvm_error *err)
 
 static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 {
-	unsigned users = 0, named = 0;
+	unsigned users = 0, bridges = 0, named = 0;
 
 	for (size_t i = 0; i < spec->nnets; i++) {
 		users += spec->nets[i].mode == SPEC_NET_USER;
+		bridges += spec->nets[i].mode == SPEC_NET_BRIDGE;
 		named += spec->nets[i].mode == SPEC_NET_NAMED;
 		for (size_t k = 0; k < i; k++)
 			if (spec->nets[i].mode == SPEC_NET_NAMED && spec->nets[k].mode == SPEC_NET_NAMED &&
@@ -180,6 +188,14 @@ static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 	}
 	if (users > 1)
 		return error_set(err, EINVAL, "--net: user: one way out is enough: leave the other out");
+	if (bridges > 1 || (bridges && (users || spec->proxy)))
+		return error_set(
+			err, EINVAL,
+			"--net: bridge=: a VM has one namespace of its own: leave %s out, or make it a network "
+			"(mvm network create)",
+			bridges > 1 ? "the other bridge"
+			: users     ? "user"
+				    : "--proxy");
 	if ((spec->net_pps || spec->net_bps) && (!spec->nnets || spec->nets[0].mode == SPEC_NET_NONE))
 		return error_set(err, EINVAL, "--net-%s: without --net there is nothing to limit: add it",
 				 spec->net_pps ? "pps" : "bps");
@@ -194,12 +210,12 @@ static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 		if (spec->publish[i].guest == NET_PROXY_PORT && !spec->publish[i].udp)
 			return error_set(err, EINVAL, "--publish: port %u of the guest is the proxy's: take another",
 					 NET_PROXY_PORT);
-	if ((spec->egress || spec->allow_egress.n) && !users && !named && !spec->proxy)
-		return error_set(
-			err, EINVAL,
-			"--%s: rules are for --net user, --proxy or a named network: add it; who made a tap or "
-			"a socket filters there",
-			spec->egress ? "egress" : "allow-egress");
+	if ((spec->egress || spec->allow_egress.n) && !users && !bridges && !named && !spec->proxy)
+		return error_set(err, EINVAL,
+				 "--%s: rules are for --net user, --net bridge=, --proxy or a named network: add it; "
+				 "who made a tap or "
+				 "a socket filters there",
+				 spec->egress ? "egress" : "allow-egress");
 	if (spec->allow_egress.n > SPEC_EGRESS_MAX)
 		return error_set(err, E2BIG, "--allow-egress: at most %u are possible: name larger networks",
 				 SPEC_EGRESS_MAX);

@@ -12,11 +12,11 @@
 #include "lib/text.h"
 
 #define FORM                                                                                                           \
-	"write none, user, tap=NAME, socket=PATH or a network's name (mvm network ls), and behind it "                 \
+	"write none, user, bridge=NAME, tap=NAME, socket=PATH or a network's name (mvm network ls), and behind it "    \
 	",ip=ADDRESS/BITS "                                                                                            \
 	",gw=ADDRESS ,ip6= ,gw6= ,dns= ,mac= or ,mtu="
 
-static const char *const mode_names[] = { "none", "tap=", "socket=", "user", "" };
+static const char *const mode_names[] = { "none", "tap=", "socket=", "user", "", "bridge=" };
 
 bool spec_net_is_name(const char *name)
 {
@@ -147,12 +147,12 @@ static int set_mode(const char *label, const char *item, const char *value, stru
 					 label, value, SPEC_NET_HOST - 1);
 		memcpy(net->host, value, strlen(value) + 1);
 		net->mode = SPEC_NET_SOCKET;
-	} else if (!strcmp(item, "tap") && value) {
+	} else if ((!strcmp(item, "tap") || !strcmp(item, "bridge")) && value) {
 		if (!*value || strlen(value) >= IFNAMSIZ || strpbrk(value, "/ :%") || !strcmp(value, ".") ||
 		    !strcmp(value, ".."))
-			return error_set(err, EINVAL, "%s: tap=%.40s: no name of a network device", label, value);
+			return error_set(err, EINVAL, "%s: %s=%.40s: no name of a network device", label, item, value);
 		memcpy(net->host, value, strlen(value) + 1);
-		net->mode = SPEC_NET_TAP;
+		net->mode = *item == 't' ? SPEC_NET_TAP : SPEC_NET_BRIDGE;
 	} else if (!value && spec_net_is_name(item)) {
 		memcpy(net->host, item, strlen(item) + 1);
 		net->mode = SPEC_NET_NAMED;
@@ -192,6 +192,17 @@ static int check_whole(const char *label, const struct spec_net *net, struct mvm
 		return error_set(err, EINVAL,
 				 "%s: %s: the network is its gateway and its name server: leave gw=, gw6= and dns= out",
 				 label, net->host);
+	if (net->mode == SPEC_NET_BRIDGE && !net->ip.family && !net->ip6.family)
+		return error_set(err, EINVAL,
+				 "%s: bridge=%s: which address does the VM have there? add ip=ADDRESS/BITS or ip6=: no "
+				 "DHCP and no router's word gets through to it",
+				 label, net->host);
+	if (net->mode == SPEC_NET_BRIDGE && (net->ip.prefix > 31 || net->ip6.prefix > 127))
+		return error_set(
+			err, EINVAL,
+			"%s: bridge=%s: how many bits are the network's that the bridge is? /%u is one address "
+			"alone",
+			label, net->host, net->ip.prefix > 31 ? net->ip.prefix : net->ip6.prefix);
 	if (net->gateway.family && !net->ip.family)
 		return error_set(err, EINVAL, "%s: gw= without ip=: give the VM's own address too", label);
 	if (net->gateway6.family && !net->ip6.family)

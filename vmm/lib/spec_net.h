@@ -25,6 +25,7 @@ enum spec_net_mode {
 	SPEC_NET_SOCKET, /* a unix stream socket of frames behind their lengths: passt's, QEMU's -netdev stream */
 	SPEC_NET_USER, /* a network namespace of the VM's own, with a way out that needs no rights (uplink/uplink.h) */
 	SPEC_NET_NAMED, /* a network that `mvm network create` made, of several VMs (lib/network.h) */
+	SPEC_NET_BRIDGE, /* a bridge of the host's, where the VM is by addresses of its own (bridge/bridge.h) */
 };
 
 struct spec_net_address {
@@ -35,9 +36,9 @@ struct spec_net_address {
 
 struct spec_net {
 	enum spec_net_mode mode;
-	char host[SPEC_NET_HOST]; /* the tap's or the network's name, or the socket's absolute path */
+	char host[SPEC_NET_HOST]; /* the tap's, bridge's or network's name, or the socket's absolute path */
 	uint8_t mac[6]; /* zeroes: a new one with each start */
-	uint16_t mtu; /* 0: the tap's, or 1500 */
+	uint16_t mtu; /* 0: the tap's, the bridge's, or 1500 */
 	struct spec_net_address ip, ip6, gateway, gateway6, dns[SPEC_NET_DNS];
 	unsigned ndns;
 	/* Not the user's word, but what a named network is like: */

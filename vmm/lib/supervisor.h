@@ -75,7 +75,7 @@ struct supervisor {
 	struct mvm_spec *spec;
 	struct state_dir state;
 	struct vm_files files;
-	struct net_user net; /* of --net user, named networks, --proxy */
+	struct net_user net; /* of --net user, --net bridge=, named networks, --proxy */
 	uint64_t net_asked_ns; /* when for its count; 0: never */
 	struct capture *capture; /* of --pcap; NULL: none. The file is the VM's, over its restarts */
 	struct jail jail;

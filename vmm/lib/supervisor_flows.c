@@ -40,7 +40,8 @@ int supervisor_ask_flows(struct supervisor *s, unsigned client, char *ret_text, 
 {
 	if (!s->net.asked) {
 		(void)snprintf(ret_text, size,
-			       "it has neither --net user, a named network nor --proxy: the connections of others "
+			       "it has neither --net user, --net bridge=, a named network nor --proxy: the connections "
+			       "of others "
 			       "are not known to mvm");
 		return -ENOTSUP;
 	}

@@ -1,7 +1,7 @@
 /*
  * mvm-net's own parts, shared by its files and nobody else.
  *
- * Purpose: main.c is the process's birth, space.c makes the network namespace; watch.c waits in one VM's, steward.c in a
+ * Purpose: main.c is the process's birth, space.c makes the network namespace, bridge.c its way to a bridge; watch.c waits in one VM's, steward.c in a
  *          named network's; names.c and proxy.c have processes that serve in it.
  * Ownership: the struct owns every descriptor in it, -1 where there is none.
  * Thread:  one.
@@ -50,6 +50,11 @@ void holder_send(int to, const struct uplink_message *message, int fd); /* fd: g
 
 /* space.c: from the host's namespace into one of its own, complete; of a VM the tap in h->tap. Fails by holder_fail(). */
 void space_make(struct holder *h);
+
+/* Of /proc/sys/net/. False, with errno. */
+bool space_set(const char *name, const char *value);
+/* bridge.c: has the supervisor make UPLINK_OUT a port of the bridge, and the guest be there by its own addresses. */
+void bridge_attach(struct holder *h);
 
 /* What guests know the namespace by; "" without that family. */
 struct space_gateway {

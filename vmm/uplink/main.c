@@ -1,5 +1,5 @@
 /*
- * mvm-net: holds the network namespace of one VM with --net user or --proxy, for as long as its supervisor lives; or that
+ * mvm-net: holds the network namespace of one VM with --net user, --net bridge= or --proxy, for as long as its supervisor lives; or that
  * of a named network, for as long as VMs are on it.
  *
  * It is started by the supervisor with a socket as descriptor 0, reads one request (uplink.h), gives up whatever uid root

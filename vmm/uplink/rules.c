@@ -451,7 +451,7 @@ static void put_hooks(FILE *out, bool names)
 }
 
 /* What crosses the link to the outside. */
-static void put_traffic(FILE *out)
+void rules_put_traffic(FILE *out)
 {
 	(void)fputs("\tcounter " RULES_BEGUN " {\n\t}\n\tcounter " RULES_OUT " {\n\t}\n\tcounter " RULES_IN " {\n\t}\n"
 		    "\tchain traffic_out {\n"
@@ -497,10 +497,13 @@ void rules_put_ingress(FILE *out, const struct policy *policy, const struct rule
 		      link->device);
 	(void)fprintf(out,
 		      "\t\tether saddr != %s counter name spoofed%s drop\n"
-		      "%s"
-		      "\t\tip saddr %s accept\n"
-		      "\t\tarp htype 1 arp ptype ip arp saddr ether %s arp saddr ip { 0.0.0.0, %s } accept\n",
-		      mac, policy->of, unheard, link->ip4, mac, link->ip4);
+		      "%s",
+		      mac, policy->of, unheard);
+	if (*link->ip4)
+		(void)fprintf(out,
+			      "\t\tip saddr %s accept\n"
+			      "\t\tarp htype 1 arp ptype ip arp saddr ether %s arp saddr ip { 0.0.0.0, %s } accept\n",
+			      link->ip4, mac, link->ip4);
 	if (*link->ip6)
 		(void)fprintf(out, "\t\tip6 saddr { ::, %s, fe80::%02x%02x:%02xff:fe%02x:%02x%02x } accept\n",
 			      link->ip6, m[0] ^ 2, m[1], m[2], m[3], m[4], m[5]);
@@ -537,7 +540,7 @@ char *rules_text(const struct uplink_request *request)
 	if (!out)
 		return NULL;
 	(void)fputs("table inet " RULES_TABLE " {\n", out);
-	put_traffic(out);
+	rules_put_traffic(out);
 	rules_put_sets(out);
 	rules_put_refusals(out, &policy);
 	rules_put_new(out, &policy, "new", &most);

@@ -48,6 +48,12 @@ bool rules_name_matches(const struct uplink_name *named, const char *name);
 const char *rules_name_set(unsigned i, bool four, const char *of, char buf[32]);
 
 /*
+ * Of a guest on a bridge of the host's (UPLINK_BRIDGE): the same policy, with its own network among what is allowed, unless
+ * DENY; nothing is translated; and others there may begin connections to it.
+ */
+char *rules_bridge_text(const struct uplink_request *request);
+
+/*
  * What a network's members share. Half of it is divided among as many as there can be, so that nobody is without; the
  * rest is for who comes first, and nobody may have more of it than flows_peer and flows_out (rules_network.c).
  */

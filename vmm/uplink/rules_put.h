@@ -40,7 +40,7 @@ struct policy {
 };
 
 struct rules_link {
-	const char *device, *ip4, *ip6; /* ip6 "": none */
+	const char *device, *ip4, *ip6; /* "": none */
 	const uint8_t *mac;
 };
 
@@ -55,6 +55,7 @@ void rules_put_new(FILE *out, const struct policy *policy, const char *chain, co
 void rules_put_guest(FILE *out, const struct policy *policy, const char *peers);
 void rules_put_servers(FILE *out,
 		       unsigned flows); /* the resolver's questions to pasta's forwarder, in an output chain */
+void rules_put_traffic(FILE *out); /* counters of what crosses the link to the outside */
 void rules_put_translation(FILE *out);
 void rules_put_ingress(FILE *out, const struct policy *policy, const struct rules_link *link);
 

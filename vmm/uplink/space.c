@@ -214,10 +214,10 @@ void space_gateway(const struct uplink_request *request, struct space_gateway *r
 		(void)inet_ntop(AF_INET6, ip6, ret->six, sizeof(ret->six));
 }
 
-/* In a network nobody is on the same link as the gateway: each member is routed to. */
+/* In a network, and of a guest on a bridge, nobody is on the same link as the gateway: each is routed to. */
 static int add_gateway(const struct holder *h, int index, bool alone)
 {
-	bool network = h->request.flags & UPLINK_NETWORK;
+	bool network = h->request.flags & (UPLINK_NETWORK | UPLINK_BRIDGE);
 	struct space_gateway gateway;
 	int r = 0;
 
@@ -293,7 +293,7 @@ static void close_range_of(const struct holder *h)
 
 /* ---- settings and rules ---- */
 
-static bool set(const char *name, const char *value)
+bool space_set(const char *name, const char *value)
 {
 	_cleanup_fd_ int fd = -1;
 	char path[96];
@@ -307,11 +307,11 @@ static void set_forwarding(const struct holder *h)
 {
 	bool network = h->request.flags & UPLINK_NETWORK;
 
-	if ((network || h->request.flags & UPLINK_IP4) && !set("ipv4/ip_forward", "1"))
+	if ((network || h->request.flags & UPLINK_IP4) && !space_set("ipv4/ip_forward", "1"))
 		holder_fail(errno, "/proc/sys/net/ipv4/ip_forward: %s: in a container, have /proc/sys writable",
 			    strerror(errno));
 	if ((network ? h->request.subnet.bits6 != 0 : h->request.flags & UPLINK_IP6) &&
-	    !set("ipv6/conf/all/forwarding", "1"))
+	    !space_set("ipv6/conf/all/forwarding", "1"))
 		holder_fail(errno, "/proc/sys/net/ipv6/conf/all/forwarding: %s", strerror(errno));
 }
 
@@ -338,14 +338,15 @@ static void set_all(const struct holder *h)
 	if (!(h->request.flags & UPLINK_PROXY)) /* else nobody is on a link whose packets would go on */
 		set_forwarding(h);
 	if (h->request.flags & UPLINK_PROXY) /* its sockets' memory is everybody's */
-		(void)(set("ipv4/tcp_rmem", "4096 131072 1048576") && set("ipv4/tcp_wmem", "4096 131072 1048576"));
+		(void)(space_set("ipv4/tcp_rmem", "4096 131072 1048576") &&
+		       space_set("ipv4/tcp_wmem", "4096 131072 1048576"));
 	for (size_t i = 0; i < sizeof(of_links) / sizeof(of_links[0]); i++) {
 		for (unsigned all = 0; all < 2; all++) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 			(void)snprintf(name, sizeof(name), of_links[i][0], all ? "all" : "default");
 #pragma GCC diagnostic pop
-			if (!set(name, of_links[i][1]) && errno != ENOENT) /* a kernel without IPv6 */
+			if (!space_set(name, of_links[i][1]) && errno != ENOENT) /* a kernel without IPv6 */
 				holder_fail(errno, "/proc/sys/net/%s: %s", name, strerror(errno));
 		}
 	}
@@ -354,17 +355,17 @@ static void set_all(const struct holder *h)
 /* Once there are rules that track: an idle connection is forgotten after a day, not five; none begins in its middle. */
 static void set_tracking(void)
 {
-	(void)set("netfilter/nf_conntrack_tcp_timeout_established", "86400");
-	(void)set("netfilter/nf_conntrack_tcp_loose", "0");
+	(void)space_set("netfilter/nf_conntrack_tcp_timeout_established", "86400");
+	(void)space_set("netfilter/nf_conntrack_tcp_loose", "0");
 	/* What `mvm stats --flows` tells; a kernel without one of them tells the rest. */
-	(void)set("netfilter/nf_conntrack_acct", "1");
-	(void)set("netfilter/nf_conntrack_timestamp", "1");
+	(void)space_set("netfilter/nf_conntrack_acct", "1");
+	(void)space_set("netfilter/nf_conntrack_timestamp", "1");
 	/* As long as pasta keeps a port of the host's for them: what rules.c counts is what is taken. */
-	(void)set("netfilter/nf_conntrack_udp_timeout", "180");
-	(void)set("netfilter/nf_conntrack_udp_timeout_stream", "180");
+	(void)space_set("netfilter/nf_conntrack_udp_timeout", "180");
+	(void)space_set("netfilter/nf_conntrack_udp_timeout_stream", "180");
 	/* These are not among the connections that rules.c counts. */
-	(void)set("netfilter/nf_conntrack_tcp_timeout_time_wait", "10");
-	(void)set("netfilter/nf_conntrack_tcp_timeout_close", "10");
+	(void)space_set("netfilter/nf_conntrack_tcp_timeout_time_wait", "10");
+	(void)space_set("netfilter/nf_conntrack_tcp_timeout_close", "10");
 }
 
 /* How many connections the namespace may have: the host's setting, which is there once a rule tracked anything. */
@@ -431,8 +432,9 @@ int space_nft(const struct holder *h, const char *text, struct mvm_error *err)
 
 static void load_rules(const struct holder *h)
 {
-	_cleanup_free_ char *rules = h->request.flags & UPLINK_NETWORK ? rules_network_text(&h->request, &h->limits)
-								       : rules_text(&h->request);
+	_cleanup_free_ char *rules = h->request.flags & UPLINK_NETWORK  ? rules_network_text(&h->request, &h->limits)
+				     : h->request.flags & UPLINK_BRIDGE ? rules_bridge_text(&h->request)
+									: rules_text(&h->request);
 	struct mvm_error err;
 
 	if (!rules)
@@ -466,6 +468,7 @@ static void drop_capabilities(void)
 void space_make(struct holder *h)
 {
 	bool network = h->request.flags & UPLINK_NETWORK, out = h->request.flags & (UPLINK_IP4 | UPLINK_IP6);
+	bool bridge = h->request.flags & UPLINK_BRIDGE;
 	char link[32];
 	ssize_t n = readlink("/proc/self", link, sizeof(link) - 1);
 	int r;
@@ -474,7 +477,7 @@ void space_make(struct holder *h)
 	h->pid = strtol(link, NULL, 10);
 	if (h->pid <= 0)
 		holder_fail(ENOENT, "/proc: not mounted");
-	if (out)
+	if (out && !bridge)
 		start_pasta(h);
 	if (unshare(CLONE_NEWNET) < 0)
 		holder_fail(errno, "no network namespace: %s: sysctl user.max_net_namespaces", strerror(errno));
@@ -508,6 +511,8 @@ void space_make(struct holder *h)
 	if (network && out)
 		open_raw(h);
 	drop_capabilities();
-	if (out)
+	if (bridge)
+		bridge_attach(h);
+	else if (out)
 		await_pasta(h);
 }

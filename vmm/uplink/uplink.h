@@ -1,6 +1,6 @@
 /*
- * Between the supervisor and mvm-net, the process that holds a VM's network namespace (--net user, --proxy), or a named
- * network's that VMs join: one request, then messages.
+ * Between the supervisor and mvm-net, the process that holds a VM's network namespace (--net user, --net bridge=, --proxy),
+ * or a named network's that VMs join: one request, then messages.
  *
  * Purpose: fixed-layout structs on a SOCK_SEQPACKET socket pair, and what both sides know of the namespace.
  * Trust:   mvm-net reads what its supervisor wrote. The supervisor bounds what mvm-net says: that one reads headers of
@@ -14,7 +14,7 @@
 
 #include "uplink/dns.h"
 
-#define UPLINK_VERSION 3U
+#define UPLINK_VERSION 4U
 #define UPLINK_FD      0 /* the socket, in mvm-net */
 #define UPLINK_RULES   64U
 #define UPLINK_NAMES   64U
@@ -28,7 +28,7 @@
  * network that a guest may want to reach lies below them; the ULA's 40 bits are random (RFC 4193 §3.2.1).
  */
 #define UPLINK_VM       "vm0" /* the VM's tap */
-#define UPLINK_OUT      "out0" /* pasta's */
+#define UPLINK_OUT      "out0" /* pasta's, or the one to a bridge of the host's */
 #define UPLINK_GUEST4   "192.0.0.2"
 #define UPLINK_GATEWAY4 "192.0.0.1"
 #define UPLINK_OWN4     "192.0.0.10"
@@ -99,6 +99,7 @@ enum {
 	UPLINK_PROXY = 32,
 	UPLINK_NETWORK = 64, /* a named network: VMs join it; neither IP4 nor IP6: it is --internal */
 	UPLINK_ISOLATE = 128, /* … and do not reach each other */
+	UPLINK_BRIDGE = 256, /* no pasta, but a port of a bridge; IP4, IP6: the guest has addresses of that family */
 };
 
 /*
@@ -127,6 +128,15 @@ static inline void uplink_host6(const struct uplink_subnet *subnet, uint32_t hos
 	for (unsigned i = 0; i < 16; i++)
 		ret[i] = (uint8_t)(subnet->net6[i] | (i < 12 ? 0 : host >> 8 * (15 - i)));
 }
+
+/* Of a guest on a bridge of the host's: its place on the bridge's network. A family that it has no address of is zeroes. */
+struct uplink_place {
+	uint8_t ip4[4], ip6[16];
+	uint8_t gateway4[4], gateway6[16]; /* zeroes: nothing leads out of that network */
+	uint8_t bits4, bits6; /* of its network's addresses */
+};
+
+_Static_assert(sizeof(struct uplink_place) == 42, "wire");
 
 /*
  * Two descriptors come with a request of PROXY: the end of a SOCK_SEQPACKET socket by which connections come, each with a byte;
@@ -159,6 +169,7 @@ struct uplink_request {
 	char pasta[UPLINK_PATH], nft[UPLINK_PATH]; /* absolute paths */
 	char network[UPLINK_ID]; /* of a network: its name */
 	struct uplink_subnet subnet; /* … and addresses; the first is the gateway */
+	struct uplink_place place; /* with BRIDGE */
 };
 
 /* What a supervisor says first on a connection to a network's socket. WHO: only the first two count. */
@@ -235,6 +246,9 @@ enum uplink_type {
 	/* to the supervisor, one after the other as answer to the last */
 	UPLINK_LISTED, /* listed: how many are told of how many */
 	UPLINK_LIST, /* flows: some of them */
+	/* of BRIDGE, before READY: the namespace's descriptor, to the supervisor; and that UPLINK_OUT is there, its answer */
+	UPLINK_SPACE,
+	UPLINK_LINKED,
 };
 
 struct uplink_refused {

@@ -34,8 +34,15 @@ static int64_t now_ms(void)
 static void take_address(const struct route_address *address, void *arg)
 {
 	struct holder *h = arg;
-	int r = nfnl_add_address(h->nft, address->family == 4 ? RULES_HOST4 : RULES_HOST6, address->bytes,
-				 address->family == 4 ? 4 : 16, 0);
+	const struct uplink_place *place = &h->request.place;
+	int r;
+
+	if (h->request.flags & UPLINK_BRIDGE &&
+	    !memcmp(address->bytes, address->family == 4 ? place->ip4 : place->ip6, address->family == 4 ? 4 : 16))
+		holder_fail(EADDRINUSE, "%s= is this host's own address: give the VM another one",
+			    address->family == 4 ? "ip" : "ip6");
+	r = nfnl_add_address(h->nft, address->family == 4 ? RULES_HOST4 : RULES_HOST6, address->bytes,
+			     address->family == 4 ? 4 : 16, 0);
 
 	if (r < 0)
 		holder_fail(-r, "an address of the host's does not get into the rules: %s", strerror(-r));

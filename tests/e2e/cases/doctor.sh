@@ -1,6 +1,6 @@
 # What `mvm doctor` says of the machine this runs on, and of worse ones.
 names="kvm kvm-device kvm-api cpu clock kernel user-namespaces seccomp landlock lsm cgroup delegation mitigations smt \
-core-scheduling ksm swap memory limits random state-folder net-user mvm-supervisor mvm-net mvm-udp mvm-vmm agent.cpio vmlinux"
+core-scheduling ksm swap memory limits random state-folder net-user net-bridge mvm-supervisor mvm-net mvm-udp mvm-bridge mvm-vmm agent.cpio vmlinux"
 
 # the line of one check, of what was printed last
 line() {
@@ -22,7 +22,7 @@ says() {
 copy_mvm() {
 	mkdir -p copy/bin copy/lib/mvm
 	cp "$mvm" copy/bin/
-	cp "$(dirname "$mvm")"/{mvm-supervisor,mvm-net,mvm-udp,mvm-vmm,agent.cpio} "$top/build/kernel/vmlinux" copy/lib/mvm/
+	cp "$(dirname "$mvm")"/{mvm-supervisor,mvm-net,mvm-udp,mvm-bridge,mvm-vmm,agent.cpio} "$top/build/kernel/vmlinux" copy/lib/mvm/
 	chmod -R go-w copy
 }
 
@@ -119,6 +119,13 @@ test_parts() {
 	expect 1 copy/bin/mvm doctor
 	says mvm-supervisor problem setuid "chmod u-s,g-s"
 	chmod u-s copy/lib/mvm/mvm-supervisor
+	if setcap cap_net_admin+ep copy/lib/mvm/mvm-vmm 2>/dev/null; then
+		setcap cap_net_admin+ep copy/lib/mvm/mvm-bridge
+		expect 1 copy/bin/mvm doctor
+		says mvm-vmm problem "has capabilities" "setcap -r"
+		says mvm-bridge ok
+		setcap -r copy/lib/mvm/mvm-vmm
+	fi
 	chmod o+w copy/lib
 	expect 1 copy/bin/mvm doctor
 	says mvm-vmm problem "/copy/lib can be changed"

@@ -207,7 +207,12 @@ test_setuid() {
 		chmod o+w "own/$part"
 		refused "own/$part" "chmod o-w" -- own/mvm run --rootfs "$small/small.ext4" -- true
 		chmod o-w "own/$part"
+		setcap cap_net_admin+ep "own/$part" 2>/dev/null || continue
+		refused "own/$part" "setcap -r" -- own/mvm run --rootfs "$small/small.ext4" -- true
+		setcap -r "own/$part"
 	done
+	cp "$(dirname "$mvm")/mvm-bridge" own/
+	! [ "$(id -u)" = 0 ] || setcap cap_net_admin+ep own/mvm-bridge # the one that may
 	expect 0 own/mvm run --rootfs "$small/small.ext4" "${lacking[@]}" -- true
 }
 

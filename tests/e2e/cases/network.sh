@@ -6,48 +6,6 @@
 # shellcheck source=tests/e2e/guests.sh
 . "$top/tests/e2e/guests.sh"
 
-# Echo servers at port 7 of all that the guest has.
-echoes() {
-	rm -f "echoes.$1"
-	ip netns exec "$1" python3 -c '
-import selectors, socket
-sel = selectors.DefaultSelector()
-for family in socket.AF_INET, socket.AF_INET6:
-    for kind in socket.SOCK_STREAM, socket.SOCK_DGRAM:
-        s = socket.socket(family, kind)
-        if family == socket.AF_INET6:
-            s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        s.bind(("", 7))
-        if kind == socket.SOCK_STREAM:
-            s.listen(100)
-        sel.register(s, 1, kind)
-print("up", flush=True)
-while True:
-    for key, _ in sel.select():
-        if key.data == socket.SOCK_STREAM:
-            c, peer = key.fileobj.accept()
-            c.sendall(peer[0].encode())
-            c.close()
-        else:
-            data, peer = key.fileobj.recvfrom(2000)
-            key.fileobj.sendto(data, peer)
-' >"echoes.$1" 2>&1 &
-	until_so grep -q up "echoes.$1"
-}
-
-# rows GUEST ROW…: a row is "KIND ADDRESS-OR-NAME PORT yes|no", of what the guest tries.
-rows() {
-	local guest=$1 rows="" want="" kind to port may
-	shift
-	for row in "$@"; do
-		read -r kind to port may <<<"$row"
-		rows+="${rows:+,}$kind $to $port"
-		want+="$kind $to $port $may"$'\n'
-	done
-	limit=120 expect 0 ip netns exec "$guest" python3 -c "$probe" "$rows"
-	[ "$out"$'\n' = "$want" ] || die "$guest: $(diff <(echo "$out") <(printf %s "$want")) $(cat "said.$guest")"
-}
-
 # Members reach each other, and neither another network, nor the host, nor what is outside, nor the network itself.
 test_internal() {
 	local a a6 b b6 other

@@ -133,6 +133,21 @@ test_network() {
 	by_stand_in net=net
 }
 
+# On a bridge, where nobody answers for names; its own network and what others begin there are tests/e2e/cases/bridge.sh's.
+test_bridge() {
+	guests 1 || return 0
+	unset "rules[names]"
+	matrix=$(grep -v '\.example' <<<"$matrix")
+	ip -n "$here" link add br0 type bridge
+	ip -n "$here" address add 10.77.0.1/24 dev br0
+	ip -n "$here" address add fd77::1/64 dev br0 nodad
+	ip -n "$here" link set br0 up
+	ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	ip -n "$there" route add 10.77.0.0/24 via 203.0.113.2
+	ip -n "$there" -6 route add fd77::/64 via 2001:db8:55::2
+	by_stand_in net=bridge=br0,ip=10.77.0.5/24,gw=10.77.0.1,ip6=fd77::5/64,gw6=fd77::1
+}
+
 # The same rows as far as they are TCP, by CONNECT.
 by_proxy='
 import concurrent.futures, socket, sys

@@ -1,0 +1,55 @@
+/*
+ * Between a supervisor and mvm-bridge, the helper that makes a VM's network namespace a port of a bridge of the host's
+ * (--net bridge=): one request with the namespace's descriptor, one answer.
+ *
+ * Purpose: fixed-layout structs on a SOCK_SEQPACKET socket, which is the helper's descriptor 0.
+ * Trust:   the request is anybody's: the helper may have CAP_NET_ADMIN, and whoever may execute it may write the request.
+ *          bridge_request_read() takes any bytes. The answer is of a program that root installed.
+ */
+#ifndef BRIDGE_BRIDGE_H
+#define BRIDGE_BRIDGE_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BRIDGE_VERSION     1U
+#define BRIDGE_FD          0 /* the socket, in mvm-bridge */
+#define BRIDGE_FOLDER      "/etc/mvm"
+#define BRIDGE_POLICY      "bridge.conf" /* in there: mvm-bridge.conf(5) */
+#define BRIDGE_DEVICE      16U /* bytes of a device's name, with the NUL: IFNAMSIZ */
+#define BRIDGE_TEXT        400U
+#define BRIDGE_INNER       "out0" /* the link's end in the VM's namespace: UPLINK_OUT */
+#define BRIDGE_PORT_PREFIX 10U /* bytes of bridge_port_prefix()'s longest, with the NUL */
+
+struct bridge_request {
+	uint32_t version;
+	char bridge[BRIDGE_DEVICE]; /* filled up with zeroes */
+	uint8_t mac[6]; /* the guest's, and so the inner end's */
+	uint8_t reserved[2]; /* zeroes */
+};
+
+_Static_assert(sizeof(struct bridge_request) == 28, "wire");
+
+struct bridge_answer {
+	uint32_t version;
+	int32_t code; /* 0, or errno with text */
+	uint32_t mtu; /* the bridge's, and so that of both ends */
+	char port[BRIDGE_DEVICE]; /* the outer end */
+	char text[BRIDGE_TEXT];
+};
+
+/* Whether the kernel could have a device of that name. */
+bool bridge_is_device(const char name[BRIDGE_DEVICE]);
+
+/*
+ * A request of `size` bytes. `root`: the caller may have a device address that a manufacturer gave away, which another
+ * machine may have. NULL, or what is wrong with it.
+ */
+const char *bridge_request_read(const void *bytes, size_t size, bool root, struct bridge_request *ret);
+
+/* What the names of a user's ports begin with, and nobody else's: "mv", the uid in base 36, "-". Returns buf. */
+const char *bridge_port_prefix(uint32_t uid, char buf[BRIDGE_PORT_PREFIX]);
+
+#endif

@@ -1,0 +1,70 @@
+/* What the helper is asked, and the names of what it makes. See bridge.h. */
+#include <string.h>
+
+#include "bridge/bridge.h"
+
+static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+
+/* dev_valid_name() of the kernel, and no byte that a terminal would not show. */
+bool bridge_is_device(const char name[BRIDGE_DEVICE])
+{
+	size_t len = strnlen(name, BRIDGE_DEVICE);
+
+	if (!len || len == BRIDGE_DEVICE || !strcmp(name, ".") || !strcmp(name, ".."))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		if (name[i] <= ' ' || name[i] > '~' || strchr("/:%", name[i]))
+			return false;
+	return true;
+}
+
+static bool all_zeroes(const void *bytes, size_t size)
+{
+	const uint8_t *b = bytes;
+
+	while (size && !*b) {
+		b++;
+		size--;
+	}
+	return !size;
+}
+
+const char *bridge_request_read(const void *bytes, size_t size, bool root, struct bridge_request *ret)
+{
+	struct bridge_request request;
+	size_t len;
+
+	if (size != sizeof(request))
+		return "not of the same version as its supervisor: install mvm again";
+	memcpy(&request, bytes, sizeof(request));
+	if (request.version != BRIDGE_VERSION)
+		return "not of the same version as its supervisor: install mvm again";
+	len = strnlen(request.bridge, BRIDGE_DEVICE);
+	if (!bridge_is_device(request.bridge) || !all_zeroes(request.bridge + len, BRIDGE_DEVICE - len) ||
+	    !all_zeroes(request.reserved, sizeof(request.reserved)))
+		return "no request: what it names is no network device";
+	if (request.mac[0] & 1 || all_zeroes(request.mac, sizeof(request.mac)))
+		return "mac=: no address of a device";
+	if (!root && !(request.mac[0] & 2)) /* IEEE 802 §8.4: those without this bit belong to devices that are sold */
+		return "mac=: only root may take an address that is not locally administered: begin it with 02";
+	*ret = request;
+	return NULL;
+}
+
+const char *bridge_port_prefix(uint32_t uid, char buf[BRIDGE_PORT_PREFIX])
+{
+	char text[8];
+	unsigned n = 0, at = 2;
+
+	do {
+		text[n++] = digits[uid % 36];
+		uid /= 36;
+	} while (uid);
+	buf[0] = 'm';
+	buf[1] = 'v';
+	while (n)
+		buf[at++] = text[--n];
+	buf[at++] = '-'; /* no digit: no uid's prefix begins with another's */
+	buf[at] = '\0';
+	return buf;
+}

@@ -1,0 +1,194 @@
+#include "lib/net_bridge.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bridge/bridge.h"
+#include "lib/net_holder.h"
+#include "lib/net_user.h"
+#include "lib/spawn.h"
+#include "lib/text.h"
+#include "mvm/cleanup.h"
+
+#define PROGRAM "mvm-bridge"
+#define WAIT_MS 30000 /* for the link; the kernel may have modules to load */
+
+_Static_assert(sizeof(BRIDGE_INNER) == sizeof(UPLINK_OUT) && sizeof(UPLINK_OUT) <= BRIDGE_DEVICE, "names");
+
+int net_bridge_check(struct spec_net *net, struct mvm_error *err)
+{
+	_cleanup_fd_ int any = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq request = { 0 };
+	unsigned mtu;
+
+	memcpy(request.ifr_name, net->host, strnlen(net->host, IFNAMSIZ - 1));
+	if (any < 0 || ioctl(any, SIOCGIFMTU, &request) < 0)
+		return error_set(
+			err, errno == ENODEV ? ENODEV : EIO,
+			"--net: bridge=%s: there is no such device: have root make it: ip link add %s type bridge "
+			"&& ip link set %s up",
+			net->host, net->host, net->host);
+	mtu = (unsigned)request.ifr_mtu > VMM_NET_MTU_MAX ? VMM_NET_MTU_MAX : (unsigned)request.ifr_mtu;
+	if (net->mtu > mtu)
+		return error_set(err, EINVAL, "--net: bridge=%s: mtu=%u: the bridge has %u: give no more", net->host,
+				 net->mtu, mtu);
+	if (mtu < VMM_NET_MTU_MIN)
+		return error_set(err, EINVAL, "--net: bridge=%s: its MTU is %u: a VM wants %u or more", net->host, mtu,
+				 VMM_NET_MTU_MIN);
+	net->mtu = net->mtu ? net->mtu : (uint16_t)mtu;
+	return 0;
+}
+
+int net_bridge_request(const char *flag, const struct spec_net *net, const struct mvm_spec *spec,
+		       struct uplink_request *ret, struct mvm_error *err)
+{
+	bool deny = spec->egress && !strcmp(spec->egress, "deny");
+	struct uplink_place *place = &ret->place;
+	int r;
+
+	*ret = (struct uplink_request){ .version = UPLINK_VERSION, .uid = UINT32_MAX, .gid = UINT32_MAX };
+	ret->flags = UPLINK_BRIDGE | (deny ? UPLINK_DENY : 0U) | (net->ip.family ? UPLINK_IP4 : 0U) |
+		     (net->ip6.family ? UPLINK_IP6 : 0U);
+	ret->mtu = net->mtu;
+	memcpy(ret->mac, net->mac, sizeof(ret->mac));
+	place->bits4 = net->ip.prefix;
+	place->bits6 = net->ip6.prefix;
+	memcpy(place->ip4, net->ip.bytes, sizeof(place->ip4));
+	memcpy(place->ip6, net->ip6.bytes, sizeof(place->ip6));
+	memcpy(place->gateway4, net->gateway.bytes, sizeof(place->gateway4));
+	memcpy(place->gateway6, net->gateway6.bytes, sizeof(place->gateway6));
+	r = net_user_check_mtu(flag, net->mtu, net->ip6.family != 0, err);
+	if (r == 0)
+		r = net_user_rules(spec, ret->rules, &ret->nrules, ret->names, &ret->nnames, err);
+	if (r == 0)
+		r = net_user_links(flag, ret, err);
+	return r < 0 ? r : net_user_programs(flag, false, ret, err);
+}
+
+/* ---- the link ---- */
+
+static int send_request(int fd, const struct spec_net *net, int namespace)
+{
+	struct bridge_request request = { .version = BRIDGE_VERSION };
+	struct iovec iov = { .iov_base = &request, .iov_len = sizeof(request) };
+	union {
+		struct cmsghdr hdr;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+	};
+
+	memcpy(request.bridge, net->host, strnlen(net->host, BRIDGE_DEVICE - 1));
+	memcpy(request.mac, net->mac, sizeof(request.mac));
+	control.hdr.cmsg_level = SOL_SOCKET;
+	control.hdr.cmsg_type = SCM_RIGHTS;
+	control.hdr.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.hdr), &namespace, sizeof(namespace));
+	return sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof(request) ? 0 : -errno;
+}
+
+/* "… has no right to it": the one command that gives it, where it is not root's any more. */
+static int refused(const char *flag, const struct bridge_answer *answer, struct mvm_error *err)
+{
+	_cleanup_free_ char *path = NULL;
+	const char *end = strstr(answer->text, "no right to it");
+
+	if (!end || mvm_part_path(PROGRAM, &path, NULL) < 0)
+		return error_set(err, answer->code > 0 ? answer->code : EIO, "%s: %s", flag, answer->text);
+	if (geteuid() == 0)
+		return error_set(err, EPERM, "%s: %s: root without CAP_NET_ADMIN, as in a container", flag,
+				 answer->text);
+	return error_set(err, EPERM,
+			 "%s: %s: for ordinary users root may say once: setcap cap_net_admin+ep %s (of no use under "
+			 "no_new_privs)",
+			 flag, answer->text, path);
+}
+
+static int take_answer(int fd, const char *flag, struct bridge_answer *ret, struct mvm_error *err)
+{
+	struct pollfd news = { .fd = fd, .events = POLLIN };
+	int r = poll(&news, 1, WAIT_MS);
+
+	if (r == 0)
+		return error_set(err, ETIMEDOUT, "%s: " PROGRAM " did not answer within %u s", flag, WAIT_MS / 1000);
+	if (recv(fd, ret, sizeof(*ret), MSG_DONTWAIT) != (ssize_t)sizeof(*ret) || ret->version != BRIDGE_VERSION)
+		return error_set(err, EPIPE, "%s: " PROGRAM " ended and did not say why: dmesg may", flag);
+	ret->text[BRIDGE_TEXT - 1] = '\0';
+	text_harmless(ret->text);
+	return ret->code ? refused(flag, ret, err) : 0;
+}
+
+static int make_link(const char *flag, const struct spec_net *net, int namespace, struct mvm_error *err)
+{
+	_cleanup_fd_ int fd = -1, process = -1;
+	struct bridge_answer answer;
+	pid_t pid = -1;
+	int r = spawn_part(PROGRAM, flag, NULL, &fd, &pid, &process, err);
+
+	if (r < 0)
+		return r;
+	(void)send_request(fd, net, namespace); /* one that cannot take it has said why */
+	r = take_answer(fd, flag, &answer, err);
+	if (r == -ETIMEDOUT)
+		(void)kill(pid, SIGKILL);
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return r;
+}
+
+/* ---- the guest's side ---- */
+
+/* Nobody is on its link but the namespace, by which all others are reached: its network, and what its gateway leads to. */
+static void describe(struct spec_net *net)
+{
+	struct spec_net_address *own[] = { &net->ip, &net->ip6 }, *gateways[] = { &net->gateway, &net->gateway6 },
+				*routes[] = { &net->route, &net->route6 };
+	static const char *const namespace[] = { UPLINK_GATEWAY4, UPLINK_GATEWAY6 };
+
+	net->local = !net->gateway.family;
+	net->local6 = !net->gateway6.family;
+	for (unsigned six = 0; six < 2; six++) {
+		unsigned size = six ? 16 : 4;
+
+		if (!own[six]->family)
+			continue;
+		*routes[six] = *own[six];
+		for (unsigned bit = own[six]->prefix; bit < size * 8; bit++)
+			routes[six]->bytes[bit / 8] &= (uint8_t) ~(0x80U >> bit % 8);
+		own[six]->prefix = (uint8_t)(size * 8);
+		*gateways[six] = (struct spec_net_address){ .family = six ? 6 : 4 };
+		(void)inet_pton(six ? AF_INET6 : AF_INET, namespace[six], gateways[six] -> bytes);
+	}
+}
+
+int net_bridge_open(int fd, const char *flag, struct net_host_end *end, struct mvm_error *err)
+{
+	struct uplink_message message = { .type = 0 };
+	_cleanup_fd_ int namespace = -1;
+	int r = net_holder_await(fd, flag, &namespace, &message, err);
+
+	if (r == 0 && message.type != UPLINK_SPACE)
+		r = error_set(err, EPROTO, "%s: mvm-net: install mvm again", flag);
+	if (r == 0)
+		r = make_link(flag, &end->net, namespace, err);
+	if (r < 0)
+		return r;
+	message = (struct uplink_message){ .type = UPLINK_LINKED };
+	if (send(fd, &message, sizeof(message), MSG_NOSIGNAL) < 0)
+		return error_set(err, errno, "%s: mvm-net: %s", flag, strerror(errno));
+	r = net_holder_await(fd, flag, &end->fd, &message, err);
+	if (r == 0 && message.type != UPLINK_READY)
+		r = error_set(err, EPROTO, "%s: mvm-net: install mvm again", flag);
+	if (r == 0)
+		describe(&end->net);
+	return r;
+}
