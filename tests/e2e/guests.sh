@@ -50,8 +50,8 @@ holder() {
 	done
 }
 
-# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $nofile: descriptors. $member:
-# another copy of the stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm.
+# join GUEST OPTION=VALUE…: the guest's own word is in said.GUEST; its addresses in $ip and $ip6. $member: another copy of the
+# stand-in, with another installation of mvm beside it. A folder `policy` here is its /etc/mvm. $nofile: descriptors.
 join() {
 	local guest=$1
 	shift

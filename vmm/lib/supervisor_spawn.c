@@ -61,7 +61,7 @@ static bool has_parts(const struct mvm_spec *spec)
 	bool has = spec->proxy;
 
 	for (size_t i = 0; i < spec->nnets; i++)
-		has |= spec->nets[i].mode == SPEC_NET_USER;
+		has |= spec->nets[i].mode == SPEC_NET_USER || spec->nets[i].mode == SPEC_NET_BRIDGE;
 	for (size_t i = 0; i < spec->npublish; i++)
 		has |= spec->publish[i].udp;
 	return has;

@@ -12,7 +12,7 @@
 #define FLOWS_IN 4096U /* … that others began with it */
 #define RATE_IN  1000U
 
-static const struct rules_flows most = { .all = FLOWS, .udp = FLOWS / 2, .rate = FLOW_RATE, .burst = FLOW_MORE };
+static const struct rules_flows most = { FLOWS, FLOWS / 2, FLOW_RATE, FLOW_MORE, 0, NULL };
 
 static struct uplink_rule network_of(unsigned family, const uint8_t *own, uint8_t bits)
 {
