@@ -117,10 +117,14 @@ static int take_answer(int fd, const char *flag, struct bridge_answer *ret, stru
 {
 	struct pollfd news = { .fd = fd, .events = POLLIN };
 	int r = poll(&news, 1, WAIT_MS);
+	ssize_t n;
 
 	if (r == 0)
 		return error_set(err, ETIMEDOUT, "%s: " PROGRAM " did not answer within %u s", flag, WAIT_MS / 1000);
-	if (recv(fd, ret, sizeof(*ret), MSG_DONTWAIT) != (ssize_t)sizeof(*ret) || ret->version != BRIDGE_VERSION)
+	do /* ECONNRESET: it ended with our request unread. Told once, before what it had said itself. */
+		n = recv(fd, ret, sizeof(*ret), MSG_DONTWAIT);
+	while (n < 0 && errno == ECONNRESET);
+	if (n != (ssize_t)sizeof(*ret) || ret->version != BRIDGE_VERSION)
 		return error_set(err, EPIPE, "%s: " PROGRAM " ended and did not say why: dmesg may", flag);
 	ret->text[BRIDGE_TEXT - 1] = '\0';
 	text_harmless(ret->text);

@@ -53,9 +53,13 @@ ssize_t net_holder_receive(int fd, struct uplink_message *message, int *ret_fd)
 	struct msghdr msg = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))
 	};
-	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+	const struct cmsghdr *hdr;
+	ssize_t n;
 
+	do /* ECONNRESET: it ended with a message of ours unread. Told once, before what it had said itself. */
+		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == ECONNRESET);
+	hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
 	*ret_fd = -1;
 	if (n < 0)
 		return -errno;
@@ -89,7 +93,7 @@ int net_holder_await(int fd, const char *flag, int *ret_tap, struct uplink_messa
 		if (n == -EAGAIN || n == -EINTR)
 			continue;
 		if (n <= 0)
-			return error_set(err, n < 0 && n != -ECONNRESET ? (int)-n : EPIPE,
+			return error_set(err, n < 0 ? (int)-n : EPIPE,
 					 "%s: " PROGRAM " ended before its network was ready: dmesg may say why", flag);
 		if ((ret->type == UPLINK_READY || ret->type == UPLINK_SPACE) && tap >= 0 && ret_tap) {
 			*ret_tap = tap;

@@ -83,8 +83,9 @@ static int receive(const struct publish_udp *udp, struct udp_message *ret)
 {
 	ssize_t n = recv(udp->fd, ret, sizeof(*ret), MSG_DONTWAIT | MSG_TRUNC);
 
+	/* ECONNRESET: it ended with a message of ours unread. Told once, before what it had said itself. */
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		return errno == EAGAIN || errno == EINTR || errno == ECONNRESET ? 0 : -errno;
 	if (n == 0)
 		return -EPIPE;
 	ret->text[UDP_TEXT - 1] = '\0';
