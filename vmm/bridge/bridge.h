@@ -21,7 +21,7 @@
 #define BRIDGE_DEVICE      16U /* bytes of a device's name, with the NUL: IFNAMSIZ */
 #define BRIDGE_TEXT        400U
 #define BRIDGE_INNER       "out0" /* the link's end in the VM's namespace: UPLINK_OUT */
-#define BRIDGE_PORT_PREFIX 10U /* bytes of bridge_port_prefix()'s longest, with the NUL */
+#define BRIDGE_PORT_PREFIX 11U /* bytes of bridge_port_prefix()'s longest, with the NUL */
 
 struct bridge_request {
 	uint32_t version;
