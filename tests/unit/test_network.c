@@ -270,8 +270,8 @@ static void test_shares(void **state)
 
 		assert_non_null(text);
 		assert_non_null(own);
-		out = number_in(text, "chain crowd_out {", "over ");
-		peer = number_in(text, "chain crowd_peer {", "over ");
+		out = number_in(text, "chain crowd_out {", "count over ");
+		peer = number_in(text, "chain crowd_peer {", "count over ");
 		out_own = number_in(own, "goto refuse_flows_1\n\t\tct count over 1024 ", "over ");
 		assert_int_equal(out_own, 1024);
 		out_own = number_in(own, "udp ct count over 512 goto refuse_flows_1\n", "\t\tct count over ");

@@ -546,6 +546,34 @@ static void test_fair(void **state)
 	close_world();
 }
 
+/* Newcomers do not make room for each other before the guest could answer them, while one host has nearly all there is. */
+static void test_newcomers(void **state)
+{
+	enum { NEW = 20 };
+	int clients[UDP_FLOWS_MAX], guests[UDP_FLOWS_MAX], others[NEW], of_others[NEW];
+
+	(void)state;
+	open_world(1, AF_INET);
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++)
+		guests[i] = serve_one(1, &clients[i]);
+	for (unsigned i = 0; i < NEW; i++) {
+		others[i] = client_from(0, 2 + i);
+		says(others[i], "x");
+		of_others[i] = give();
+	}
+	assert_int_equal(lively(of_others, NEW), NEW);
+	assert_int_equal(lively(guests, UDP_FLOWS_MAX), UDP_FLOWS_MAX - NEW);
+	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
+		(void)close(clients[i]);
+		(void)close(guests[i]);
+	}
+	for (unsigned i = 0; i < NEW; i++) {
+		(void)close(others[i]);
+		(void)close(of_others[i]);
+	}
+	close_world();
+}
+
 /* A host that asks as fast as it can leaves the rate to others, who are let in at once. */
 static void test_spare(void **state)
 {
@@ -749,10 +777,13 @@ static void test_program(void **state)
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_both_ways),  cmocka_unit_test(test_sizes),   cmocka_unit_test(test_hostile_guest),
-		cmocka_unit_test(test_deaf_guest), cmocka_unit_test(test_time),    cmocka_unit_test(test_flood),
-		cmocka_unit_test(test_fair),       cmocka_unit_test(test_spare),   cmocka_unit_test(test_pace),
-		cmocka_unit_test(test_shares),     cmocka_unit_test(test_refused), cmocka_unit_test(test_program),
+		cmocka_unit_test(test_both_ways),     cmocka_unit_test(test_sizes),
+		cmocka_unit_test(test_hostile_guest), cmocka_unit_test(test_deaf_guest),
+		cmocka_unit_test(test_time),          cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_fair),          cmocka_unit_test(test_newcomers),
+		cmocka_unit_test(test_spare),         cmocka_unit_test(test_pace),
+		cmocka_unit_test(test_shares),        cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_program),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,6 +129,9 @@ void jail_parts(const char *id, uint64_t cpu_percent, struct cgroup *ret_cgroup)
 	struct mvm_error why;
 
 	cgroup_init(ret_cgroup);
+	/* By root in a unit that is not delegated to it: they stay, as groups beside the unit are without its limits. */
+	if (ids_are_ours() && scope_is_service() && scope_step_aside() < 0)
+		return;
 	(void)make_group(id, "-net", &limits, ret_cgroup, &why); /* that of the VM has the same reason, and says it */
 }
 

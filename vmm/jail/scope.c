@@ -291,6 +291,18 @@ static int move_all(const char *group, int leaf)
 	return moved;
 }
 
+bool scope_is_service(void)
+{
+	static const char end[] = ".service";
+	char group[4096];
+	size_t len;
+
+	if (group_of(getpid(), NULL, group, sizeof(group)) < 0)
+		return false;
+	len = strlen(group);
+	return len >= sizeof(end) && !strcmp(group + len - (sizeof(end) - 1), end);
+}
+
 int scope_step_aside(void)
 {
 	char group[4096], path[4096 + 64], mark[2];

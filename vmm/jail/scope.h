@@ -8,6 +8,7 @@
 #ifndef JAIL_SCOPE_H
 #define JAIL_SCOPE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -26,6 +27,9 @@ int scope_place(const char *runtime_dir, const char *name, pid_t pid);
  * service's, into a leaf of the same kind. 0 or -errno: -ENODATA, it was not.
  */
 int scope_step_aside(void);
+
+/* Whether our own group is that of a service of systemd's. */
+bool scope_is_service(void);
 
 /* The D-Bus message that asks for it; for tests. Its length, or -ENOSPC. */
 int scope_message(const char *name, pid_t pid, uint8_t *buf, size_t cap);

@@ -68,5 +68,7 @@ int spawn_part(const char *program, const char *flag, const struct cgroup *group
 				 child.spawn.failed ? child.spawn.failed : "start", strerror(-r));
 	/* It waits for its request until then. */
 	r = group ? cgroup_join(group, *ret_pid) : 0;
+	if (r == -ESRCH) /* it has ended, and its socket says why */
+		r = 0;
 	return r < 0 ? error_set(err, -r, "%s: %s: it cannot be put into its cgroup: %s", flag, path, strerror(-r)) : 0;
 }

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "jail/cgroup.h"
 #include "lib/supervisor.h"
 
 #define BATCH 16U /* messages at once */
@@ -38,7 +39,8 @@ static void tell_over(struct supervisor *s, const char *network, const char *why
 	if (*network)
 		supervisor_log(s, MVM_LOG_ERROR, "net: the VM is off the network %s: %s", network, why);
 	else
-		supervisor_log(s, MVM_LOG_ERROR, "net: the VM has no way out any more: %s", why);
+		supervisor_log(s, MVM_LOG_ERROR, "net: the VM has no way out any more: %s%s", why,
+			       cgroup_oom_kills(&s->parts) ? ": out of memory in its cgroup, mvm-ID-net" : "");
 	supervisor_event_violation(s, "net", why);
 }
 

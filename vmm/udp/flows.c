@@ -179,16 +179,20 @@ static struct udp_flow *least(struct udp *udp, unsigned port, const struct udp_c
 	bool own = greedy && same_host(greedy, client);
 	/* A lively one gives way where its host has more than the newcomer's would have by it. */
 	enum rank last = greedy && !own && count_host(udp, port, client) + 1 < most ? GREEDY_LIVELY : QUIET;
+	/* One that has more than half makes room before all others: else newcomers would do it for each other. */
+	bool first = last == GREEDY_LIVELY && most > UDP_FLOWS_MAX / 2;
 	struct udp_flow *best = NULL;
-	enum rank of_best = LIVELY;
+	unsigned of_best = 0;
 
 	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
 		struct udp_flow *flow = &udp->flows[i];
 		bool theirs = greedy && same_host(greedy, &flow->client);
-		enum rank rank = rank_of(flow, theirs, now);
+		unsigned rank = rank_of(flow, theirs, now);
 
-		if (flow->state == UDP_FREE || flow->port != port || rank > last || (own && !theirs))
+		if (flow->state == UDP_FREE || flow->port != port || rank > (unsigned)last || (own && !theirs))
 			continue;
+		if (first && !theirs)
+			rank += LIVELY;
 		if (!best || rank < of_best || (rank == of_best && flow->heard_ns < best->heard_ns)) {
 			best = flow;
 			of_best = rank;
@@ -588,15 +592,19 @@ void udp_run(struct udp *udp, const struct pollfd fds[UDP_FDS], uint64_t now)
 {
 	pace_refill(&udp->in, now);
 	pace_refill(&udp->out, now);
-	for (unsigned i = 0; i < UDP_FLOWS_MAX; i++) {
+	for (unsigned k = 0, begin = udp->next; k < UDP_FLOWS_MAX; k++) {
+		unsigned i = (begin + k) % UDP_FLOWS_MAX;
 		struct udp_flow *flow = &udp->flows[i];
 		short events = flow->fd >= 0 ? fds[PROTO_PUBLISH_MAX + i].revents : 0;
+		bool open = pace_is_open(&udp->out);
 
 		if (events & POLLOUT)
 			flush(udp, flow);
 		for (unsigned n = 0; n < BATCH && events & (POLLIN | POLLHUP | POLLERR) && flow->fd >= 0; n++)
 			if (!pace_is_open(&udp->out) || !from_guest(udp, flow))
 				break;
+		if (open && !pace_is_open(&udp->out)) /* whose turn it is when there is a pace again */
+			udp->next = (i + 1) % UDP_FLOWS_MAX;
 		if (is_over(flow, now))
 			end(udp, flow);
 	}

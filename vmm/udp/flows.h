@@ -6,8 +6,8 @@
  * Trust:   datagrams are anybody's, with forged senders among them; what comes on a connection is a hostile guest's.
  * Bounds:  UDP_FLOWS_MAX clients, of which each port leaves some to the others; new ones at a rate. One from whom only
  *          questions came ends after a minute of silence, one that was answered after three. Where there is no room,
- *          a port's longest silent client without an answer makes it, or else its longest silent one, where that is
- *          UDP_QUIET_NS. What waits for a connection to take it, and what is half a datagram of the guest's, lies in
+ *          somebody makes it: least() in flows.c says who, of a host with more than UDP_SHARE also one that is not
+ *          silent. What waits for a connection to take it, and what is half a datagram of the guest's, lies in
  *          UDP_SLOTS slots, of which a port has its share: what finds none is dropped and counted.
  * Ownership: the connections' sockets are the struct's; those of the ports are the caller's.
  * Thread:  one; nothing waits.
@@ -70,6 +70,7 @@ struct udp_pace {
 struct udp {
 	unsigned nports, nflows;
 	struct udp_pace in, out; /* from clients, from the guest */
+	unsigned next; /* the flow that the guest is heard on first */
 	struct udp_port {
 		int fd;
 		uint16_t port; /* as on the wire */

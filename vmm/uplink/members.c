@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -71,13 +72,21 @@ int members_join(struct members *members, struct holder *h, int fd, const struct
 	return (int)slot;
 }
 
+#define RESETS_AT_ONCE 128U
+
 /*
  * What leads out ends for pasta, too. The entry is still there, so that its port is nobody else's; what cannot be sent ends
  * later.
  */
+struct resets {
+	const struct holder *h;
+	unsigned sent;
+};
+
 static void reset(void *arg, const struct reset_ends *back, size_t len)
 {
-	const struct holder *h = arg;
+	struct resets *resets = arg;
+	const struct holder *h = resets->h;
 	struct sockaddr_in four = { .sin_family = AF_INET };
 	struct sockaddr_in6 six = { .sin6_family = AF_INET6 };
 	struct reset_ends ends = { .from_port = back->to_port, .to_port = back->from_port };
@@ -92,6 +101,8 @@ static void reset(void *arg, const struct reset_ends *back, size_t len)
 	memcpy(&four.sin_addr, ends.to, sizeof(four.sin_addr));
 	memcpy(&six.sin6_addr, ends.to, sizeof(six.sin6_addr));
 	n = reset_packet(&ends, len, packet);
+	if (++resets->sent % RESETS_AT_ONCE == 0) /* pasta's link holds 500 packets, and drops what is more */
+		(void)poll(NULL, 0, 1);
 	(void)sendto(h->raw[len == 4 ? 0 : 1], packet, n, MSG_DONTWAIT, len == 4 ? (void *)&four : (void *)&six,
 		     len == 4 ? sizeof(four) : sizeof(six));
 }
@@ -101,13 +112,15 @@ void members_leave(struct members *members, struct holder *h, unsigned slot)
 {
 	struct member *m = &members->m[slot];
 	_cleanup_free_ char *rules = rules_leave_text(&h->request, &m->join, slot);
+	struct resets resets = { .h = h };
 	struct mvm_error err;
 
 	m->lost = !rules || space_nft(h, rules, &err) < 0;
 	m->lost |= remove_tap(m, h) < 0;
-	(void)nfnl_forget(h->nft, m->is.ip4, sizeof(m->is.ip4), reset, h); /* steward() found that it can be done */
+	(void)nfnl_forget(h->nft, m->is.ip4, sizeof(m->is.ip4), reset,
+			  &resets); /* steward() found that it can be done */
 	if (h->request.subnet.bits6)
-		(void)nfnl_forget(h->nft, m->is.ip6, sizeof(m->is.ip6), reset, h);
+		(void)nfnl_forget(h->nft, m->is.ip6, sizeof(m->is.ip6), reset, &resets);
 	cleanup_fd(&m->fd);
 	m->fd = -1;
 	members->n--;

@@ -9,6 +9,7 @@
 #define QUESTION_MAX 520U
 #define SERVER_FLOWS 8192U /* the resolver's, for all members: each has a port of the host's for three minutes */
 
+#define CROWD_RATE 800U /* new ones a second of all members together, beyond their own */
 #define FILES_OWN  256U /* pasta's, whatever passes */
 #define FILES_EACH 2U /* a connection's: of TCP a socket and a timer */
 
@@ -145,9 +146,18 @@ static void put_untracked(FILE *out, const struct place *gateway)
 	}
 }
 
+/*
+ * A count's list takes what is refused as well, and the kernel clears it of what is gone a few at a time: slower than
+ * many members together would fill it.
+ */
 static void put_crowd(FILE *out, const char *name, unsigned most)
 {
-	(void)fprintf(out, "\tchain crowd_%s {\n\t\tct count over %u meta mark set 1\n\t}\n", name, most);
+	(void)fprintf(out,
+		      "\tchain crowd_%s {\n"
+		      "\t\tlimit rate over %u/second burst %u packets meta mark set 1 return\n"
+		      "\t\tct count over %u meta mark set 1\n"
+		      "\t}\n",
+		      name, CROWD_RATE, CROWD_RATE, most);
 }
 
 static void put_hooks(FILE *out, const struct rules_limits *limits)

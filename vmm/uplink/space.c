@@ -353,8 +353,20 @@ static void set_all(const struct holder *h)
 }
 
 /* Once there are rules that track: an idle connection is forgotten after a day, not five; none begins in its middle. */
-static void set_tracking(void)
+static void set_tracking(const struct holder *h)
 {
+	/* As long as pasta keeps a socket for them, so that what is counted is what is taken (its ACT_TIMEOUT and the like). */
+	static const char *const as_pasta[][2] = {
+		{ "netfilter/nf_conntrack_tcp_timeout_close_wait", "7260" },
+		{ "netfilter/nf_conntrack_tcp_timeout_fin_wait", "7260" },
+		{ "netfilter/nf_conntrack_tcp_timeout_max_retrans", "7260" },
+		{ "netfilter/nf_conntrack_tcp_timeout_unacknowledged", "7260" },
+		{ "netfilter/nf_conntrack_tcp_timeout_last_ack", "90" },
+		{ "netfilter/nf_conntrack_tcp_timeout_syn_sent", "130" },
+		{ "netfilter/nf_conntrack_icmp_timeout", "60" },
+		{ "netfilter/nf_conntrack_icmpv6_timeout", "60" },
+	};
+
 	(void)space_set("netfilter/nf_conntrack_tcp_timeout_established", "86400");
 	(void)space_set("netfilter/nf_conntrack_tcp_loose", "0");
 	/* What `mvm stats --flows` tells; a kernel without one of them tells the rest. */
@@ -366,6 +378,9 @@ static void set_tracking(void)
 	/* These are not among the connections that rules.c counts. */
 	(void)space_set("netfilter/nf_conntrack_tcp_timeout_time_wait", "10");
 	(void)space_set("netfilter/nf_conntrack_tcp_timeout_close", "10");
+	if (!(h->request.flags & UPLINK_BRIDGE))
+		for (size_t i = 0; i < sizeof(as_pasta) / sizeof(as_pasta[0]); i++)
+			(void)space_set(as_pasta[i][0], as_pasta[i][1]);
 }
 
 /* How many connections the namespace may have: the host's setting, which is there once a rule tracked anything. */
@@ -497,7 +512,7 @@ void space_make(struct holder *h)
 		close_range_of(h);
 	h->limits.tracked = read_tracked();
 	load_rules(h);
-	set_tracking();
+	set_tracking(h);
 	r = nfnl_listen(h->log);
 	if (r < 0)
 		holder_fail(-r, "refused packets cannot be logged: %s: the kernel needs nfnetlink_log", strerror(-r));
