@@ -63,6 +63,14 @@ elif what == "ask":
     print("asked", flush=True)
     s.shutdown(socket.SHUT_WR)
     print(all_of(s).decode())
+elif what == "asks":  # the same by so many connections
+    every = [connect() for _ in range(int(rest[1]))]
+    for s in every:
+        s.sendall(rest[0].encode())
+        s.shutdown(socket.SHUT_WR)
+    print("asked", flush=True)
+    for s in every:
+        print(all_of(s).decode(), flush=True)
 elif what == "bytes":  # so many both ways at once
     n, sent, got = int(rest[0]), hashlib.sha256(), hashlib.sha256()
     s, block = connect(), os.urandom(1 << 20)
@@ -253,12 +261,13 @@ test_pause() {
 	publish_set_up || return 0
 	echo_vm box -p 0:80
 	expect 0 "$mvm" pause box
-	for i in $(seq 10); do client "$port" ask "said meanwhile" >"answer$i" & done
-	for i in $(seq 10); do until_so grep -q asked "answer$i"; done
-	[ "$(cat answer* | wc -l)" -eq 10 ] || die "a paused VM answered"
+	client "$port" asks "said meanwhile" 10 >answers &
+	until_so grep -q asked answers
+	sleep 1
+	equal "$(cat answers)" asked # a paused VM does not answer
 	expect 0 "$mvm" resume box
 	wait
-	equal "$(grep -c 'said meanwhile' answer* | grep -c ':1$')" 10
+	equal "$(grep -cx 'said meanwhile' answers)" 10
 }
 
 # Of all its runs the port is the same; with the VM it goes, and comes again by start.
@@ -426,7 +435,7 @@ test_udp_flood() {
 	helper=$(pgrep -P "$(of box supervisor)" -x mvm-udp)
 	python3 -c "$udp_script" 127.0.0.1 "$port" flood >floods &
 	until_so grep -q floods floods
-	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].udp_dropped')\" -ge 1000 ]"
+	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].udp_dropped')\" -ge 200 ]"
 	equal "$(udp "$(udp_port_of box 54)" many 20)" 20
 	says "$(port_of box 80)" "all the same" || die "TCP is held up"
 	limit=60 expect 0 "$mvm" exec box -- echo well
