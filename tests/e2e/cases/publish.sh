@@ -197,7 +197,7 @@ test_http() {
 }
 
 # Nobody listens yet: closed, and counted. Then bytes, connections, half-closes.
-test_connections() {
+test_connections() { # for the long run
 	publish_set_up || return 0
 	echo_vm box -p 0:80 -p 0:82 --receipt r.json
 	equal "$(client "$(port_of box 82)" closed)" 0
@@ -229,7 +229,7 @@ test_with_a_network() {
 }
 
 # A guest's process that does not read, and a client that does not, hold nobody up but themselves: not the VM's end either.
-test_slow_ends() {
+test_slow_ends() { # for the long run
 	publish_set_up || return 0
 	echo_vm slow -p 0:80 -p 0:81
 	client_stays "$port" stuck >one &
@@ -271,7 +271,7 @@ test_pause() {
 }
 
 # Of all its runs the port is the same; with the VM it goes, and comes again by start.
-test_restart() {
+test_restart() { # for the long run
 	publish_set_up || return 0
 	expect 0 detached --name box --restart always -p 0:80 -- sh -c 'echo one | nc -l -p 80; exit 1'
 	port=$(port_of box)
@@ -429,7 +429,7 @@ test_udp() {
 }
 
 # Clients without end at one port: the other, TCP and exec go on, and nothing grows.
-test_udp_flood() {
+test_udp_flood() { # for the long run
 	publish_set_up || return 0
 	udp_vm box -p 0:53/udp -p 0:54/udp -p 0:80
 	helper=$(pgrep -P "$(of box supervisor)" -x mvm-udp)
