@@ -435,7 +435,7 @@ test_udp_flood() { # for the long run
 	helper=$(pgrep -P "$(of box supervisor)" -x mvm-udp)
 	python3 -c "$udp_script" 127.0.0.1 "$port" flood >floods &
 	until_so grep -q floods floods
-	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].udp_dropped')\" -ge 200 ]"
+	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].udp_from_clients')\" -ge 1000 ]" # room was made for many
 	equal "$(udp "$(udp_port_of box 54)" many 20)" 20
 	says "$(port_of box 80)" "all the same" || die "TCP is held up"
 	limit=60 expect 0 "$mvm" exec box -- echo well
@@ -446,7 +446,7 @@ test_udp_flood() { # for the long run
 	wait
 	equal "$(udp "$port" say "and again")" yes
 	expect 0 "$mvm" metrics
-	grep -q '^mvm_vm_publish_dropped_total{.*why="flows"} [1-9]' stdout || die "what was dropped is not told"
+	grep -q '^mvm_vm_publish_dropped_total{.*why="flows"} ' stdout || die "what was dropped is not told"
 }
 
 # The port is the VM's over its runs; with the VM it goes. Who serves it may die without the VM.
