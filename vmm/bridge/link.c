@@ -274,7 +274,11 @@ int link_bind(int fd, int index, const uint8_t mac[6], bool isolated)
 {
 	const struct ifinfomsg port = { .ifi_family = AF_BRIDGE, .ifi_index = index };
 	const struct ndmsg where = {
-		.ndm_family = AF_BRIDGE, .ndm_ifindex = index, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER
+		.ndm_family = AF_BRIDGE,
+		.ndm_ifindex = index,
+		.ndm_state = NUD_NOARP,
+		/* without the latter one frame from it by another port would move even a static entry (Linux 4.20) */
+		.ndm_flags = NTF_MASTER | NTF_STICKY,
 	};
 	struct rtattr *info;
 	struct message m;

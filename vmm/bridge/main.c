@@ -3,7 +3,8 @@
  *
  * The one part of mvm that may have a capability on its file (setcap cap_net_admin+ep), for ordinary users; root's has it
  * anyway. So whoever may execute it is hostile: it takes no arguments, reads no environment, opens no file but the policy
- * and, for the names in there, passwd and group; it executes nothing. What it does, in order:
+ * and, for the names in there, passwd and group, and to write the port's settings alone; it executes nothing. What it does,
+ * in order:
  *
  * 1. Every capability but CAP_NET_ADMIN goes, no_new_privs, a filter of system calls; then the request is read.
  * 2. The namespace must be the caller's: owned by a user namespace that this very uid made. There the caller may do
@@ -12,7 +13,8 @@
  *    their names, which he cannot give to a device in the host's namespace.
  * 4. The pair, down; counted again, as others of his may have been as fast: the older ports count. No lock, which
  *    anybody who may read the policy could hold for ever. Whoever kills us here keeps a port that is down, and counted.
- * 5. The port's settings, then up; the last capability goes, then the answer.
+ * 5. The port's settings, as a device of the host's (set_host) and of the bridge's (link_bind()), then up; the last capability
+ *    goes, then the answer.
  *
  * What was made goes with the namespace: the kernel removes both ends when the inner one's namespace ends.
  */
@@ -49,6 +51,9 @@ MVM_VERSION_MARKED;
 #define REQUEST_WAIT_S 10
 #define NAMES_TRIED    16U
 #define IDS_MAX        (1U << 20) /* bytes of passwd, of group */
+
+/* Where the settings of the host's devices are, by family: [1] of IPv6; -1: a kernel without it. */
+static int settings[2];
 
 static void answer(const struct bridge_answer *what)
 {
@@ -115,7 +120,7 @@ static int allow(scmp_filter_ctx filter)
 	static const int calls[] = {
 		SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(close),      SCMP_SYS(read),
 		SCMP_SYS(newfstatat), SCMP_SYS(getuid),   SCMP_SYS(getgid), SCMP_SYS(getgroups),  SCMP_SYS(getrandom),
-		SCMP_SYS(capget),     SCMP_SYS(capset),   SCMP_SYS(brk),    SCMP_SYS(exit_group),
+		SCMP_SYS(capget),     SCMP_SYS(capset),   SCMP_SYS(brk),    SCMP_SYS(exit_group), SCMP_SYS(write),
 	};
 	static const unsigned long requests[] = { NS_GET_NSTYPE, NS_GET_USERNS, NS_GET_OWNER_UID };
 	int r = 0;
@@ -125,12 +130,28 @@ static int allow(scmp_filter_ctx filter)
 	for (size_t i = 0; r == 0 && i < sizeof(requests) / sizeof(requests[0]); i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				     SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, requests[i]));
-	if (r == 0) /* nothing is written to, nothing made */
+	if (r == 0) /* nothing is made, and nothing written to but the settings of devices */
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
 				     SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
+	for (unsigned six = 0; r == 0 && six < 2; six++)
+		if (settings[six] >= 0)
+			r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 2,
+					     SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, (uint32_t)settings[six]),
+					     SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_WRONLY));
 	return r;
 }
 #endif
+
+static void open_settings(void)
+{
+	static const char *const paths[] = { "/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf" };
+
+	for (unsigned six = 0; six < 2; six++) {
+		settings[six] = open(paths[six], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (settings[six] < 0 && (!six || errno != ENOENT))
+			fail(errno, "%s: %s", paths[six], strerror(errno));
+	}
+}
 
 static void lock(void)
 {
@@ -340,6 +361,48 @@ static int make_link(int route, const struct link_bridge *bridge, const char *pr
 	return index;
 }
 
+static int set(int folder, const char *port, const char *name, const char *value)
+{
+	char path[BRIDGE_DEVICE + 40];
+	_cleanup_fd_ int fd = -1;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", port, name);
+	fd = openat(folder, path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno; /* a kernel that has no such setting */
+	return write(fd, value, strlen(value)) < 0 ? -errno : 0;
+}
+
+/*
+ * What is sent to the groups of IEEE 802.1D's, 01:80:c2:00:00:0x, a bridge gives to the host as the port's, from whomever it
+ * is: `locked` is asked later. So the port's device is nothing to the host's IP. With IPv6 it would have an address, and
+ * believe routers. IPv4 takes nothing from a source that it would not reach by this device, which is any; nor unicast by
+ * such a frame; nor answers ARP. (rp_filter leaves 0.0.0.0 to broadcasts.)
+ */
+static void set_host(int route, int index, const char *port)
+{
+	static const struct {
+		bool six;
+		const char *name, *value;
+	} wanted[] = {
+		{ true, "disable_ipv6", "1" },
+		{ false, "drop_unicast_in_l2_multicast", "1" },
+		{ false, "rp_filter", "1" },
+		{ false, "arp_ignore", "8" },
+	};
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		int folder = settings[wanted[i].six];
+		int r = folder < 0 ? 0 : set(folder, port, wanted[i].name, wanted[i].value);
+
+		if (r == 0)
+			continue;
+		(void)rtnl_link_delete(route, index);
+		fail(-r, "its port: /proc/sys/net/ipv%c/conf/%s/%s: %s", wanted[i].six ? '6' : '4', port,
+		     wanted[i].name, strerror(-r));
+	}
+}
+
 static void make_port(int route, const struct bridge_request *request, int namespace)
 {
 	struct bridge_answer made = { .version = BRIDGE_VERSION };
@@ -353,6 +416,7 @@ static void make_port(int route, const struct bridge_request *request, int names
 	check_count(route, &bridge, prefix, 0, grant.ports);
 	index = make_link(route, &bridge, prefix, request, namespace, made.port);
 	check_count(route, &bridge, prefix, index, grant.ports);
+	set_host(route, index, made.port);
 	r = link_bind(route, index, request->mac, grant.isolated);
 	if (r == 0)
 		r = rtnl_link_up(route, index, 0);
@@ -381,6 +445,7 @@ int main(void)
 	if (own < 0)
 		fail(errno, "the host's network: %s",
 		     errno == EPERM ? "mvm-bridge has no right to it" : strerror(errno));
+	open_settings();
 	lock();
 	namespace = receive(&request);
 	check_namespace(namespace, own);

@@ -157,6 +157,13 @@ for frame in [
 P
 }
 
+# A program in the namespace of the guest's holder, whose root the caller is; its first argument is "out0".
+as_caller() {
+	ip netns attach bridge$$ "$(holder)"
+	ip netns exec bridge$$ python3 -c "$@" || die "the caller's program"
+	ip netns del bridge$$
+}
+
 # What a guest sends by addresses that are not its own, or to be believed by others, does not get to the bridge, and is counted.
 test_spoofed() {
 	local before
@@ -174,14 +181,12 @@ for port in 67, 547:
 	rows g1 "tcp 10.9.0.7 7 yes" "tcp fd09::7 7 yes"
 	# nor by its namespace's root, who is the caller, with another device address
 	before=$(ip -n "$here" -s -j link show master br0 | jq '[.[] | select(.ifname | startswith("mv")) | .stats64.rx.packets] | add')
-	ip netns attach bridge$$ "$(holder)"
-	ip netns exec bridge$$ python3 -c '
-import socket
+	as_caller '
+import socket, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-s.bind(("out0", 0))
+s.bind((sys.argv[1], 0))
 for i in range(5):
-    s.send(b"\xff" * 6 + b"\2\0\0\0\0\x77" + b"\x88\xb5" + b"spoofed!" * 8)'
-	ip netns del bridge$$
+    s.send(b"\xff" * 6 + b"\2\0\0\0\0\x77" + b"\x88\xb5" + b"spoofed!" * 8)' out0
 	rows g1 "tcp 10.9.0.7 7 yes"
 	(($(ip -n "$here" -s -j link show master br0 | jq '[.[] | select(.ifname | startswith("mv")) | .stats64.rx.packets] | add') > before + 4)) ||
 		die "nothing was sent by the namespace"
@@ -191,6 +196,73 @@ for i in range(5):
 	grep -q "^$own_mac 0800" "frames.$near" || die "nothing came through at all"
 	leave g1
 	grep -qE '^count spoofed ([6-9]|[1-9][0-9])' said.g1 || die "$(cat said.g1)"
+}
+
+# raw: what makes frames of IPv4 and IPv6, for python3.
+raw='
+import socket, struct, sys
+def add(data):
+    data += b"\0" * (len(data) % 2)
+    n = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    n = (n & 0xffff) + (n >> 16)
+    return struct.pack("!H", ~((n & 0xffff) + (n >> 16)) & 0xffff)
+def ip(source, to, data):
+    h = struct.pack("!BBHHHBBH", 0x45, 0, 20 + 8 + len(data), 0, 0, 64, 17, 0) + bytes(source) + bytes(to)
+    return b"\x08\x00" + h[:10] + add(h) + h[12:] + struct.pack("!HHHH", 7, 4444, 8 + len(data), 0) + data
+def advertisement():
+    source, to = socket.inet_pton(socket.AF_INET6, "fe80::77"), socket.inet_pton(socket.AF_INET6, "ff02::1")
+    prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xc0, 86400, 14400, 0) + socket.inet_pton(socket.AF_INET6, "2001:db8:bad::")
+    icmp = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + prefix
+    total = add(source + to + struct.pack("!II", len(icmp), 58) + icmp)
+    return b"\x86\xdd" + struct.pack("!IHBB", 6 << 28, len(icmp), 58, 255) + source + to + icmp[:2] + total + icmp[4:]
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+s.bind((sys.argv[1], 0))
+'
+
+# What a bridge gives to the host as its port's, not as its own, is nothing to the host: no router is believed, no datagram heard.
+test_host() {
+	local listener
+	bridged 1 || return 0
+	ip netns exec "$here" sysctl -qw net.ipv6.conf.default.accept_ra=2 net.ipv6.conf.default.forwarding=0
+	joined g1 "net=$whole"
+	rows g1 "tcp 10.9.0.7 7 yes"
+	ip netns exec "$here" timeout 60 python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 4444))
+print("listening", flush=True)
+while True:
+    data = s.recv(100)
+    print(data.decode(), flush=True)
+    if data == b"over":
+        break' >heard 2>&1 &
+	listener=$!
+	until_so grep -q listening heard
+	as_caller "$raw"'
+for group in b"\x01\x80\xc2\0\0\x0e", b"\x01\x80\xc2\0\0\x03":
+    for mac in b"\x02\0\0\0\0\x77", bytes.fromhex("'"${own_mac//:/}"'"):
+        s.send(group + mac + advertisement())
+        for source in (10, 9, 0, 5), (10, 9, 0, 77), (198, 51, 100, 1), (127, 0, 0, 1):
+            for to in (10, 9, 0, 1), (203, 0, 113, 2), (255, 255, 255, 255), (224, 0, 0, 1):
+                s.send(group + mac + ip(source, to, b"heard"))' out0
+	ip netns exec "$near" python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"over", ("10.9.0.1", 4444))'
+	wait "$listener"
+	equal "$(xargs <heard)" "listening over"
+	equal "$(ip -n "$here" -6 route show | grep -E 'dev mv|proto ra|2001:db8:bad')" ""
+	equal "$(ip -n "$here" -6 address show | grep -A9 ': mv' | grep inet6)" ""
+	equal "$(ip -n "$here" -6 address show to 2001:db8:bad::/48)" ""
+}
+
+# Where the guest is stays known, whoever else sends by its device address.
+test_taken() {
+	bridged 1 || return 0
+	joined g1 "net=$whole"
+	echoes g1
+	equal "$(who "$near" 10.9.0.5)" 10.9.0.7
+	ip netns exec "$near" python3 -c "$raw"'
+for i in range(5):
+    s.send(b"\xff" * 6 + bytes.fromhex("'"${own_mac//:/}"'") + b"\x88\xb5" + bytes(50))' eth0
+	equal "$(who "$near" 10.9.0.5) $(who "$near" fd09::5)" "10.9.0.7 fd09::7"
 }
 
 # The same rules as in every mode; under deny its own network is not among what is named.
