@@ -14,14 +14,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BRIDGE_VERSION     1U
-#define BRIDGE_FD          0 /* the socket, in mvm-bridge */
-#define BRIDGE_FOLDER      "/etc/mvm"
-#define BRIDGE_POLICY      "bridge.conf" /* in there: mvm-bridge.conf(5) */
-#define BRIDGE_DEVICE      16U /* bytes of a device's name, with the NUL: IFNAMSIZ */
-#define BRIDGE_TEXT        400U
-#define BRIDGE_INNER       "out0" /* the link's end in the VM's namespace: UPLINK_OUT */
-#define BRIDGE_PORT_PREFIX 11U /* bytes of bridge_port_prefix()'s longest, with the NUL */
+#define BRIDGE_VERSION 1U
+#define BRIDGE_FD      0 /* the socket, in mvm-bridge */
+#define BRIDGE_FOLDER  "/etc/mvm"
+#define BRIDGE_POLICY  "bridge.conf" /* in there: mvm-bridge.conf(5) */
+#define BRIDGE_DEVICE  16U /* bytes of a device's name, with the NUL: IFNAMSIZ */
+#define BRIDGE_TEXT    400U
+#define BRIDGE_INNER   "out0" /* the link's end in the VM's namespace: UPLINK_OUT */
+#define BRIDGE_SLOTS   (36U * 36U) /* that a port's name can tell apart */
 
 struct bridge_request {
 	uint32_t version;
@@ -49,7 +49,11 @@ bool bridge_is_device(const char name[BRIDGE_DEVICE]);
  */
 const char *bridge_request_read(const void *bytes, size_t size, bool root, struct bridge_request *ret);
 
-/* What the names of a user's ports begin with, and nobody else's: "mv", the uid in base 36, "-". Returns buf. */
-const char *bridge_port_prefix(uint32_t uid, char buf[BRIDGE_PORT_PREFIX]);
+/*
+ * The name of a user's port of a bridge, `slot` of BRIDGE_SLOTS: "mv", and in base 36 seven digits of the uid, four of the
+ * bridge's index, two of the slot: all that a name has room for, and no other user's. Of two bridges whose indices are 36^4
+ * apart his ports share the slots: he has fewer then, never more. Returns buf.
+ */
+const char *bridge_port_name(uint32_t uid, int bridge, unsigned slot, char buf[BRIDGE_DEVICE]);
 
 #endif

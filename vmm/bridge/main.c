@@ -9,10 +9,10 @@
  * 1. Every capability but CAP_NET_ADMIN goes, no_new_privs, a filter of system calls; then the request is read.
  * 2. The namespace must be the caller's: owned by a user namespace that this very uid made. There the caller may do
  *    with the link what he likes, which is why what guards the bridge is on its port (link_bind()).
- * 3. The policy, root's and nobody else's to write, must give him ports of that bridge, and he have fewer. They are counted by
- *    their names, which he cannot give to a device in the host's namespace.
- * 4. The pair, down; counted again, as others of his may have been as fast: the older ports count. No lock, which
- *    anybody who may read the policy could hold for ever. Whoever kills us here keeps a port that is down, and counted.
+ * 3. The policy, root's and nobody else's to write, must give him ports of that bridge.
+ * 4. The pair, down. How many he may have is how many names there are for them (make_link()): the kernel's to decide, without a
+ *    lock, which anybody who may read the policy could hold, or a count, which others of his could outrun. Whoever kills us
+ *    here keeps a port that is down, and one of his.
  * 5. The port's settings, as a device of the host's (set_host) and of the bridge's (link_bind()), then up; the last capability
  *    goes, then the answer.
  *
@@ -49,7 +49,6 @@
 MVM_VERSION_MARKED;
 
 #define REQUEST_WAIT_S 10
-#define NAMES_TRIED    16U
 #define IDS_MAX        (1U << 20) /* bytes of passwd, of group */
 
 /* Where the settings of the host's devices are, by family: [1] of IPv6; -1: a kernel without it. */
@@ -298,7 +297,7 @@ static struct policy_grant find_grant(const char *bridge)
 		     BRIDGE_FOLDER, BRIDGE_POLICY);
 	}
 	if (!grant.ports && caller.uid == 0)
-		grant.ports = UINT32_MAX;
+		grant.ports = POLICY_PORTS_MAX;
 	if (!grant.ports)
 		fail(EPERM, "%s/%s grants uid %u no ports of it: root may add: allow user %u bridge %s ports 1",
 		     BRIDGE_FOLDER, BRIDGE_POLICY, caller.uid, caller.uid, bridge);
@@ -319,39 +318,29 @@ static void find_bridge(int route, const char *name, struct link_bridge *ret)
 		fail(-r, "the bridge: %s", strerror(-r));
 }
 
-static void check_count(int route, const struct link_bridge *bridge, const char *prefix, int made, uint32_t most)
+/*
+ * A device's name can be had once in the host's namespace, where the caller can give none: a port has its own from when it is
+ * made until it is gone, so those that there are for his ports are all that he has, whoever is stopped or killed meanwhile.
+ * Root's, too, where no line says how many: as many as a bridge has.
+ */
+static int make_link(int route, const struct link_bridge *bridge, uint32_t most, const struct bridge_request *request,
+		     int namespace, char ret_name[BRIDGE_DEVICE])
 {
-	int n = link_count(route, bridge->index, prefix, made), code = n < 0 ? -n : EDQUOT;
-
-	if (n >= 0 && (uint32_t)n < most)
-		return;
-	if (made)
-		(void)rtnl_link_delete(route, made);
-	if (n < 0)
-		fail(code, "the bridge's ports cannot be counted: %s", strerror(code));
-	fail(code, "uid %u has %d ports of it already, and %s/%s allows no more: end one of those VMs", getuid(), n,
-	     BRIDGE_FOLDER, BRIDGE_POLICY);
-}
-
-static int make_link(int route, const struct link_bridge *bridge, const char *prefix,
-		     const struct bridge_request *request, int namespace, char ret_name[BRIDGE_DEVICE])
-{
-	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+	bool again = false; /* where that name was free: the one who had it may have gone just then */
 	int index = 0, r = -EEXIST;
 
-	for (unsigned i = 0; r == -EEXIST && i < NAMES_TRIED; i++) {
-		size_t at = strlen(prefix);
-		uint8_t random[BRIDGE_DEVICE];
-
-		if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-			fail(EIO, "no random bytes");
-		memcpy(ret_name, prefix, at);
-		for (; at < BRIDGE_DEVICE - 1; at++)
-			ret_name[at] = digits[random[at] % 36];
-		ret_name[at] = '\0';
+	for (uint32_t slot = 0; slot < most;) {
+		(void)bridge_port_name(getuid(), bridge->index, slot, ret_name);
 		r = link_make(route, bridge, ret_name, request->mac, namespace, &index);
+		if (r != -EEXIST && (r != -ENOTUNIQ || again))
+			break;
+		again = r == -ENOTUNIQ;
+		slot += !again;
 	}
 	if (r == -EEXIST)
+		fail(EDQUOT, "uid %u has %u ports of it already, and %s/%s allows no more: end one of those VMs",
+		     getuid(), most, BRIDGE_FOLDER, BRIDGE_POLICY);
+	if (r == -ENOTUNIQ)
 		fail(EEXIST, "the namespace has a link " BRIDGE_INNER " already");
 	if (r < 0)
 		fail(-r, "no link can be made: %s%s", strerror(-r),
@@ -407,15 +396,11 @@ static void make_port(int route, const struct bridge_request *request, int names
 {
 	struct bridge_answer made = { .version = BRIDGE_VERSION };
 	struct policy_grant grant = find_grant(request->bridge);
-	char prefix[BRIDGE_PORT_PREFIX];
 	struct link_bridge bridge;
 	int index, r;
 
-	(void)bridge_port_prefix(getuid(), prefix);
 	find_bridge(route, request->bridge, &bridge);
-	check_count(route, &bridge, prefix, 0, grant.ports);
-	index = make_link(route, &bridge, prefix, request, namespace, made.port);
-	check_count(route, &bridge, prefix, index, grant.ports);
+	index = make_link(route, &bridge, grant.ports, request, namespace, made.port);
 	set_host(route, index, made.port);
 	r = link_bind(route, index, request->mac, grant.isolated);
 	if (r == 0)
