@@ -10,6 +10,10 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
+/* Since Linux 6.3: IFLA_BRPORT_MCAST_MAX_GROUPS, which older headers lack. */
+#define PORT_MAX_GROUPS (IFLA_BRPORT_LOCKED + 3)
+#define GROUPS          64U /* of multicast that a port may have joined: the bridge's memory of them is for all ports */
+
 #define ANSWER_MAX 32768U /* what the kernel puts into one datagram, at most */
 
 struct message {
@@ -211,6 +215,7 @@ int link_make(int fd, const struct link_bridge *bridge, const char *name, const 
 	if (getrandom(own, sizeof(own), 0) != (ssize_t)sizeof(own))
 		return -EIO;
 	own[0] = 0xfe;
+	own[1] = 0xff;
 	begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &none, sizeof(none));
 	put_text(&m, IFLA_IFNAME, name);
 	(void)put(&m, IFLA_ADDRESS, own, sizeof(own));
@@ -255,7 +260,8 @@ int link_bind(int fd, int index, const uint8_t mac[6], bool isolated)
 	put_u8(&m, IFLA_BRPORT_LEARNING, 0);
 	put_u8(&m, IFLA_BRPORT_UNICAST_FLOOD, 0);
 	put_u8(&m, IFLA_BRPORT_ISOLATED, isolated);
-	put_u8(&m, IFLA_BRPORT_LOCKED, 1); /* a kernel before 5.18 passes over it */
+	put_u8(&m, IFLA_BRPORT_LOCKED, 1); /* a kernel before 5.18 passes over it, as one before 6.3 over this: */
+	put_u32(&m, PORT_MAX_GROUPS, GROUPS);
 	end(&m, info);
 	r = ask(fd, &m, NULL);
 	if (r < 0)

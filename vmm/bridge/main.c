@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
@@ -37,6 +38,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "bridge/bridge.h"
@@ -49,6 +51,7 @@
 MVM_VERSION_MARKED;
 
 #define REQUEST_WAIT_S 10
+#define LIFE_S         30 /* as long as a supervisor waits: WAIT_MS of lib/net_bridge.c */
 #define IDS_MAX        (1U << 20) /* bytes of passwd, of group */
 
 /* Where the settings of the host's devices are, by family: [1] of IPv6; -1: a kernel without it. */
@@ -74,6 +77,21 @@ static void fail(int code, const char *fmt, ...)
 }
 
 /* ---- 1: what we may do ---- */
+
+/*
+ * Our end, also where we were stopped until root had changed the policy. What a signal does and whether it is blocked are our
+ * caller's to choose for us, as is an alarm that rings.
+ */
+static void bound_life(void)
+{
+	sigset_t ends;
+
+	(void)signal(SIGALRM, SIG_DFL);
+	(void)sigemptyset(&ends);
+	(void)sigaddset(&ends, SIGALRM);
+	(void)sigprocmask(SIG_UNBLOCK, &ends, NULL);
+	(void)alarm(LIFE_S);
+}
 
 /* What is said goes to no socket of another kind, where words of ours would count as those of one with a capability. */
 static bool is_spoken_to(void)
@@ -117,9 +135,10 @@ static void restrict_self(void)
 static int allow(scmp_filter_ctx filter)
 {
 	static const int calls[] = {
-		SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(close),      SCMP_SYS(read),
-		SCMP_SYS(newfstatat), SCMP_SYS(getuid),   SCMP_SYS(getgid), SCMP_SYS(getgroups),  SCMP_SYS(getrandom),
-		SCMP_SYS(capget),     SCMP_SYS(capset),   SCMP_SYS(brk),    SCMP_SYS(exit_group), SCMP_SYS(write),
+		SCMP_SYS(recvmsg),   SCMP_SYS(recvfrom),   SCMP_SYS(sendto), SCMP_SYS(close),
+		SCMP_SYS(read),      SCMP_SYS(newfstatat), SCMP_SYS(getuid), SCMP_SYS(getgid),
+		SCMP_SYS(getgroups), SCMP_SYS(getrandom),  SCMP_SYS(capget), SCMP_SYS(capset),
+		SCMP_SYS(brk),       SCMP_SYS(exit_group), SCMP_SYS(write),  SCMP_SYS(fstatfs),
 	};
 	static const unsigned long requests[] = { NS_GET_NSTYPE, NS_GET_USERNS, NS_GET_OWNER_UID };
 	int r = 0;
@@ -197,10 +216,13 @@ static int receive(struct bridge_request *ret)
 static void check_namespace(int namespace, int own)
 {
 	struct stat theirs, ours;
+	struct statfs where;
 	uid_t owner = 0;
 	int user;
 
-	if (ioctl(namespace, NS_GET_NSTYPE) != CLONE_NEWNET)
+	/* a device's driver, or another file system, could take these requests for others */
+	if (fstatfs(namespace, &where) < 0 || where.f_type != NSFS_MAGIC ||
+	    ioctl(namespace, NS_GET_NSTYPE) != CLONE_NEWNET)
 		fail(EINVAL, "the descriptor is no network namespace");
 	if (fstat(namespace, &theirs) < 0 || fstat(own, &ours) < 0)
 		fail(errno, "namespaces: %s", strerror(errno));
@@ -420,6 +442,7 @@ int main(void)
 	struct bridge_request request;
 	int route, own, namespace;
 
+	bound_life();
 	if (!is_spoken_to())
 		return 2;
 	(void)close_range(1, ~0U, 0);

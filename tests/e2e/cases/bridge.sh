@@ -417,7 +417,7 @@ test_callers() {
 	user_may 'allow user 12345 bridge br0 ports 3' || return 0
 	# shellcheck disable=SC2016 # expanded by that shell
 	expect 0 nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c 'mount --bind policy /etc/mvm; exec "$@"' sh python3 -c '
-import array, os, socket, struct, subprocess, sys
+import array, os, signal, socket, struct, subprocess, sys, time
 good = struct.pack("<I16s6s2s", 1, b"br0", b"\2\0\0\0\0\x09", b"\0\0")
 own, null, user = (os.open(f, os.O_RDONLY) for f in ("/proc/self/ns/net", "/dev/null", "/proc/self/ns/user"))
 other = os.open("/run/netns/" + sys.argv[2], os.O_RDONLY)
@@ -456,6 +456,19 @@ ask("a stream", good, [other], "", kind=socket.SOCK_STREAM)
 ask("in a user namespace", good, [other], "no right", before=["unshare", "-U"])
 ask("in a user namespace, root", good, [other], "no right", before=["unshare", "-Ur"])
 ask("without new rights", good, [other], "no right", before=["setpriv", "--no-new-privs"])
+# its end is its own, whatever its caller has done with signals
+def deaf():
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+p = subprocess.Popen([sys.argv[1]], stdin=b, user=12345, group=12345, extra_groups=[], preexec_fn=deaf)
+for i in range(100):
+    time.sleep(0.1)
+    if open("/proc/%d/wchan" % p.pid).read() not in ("", "0") or i > 20:
+        break
+p.send_signal(signal.SIGALRM)
+if p.wait() != -signal.SIGALRM:
+    print("deaf", p.returncode)
 print("asked")' "$PWD/own/mvm-bridge" "$near"
 	equal "$out" asked
 	equal "$(ports)" 0
