@@ -13,7 +13,9 @@
 #include "bridge/policy.h"
 #include "uplink/rules.h"
 
-static const struct bridge_request good = { .version = BRIDGE_VERSION, .bridge = "br0", .mac = { 2, 0, 0, 0, 0, 1 } };
+static const struct bridge_request good = { .version = BRIDGE_VERSION,
+					    .bridge = "br0",
+					    .mac = { 0x0e, 0x6d, 0x76, 0, 0, 1 } };
 
 static void test_request(void **state)
 {
@@ -36,9 +38,12 @@ static void test_request(void **state)
 	request = good;
 	request.mac[0] = 3; /* a group's */
 	assert_non_null(bridge_request_read(&request, sizeof(request), true, &read));
-	request.mac[0] = 0; /* a manufacturer's */
-	assert_non_null(strstr(bridge_request_read(&request, sizeof(request), false, &read), "only root"));
-	assert_null(bridge_request_read(&request, sizeof(request), true, &read));
+	for (unsigned i = 0; i < 3; i++) { /* another's */
+		request = good;
+		request.mac[i] ^= 4;
+		assert_non_null(strstr(bridge_request_read(&request, sizeof(request), false, &read), "with 0e:6d:76"));
+		assert_null(bridge_request_read(&request, sizeof(request), true, &read));
+	}
 	memset(request.mac, 0, sizeof(request.mac));
 	assert_non_null(bridge_request_read(&request, sizeof(request), true, &read));
 }

@@ -21,6 +21,11 @@
 #define BRIDGE_DEVICE  16U /* bytes of a device's name, with the NUL: IFNAMSIZ */
 #define BRIDGE_TEXT    400U
 #define BRIDGE_INNER   "out0" /* the link's end in the VM's namespace: UPLINK_OUT */
+#define BRIDGE_MAC                                                                                                     \
+	{                                                                                                              \
+		0x0e, 0x6d, 0x76                                                                                       \
+	} /* what the device addresses begin with that ordinary users may have: mvm's own */
+#define BRIDGE_MAC_TXT "0e:6d:76"
 #define BRIDGE_SLOTS   (36U * 36U) /* that a port's name can tell apart */
 
 struct bridge_request {
@@ -44,8 +49,8 @@ struct bridge_answer {
 bool bridge_is_device(const char name[BRIDGE_DEVICE]);
 
 /*
- * A request of `size` bytes. `root`: the caller may have a device address that a manufacturer gave away, which another
- * machine may have. NULL, or what is wrong with it.
+ * A request of `size` bytes. `root`: the caller may have any device address, also one of another machine's; others those
+ * alone that begin with BRIDGE_MAC. NULL, or what is wrong with it.
  */
 const char *bridge_request_read(const void *bytes, size_t size, bool root, struct bridge_request *ret);
 

@@ -31,6 +31,7 @@ static bool all_zeroes(const void *bytes, size_t size)
 
 const char *bridge_request_read(const void *bytes, size_t size, bool root, struct bridge_request *ret)
 {
+	static const uint8_t own[] = BRIDGE_MAC; /* locally administered: IEEE 802 §8.4 */
 	struct bridge_request request;
 	size_t len;
 
@@ -45,8 +46,9 @@ const char *bridge_request_read(const void *bytes, size_t size, bool root, struc
 		return "no request: what it names is no network device";
 	if (request.mac[0] & 1 || all_zeroes(request.mac, sizeof(request.mac)))
 		return "mac=: no address of a device";
-	if (!root && !(request.mac[0] & 2)) /* IEEE 802 §8.4: those without this bit belong to devices that are sold */
-		return "mac=: only root may take an address that is not locally administered: begin it with 02";
+	if (!root && memcmp(request.mac, own, sizeof(own)) != 0) /* a machine that is silent has its address, too */
+		return "mac=: only root may take an address that does not begin with " BRIDGE_MAC_TXT
+		       ": leave mac= out, or begin it so";
 	*ret = request;
 	return NULL;
 }

@@ -6,7 +6,7 @@
 # shellcheck source=tests/e2e/guests.sh
 . "$top/tests/e2e/guests.sh"
 
-own_mac=02:00:00:00:00:55
+own_mac=0e:6d:76:00:00:55
 
 # The host has a bridge, br0, with a neighbour on it, n$$, and leads on to what is outside. Guests as for guests().
 bridged() {
@@ -128,7 +128,7 @@ send_frames() {
 import socket, struct, sys
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 s.bind((sys.argv[1], 0))
-own, other, all_, mark = bytes.fromhex("020000000055"), bytes.fromhex("020000000077"), b"\xff" * 6, b"spoofed!"
+own, other, all_, mark = bytes.fromhex("0e6d76000055"), bytes.fromhex("020000000077"), b"\xff" * 6, b"spoofed!"
 def ip(source, to, proto, data):
     h = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(data), 0, 0, 64, proto, 0) + source + to
     n = sum(struct.unpack("!10H", h))
@@ -148,7 +148,7 @@ for frame in [
     all_ + own + b"\x81\x00\0\1\x08\x00" + ip(me, near, 17, udp(7, 7, mark)),
     all_ + own + b"\x88\xa8\0\1\x81\x00\0\1\x08\x00" + ip(me, near, 17, udp(7, 7, mark)),
     all_ + own + b"\x08\x00" + ip(me, b"\xff" * 4, 17, udp(67, 68, mark)),
-    bytes.fromhex("333300000001") + own + b"\x86\xdd" + ip6(bytes.fromhex("fe80" + "00" * 6 + "000000fffe000055"), all6, 58, b"\x86\0\0\0\x40\0\x0e\x10" + bytes(8) + mark),
+    bytes.fromhex("333300000001") + own + b"\x86\xdd" + ip6(bytes.fromhex("fe80" + "00" * 6 + "0c6d76fffe000055"), all6, 58, b"\x86\0\0\0\x40\0\x0e\x10" + bytes(8) + mark),
     bytes.fromhex("333300000001") + own + b"\x86\xdd" + ip6(near6, all6, 58, b"\x88\0\0\0\xa0\0\0\0" + near6 + b"\2\1" + own + mark),
     bytes.fromhex("0180c2000000") + own + b"\0\x26\x42\x42\x03" + mark * 5,
     all_ + own + b"\x88\xcc" + mark,
@@ -316,8 +316,8 @@ test_user() {
 	ip -n "$here" -d link show master br0 | grep -q 'isolated on' || die "$(ip -n "$here" -d link show master br0)"
 	join - "net=$whole" as=12345
 	said - "another one"
-	join - net=bridge=br0,ip=10.9.0.8/24,mac=00:16:3e:00:00:01 as=12345
-	said - "only root"
+	join - net=bridge=br0,ip=10.9.0.8/24,mac=02:16:3e:00:00:01 as=12345
+	said - "only root" "begin with 0e:6d:76"
 	leave g1
 	leave g2
 	until_so on_bridge 0
@@ -418,7 +418,7 @@ test_callers() {
 	# shellcheck disable=SC2016 # expanded by that shell
 	expect 0 nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c 'mount --bind policy /etc/mvm; exec "$@"' sh python3 -c '
 import array, os, signal, socket, struct, subprocess, sys, time
-good = struct.pack("<I16s6s2s", 1, b"br0", b"\2\0\0\0\0\x09", b"\0\0")
+good = struct.pack("<I16s6s2s", 1, b"br0", b"\x0e\x6d\x76\0\0\x09", b"\0\0")
 own, null, user = (os.open(f, os.O_RDONLY) for f in ("/proc/self/ns/net", "/dev/null", "/proc/self/ns/user"))
 other = os.open("/run/netns/" + sys.argv[2], os.O_RDONLY)
 def ask(what, data, fds, want, before=[], kind=socket.SOCK_SEQPACKET):
