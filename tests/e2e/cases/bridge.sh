@@ -408,7 +408,28 @@ test_policy() {
 	chmod u+s own/mvm-bridge
 	join - "net=$whole" as=12345
 	said - "chmod u-s"
+	chmod u-s own/mvm-bridge
+	doctor_says warning "has no capability"
+	setcap cap_net_admin,cap_sys_admin+ep own/mvm-bridge
+	doctor_says problem "own/mvm-bridge has other capabilities.*setcap cap_net_admin.ep"
+	setcap cap_net_admin+ep own/mvm-bridge
+	doctor_says ok "by those whom"
+	# and no other program may have it, by whatever name it runs
+	mkdir named
+	cp own/mvm-net named/
+	cp own/member named/mvm-bridge
+	chmod -R go-w named
+	chmod 755 named
+	setcap cap_net_admin+ep named/mvm-bridge
+	member=$PWD/named/mvm-bridge join - "net=$whole" as=12345
+	said - "named/mvm-bridge: has capabilities" "setcap -r"
 	equal "$(ports)" 0
+}
+
+# doctor_says STATE WORDS: of --net bridge=, by the mvm of user_may()
+doctor_says() {
+	"${as_host[@]}" own/mvm doctor >doctor 2>&1
+	grep -qE "^net-bridge +$1 .*$2" doctor || die "$1 $2: $(cat doctor)"
 }
 
 # The helper itself, with its capability, and callers that are no supervisor: each gets a word or nothing, and no port.
