@@ -13,7 +13,9 @@
 #include "bridge/policy.h"
 #include "uplink/rules.h"
 
-static const struct bridge_request good = { .version = BRIDGE_VERSION, .bridge = "br0", .mac = { 2, 0, 0, 0, 0, 1 } };
+static const struct bridge_request good = { .version = BRIDGE_VERSION,
+					    .bridge = "br0",
+					    .mac = { 0x0e, 0x6d, 0x76, 0, 0, 1 } };
 
 static void test_request(void **state)
 {
@@ -36,9 +38,12 @@ static void test_request(void **state)
 	request = good;
 	request.mac[0] = 3; /* a group's */
 	assert_non_null(bridge_request_read(&request, sizeof(request), true, &read));
-	request.mac[0] = 0; /* a manufacturer's */
-	assert_non_null(strstr(bridge_request_read(&request, sizeof(request), false, &read), "only root"));
-	assert_null(bridge_request_read(&request, sizeof(request), true, &read));
+	for (unsigned i = 0; i < 3; i++) { /* another's */
+		request = good;
+		request.mac[i] ^= 4;
+		assert_non_null(strstr(bridge_request_read(&request, sizeof(request), false, &read), "with 0e:6d:76"));
+		assert_null(bridge_request_read(&request, sizeof(request), true, &read));
+	}
 	memset(request.mac, 0, sizeof(request.mac));
 	assert_non_null(bridge_request_read(&request, sizeof(request), true, &read));
 }
@@ -59,14 +64,17 @@ static void test_devices(void **state)
 	assert_false(bridge_is_device(name));
 }
 
-static void test_prefix(void **state)
+static void test_names(void **state)
 {
-	char buf[BRIDGE_PORT_PREFIX];
+	char buf[BRIDGE_DEVICE];
 
 	(void)state;
-	assert_string_equal(bridge_port_prefix(0, buf), "mv0-");
-	assert_string_equal(bridge_port_prefix(1000, buf), "mvrs-");
-	assert_string_equal(bridge_port_prefix(UINT32_MAX, buf), "mv1z141z3-");
+	assert_string_equal(bridge_port_name(0, 1, 0, buf), "mv0000000000100");
+	assert_string_equal(bridge_port_name(1000, 35, 36, buf), "mv00000rs000z10");
+	assert_string_equal(bridge_port_name(UINT32_MAX, 36 * 36 * 36 * 36 - 1, BRIDGE_SLOTS - 1, buf),
+			    "mv1z141z3zzzzzz");
+	assert_string_equal(bridge_port_name(1, INT32_MAX, POLICY_PORTS_MAX - 1, buf), "mv0000001k0zjsf");
+	assert_true(bridge_is_device(buf));
 }
 
 /* ---- the policy ---- */
@@ -237,7 +245,7 @@ static void test_rules(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_request), cmocka_unit_test(test_devices), cmocka_unit_test(test_prefix),
+		cmocka_unit_test(test_request), cmocka_unit_test(test_devices), cmocka_unit_test(test_names),
 		cmocka_unit_test(test_policy),  cmocka_unit_test(test_ids),     cmocka_unit_test(test_rules),
 	};
 

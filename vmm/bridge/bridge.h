@@ -14,14 +14,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define BRIDGE_VERSION     1U
-#define BRIDGE_FD          0 /* the socket, in mvm-bridge */
-#define BRIDGE_FOLDER      "/etc/mvm"
-#define BRIDGE_POLICY      "bridge.conf" /* in there: mvm-bridge.conf(5) */
-#define BRIDGE_DEVICE      16U /* bytes of a device's name, with the NUL: IFNAMSIZ */
-#define BRIDGE_TEXT        400U
-#define BRIDGE_INNER       "out0" /* the link's end in the VM's namespace: UPLINK_OUT */
-#define BRIDGE_PORT_PREFIX 11U /* bytes of bridge_port_prefix()'s longest, with the NUL */
+#define BRIDGE_VERSION 1U
+#define BRIDGE_FD      0 /* the socket, in mvm-bridge */
+#define BRIDGE_FOLDER  "/etc/mvm"
+#define BRIDGE_POLICY  "bridge.conf" /* in there: mvm-bridge.conf(5) */
+#define BRIDGE_DEVICE  16U /* bytes of a device's name, with the NUL: IFNAMSIZ */
+#define BRIDGE_TEXT    400U
+#define BRIDGE_INNER   "out0" /* the link's end in the VM's namespace: UPLINK_OUT */
+#define BRIDGE_MAC                                                                                                     \
+	{                                                                                                              \
+		0x0e, 0x6d, 0x76                                                                                       \
+	} /* what the device addresses begin with that ordinary users may have: mvm's own */
+#define BRIDGE_MAC_TXT "0e:6d:76"
+#define BRIDGE_SLOTS   (36U * 36U) /* that a port's name can tell apart */
 
 struct bridge_request {
 	uint32_t version;
@@ -44,12 +49,16 @@ struct bridge_answer {
 bool bridge_is_device(const char name[BRIDGE_DEVICE]);
 
 /*
- * A request of `size` bytes. `root`: the caller may have a device address that a manufacturer gave away, which another
- * machine may have. NULL, or what is wrong with it.
+ * A request of `size` bytes. `root`: the caller may have any device address, also one of another machine's; others those
+ * alone that begin with BRIDGE_MAC. NULL, or what is wrong with it.
  */
 const char *bridge_request_read(const void *bytes, size_t size, bool root, struct bridge_request *ret);
 
-/* What the names of a user's ports begin with, and nobody else's: "mv", the uid in base 36, "-". Returns buf. */
-const char *bridge_port_prefix(uint32_t uid, char buf[BRIDGE_PORT_PREFIX]);
+/*
+ * The name of a user's port of a bridge, `slot` of BRIDGE_SLOTS: "mv", and in base 36 seven digits of the uid, four of the
+ * bridge's index, two of the slot: all that a name has room for, and no other user's. Of two bridges whose indices are 36^4
+ * apart his ports share the slots: he has fewer then, never more. Returns buf.
+ */
+const char *bridge_port_name(uint32_t uid, int bridge, unsigned slot, char buf[BRIDGE_DEVICE]);
 
 #endif

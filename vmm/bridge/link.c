@@ -10,8 +10,11 @@
 #include <sys/random.h>
 #include <sys/socket.h>
 
-#define ANSWER_MAX 32768U /* what the kernel puts into one datagram of a dump, at most */
-#define DUMPS      8U /* that begin again, because links came or went meanwhile */
+/* Since Linux 6.3: IFLA_BRPORT_MCAST_MAX_GROUPS, which older headers lack. */
+#define PORT_MAX_GROUPS (IFLA_BRPORT_LOCKED + 3)
+#define GROUPS          64U /* of multicast that a port may have joined: the bridge's memory of them is for all ports */
+
+#define ANSWER_MAX 32768U /* what the kernel puts into one datagram, at most */
 
 struct message {
 	struct nlmsghdr hdr;
@@ -66,15 +69,23 @@ static void begin(struct message *m, unsigned type, unsigned flags, const void *
 	memcpy(reserve(m, len), header, len);
 }
 
-/* Each message of an answer; done() is to return true for no more of them. */
-static int receive(int fd, bool (*each)(struct nlmsghdr *hdr, void *arg), void *arg, bool *ret_interrupted)
+struct found {
+	int index;
+	uint32_t mtu;
+	uint8_t address[6];
+	char kind[16];
+};
+
+static void read_link(struct nlmsghdr *hdr, struct found *ret);
+
+/* An answer, up to the kernel's word on the request; of a link that it tells of, `ret` where that is wanted. */
+static int receive(int fd, struct found *ret)
 {
 	static union {
 		struct nlmsghdr hdr;
 		uint8_t bytes[ANSWER_MAX];
 	} answer;
 
-	*ret_interrupted = false;
 	for (;;) {
 		ssize_t n = recv(fd, &answer, sizeof(answer), 0);
 		size_t left = n < 0 ? 0 : (size_t)n;
@@ -84,34 +95,21 @@ static int receive(int fd, bool (*each)(struct nlmsghdr *hdr, void *arg), void *
 		for (struct nlmsghdr *hdr = &answer.hdr; NLMSG_OK(hdr, left); hdr = NLMSG_NEXT(hdr, left)) {
 			const struct nlmsgerr *error = NLMSG_DATA(hdr);
 
-			*ret_interrupted |= hdr->nlmsg_flags & NLM_F_DUMP_INTR;
-			if (hdr->nlmsg_type == NLMSG_DONE)
-				return 0;
 			if (hdr->nlmsg_type == NLMSG_ERROR)
 				return hdr->nlmsg_len < NLMSG_LENGTH(sizeof(*error)) ? -EIO : error->error;
-			if (hdr->nlmsg_type == RTM_NEWLINK && each)
-				(void)each(hdr, arg);
+			if (hdr->nlmsg_type == RTM_NEWLINK && ret)
+				read_link(hdr, ret);
 		}
 	}
 }
 
-static int ask(int fd, struct message *m, bool (*each)(struct nlmsghdr *hdr, void *arg), void *arg)
+static int ask(int fd, struct message *m, struct found *ret)
 {
-	bool interrupted;
-
 	m->hdr.nlmsg_flags |= NLM_F_ACK;
-	if (send(fd, m, m->hdr.nlmsg_len, 0) < 0)
-		return -errno;
-	return receive(fd, each, arg, &interrupted);
+	return send(fd, m, m->hdr.nlmsg_len, 0) < 0 ? -errno : receive(fd, ret);
 }
 
 /* ---- what there is ---- */
-
-struct found {
-	int index, master;
-	uint32_t mtu;
-	char name[BRIDGE_DEVICE], kind[16];
-};
 
 static void read_text(struct rtattr *attr, char *text, size_t size)
 {
@@ -136,30 +134,26 @@ static void read_kind(struct rtattr *info, struct found *ret)
 			read_text(attr, ret->kind, sizeof(ret->kind));
 }
 
-static bool read_link(struct nlmsghdr *hdr, void *arg)
+static void read_link(struct nlmsghdr *hdr, struct found *ret)
 {
 	struct ifinfomsg *link = NLMSG_DATA(hdr);
 	struct rtattr *attr = IFLA_RTA(link);
-	struct found *ret = arg;
 	size_t left;
 
 	if (hdr->nlmsg_len < NLMSG_LENGTH(sizeof(*link)))
-		return false;
+		return;
 	*ret = (struct found){ .index = link->ifi_index };
 	left = hdr->nlmsg_len - NLMSG_LENGTH(sizeof(*link));
 	for (; RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
 		unsigned type = type_of(attr);
 
-		if (type == IFLA_IFNAME)
-			read_text(attr, ret->name, sizeof(ret->name));
-		else if (type == IFLA_MTU && RTA_PAYLOAD(attr) >= sizeof(ret->mtu))
+		if (type == IFLA_MTU && RTA_PAYLOAD(attr) >= sizeof(ret->mtu))
 			memcpy(&ret->mtu, RTA_DATA(attr), sizeof(ret->mtu));
-		else if (type == IFLA_MASTER && RTA_PAYLOAD(attr) >= sizeof(ret->master))
-			memcpy(&ret->master, RTA_DATA(attr), sizeof(ret->master));
+		else if (type == IFLA_ADDRESS && RTA_PAYLOAD(attr) == sizeof(ret->address))
+			memcpy(ret->address, RTA_DATA(attr), sizeof(ret->address));
 		else if (type == IFLA_LINKINFO)
 			read_kind(attr, ret);
 	}
-	return true;
 }
 
 static int find(int fd, const char *name, struct found *ret)
@@ -171,7 +165,7 @@ static int find(int fd, const char *name, struct found *ret)
 	begin(&m, RTM_GETLINK, 0, &any, sizeof(any));
 	put_text(&m, IFLA_IFNAME, name);
 	*ret = (struct found){ .index = 0 };
-	r = ask(fd, &m, read_link, ret);
+	r = ask(fd, &m, ret);
 	return r == 0 && !ret->index ? -ENODEV : r;
 }
 
@@ -186,41 +180,6 @@ int link_find_bridge(int fd, const char *name, struct link_bridge *ret)
 		return -EMEDIUMTYPE;
 	*ret = (struct link_bridge){ .index = found.index, .mtu = found.mtu };
 	return 0;
-}
-
-struct count {
-	int bridge, below;
-	const char *prefix;
-	int n;
-};
-
-static bool count_link(struct nlmsghdr *hdr, void *arg)
-{
-	struct count *count = arg;
-	struct found found;
-
-	if (read_link(hdr, &found) && found.master == count->bridge &&
-	    !strncmp(found.name, count->prefix, strlen(count->prefix)) && (!count->below || found.index < count->below))
-		count->n++;
-	return true;
-}
-
-int link_count(int fd, int bridge, const char *prefix, int below)
-{
-	const struct ifinfomsg all = { .ifi_family = AF_UNSPEC };
-	bool interrupted = true;
-	struct count count;
-	struct message m;
-	int r = 0;
-
-	for (unsigned i = 0; r == 0 && interrupted && i < DUMPS; i++) {
-		count = (struct count){ .bridge = bridge, .below = below, .prefix = prefix };
-		begin(&m, RTM_GETLINK, NLM_F_DUMP, &all, sizeof(all));
-		r = send(fd, &m, m.hdr.nlmsg_len, 0) < 0 ? -errno : receive(fd, count_link, &count, &interrupted);
-	}
-	if (r == 0 && interrupted)
-		r = -EAGAIN;
-	return r < 0 ? r : count.n;
 }
 
 /* ---- what is made ---- */
@@ -256,15 +215,23 @@ int link_make(int fd, const struct link_bridge *bridge, const char *name, const 
 	if (getrandom(own, sizeof(own), 0) != (ssize_t)sizeof(own))
 		return -EIO;
 	own[0] = 0xfe;
+	own[1] = 0xff;
 	begin(&m, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &none, sizeof(none));
 	put_text(&m, IFLA_IFNAME, name);
 	(void)put(&m, IFLA_ADDRESS, own, sizeof(own));
 	put_u32(&m, IFLA_MTU, bridge->mtu);
 	put_u32(&m, IFLA_MASTER, (uint32_t)bridge->index);
 	put_inner(&m, bridge->mtu, mac, namespace);
-	r = ask(fd, &m, NULL, NULL);
+	r = ask(fd, &m, NULL);
+	if (r == -EEXIST) {
+		r = find(fd, name, &found);
+		return r == 0 ? -EEXIST : r == -ENODEV ? -ENOTUNIQ : r;
+	}
 	if (r == 0)
 		r = find(fd, name, &found);
+	/* Had we been stopped, ours may be gone, and another of his have the name: he would bind two addresses to that. */
+	if (r == 0 && memcmp(found.address, own, sizeof(own)) != 0)
+		r = -ENODEV;
 	if (r == 0)
 		*ret_index = found.index;
 	return r;
@@ -274,7 +241,11 @@ int link_bind(int fd, int index, const uint8_t mac[6], bool isolated)
 {
 	const struct ifinfomsg port = { .ifi_family = AF_BRIDGE, .ifi_index = index };
 	const struct ndmsg where = {
-		.ndm_family = AF_BRIDGE, .ndm_ifindex = index, .ndm_state = NUD_NOARP, .ndm_flags = NTF_MASTER
+		.ndm_family = AF_BRIDGE,
+		.ndm_ifindex = index,
+		.ndm_state = NUD_NOARP,
+		/* without the latter one frame from it by another port would move even a static entry (Linux 4.20) */
+		.ndm_flags = NTF_MASTER | NTF_STICKY,
 	};
 	struct rtattr *info;
 	struct message m;
@@ -289,12 +260,13 @@ int link_bind(int fd, int index, const uint8_t mac[6], bool isolated)
 	put_u8(&m, IFLA_BRPORT_LEARNING, 0);
 	put_u8(&m, IFLA_BRPORT_UNICAST_FLOOD, 0);
 	put_u8(&m, IFLA_BRPORT_ISOLATED, isolated);
-	put_u8(&m, IFLA_BRPORT_LOCKED, 1); /* a kernel before 5.18 passes over it */
+	put_u8(&m, IFLA_BRPORT_LOCKED, 1); /* a kernel before 5.18 passes over it, as one before 6.3 over this: */
+	put_u32(&m, PORT_MAX_GROUPS, GROUPS);
 	end(&m, info);
-	r = ask(fd, &m, NULL, NULL);
+	r = ask(fd, &m, NULL);
 	if (r < 0)
 		return r;
 	begin(&m, RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_EXCL, &where, sizeof(where));
 	(void)put(&m, NDA_LLADDR, mac, 6);
-	return ask(fd, &m, NULL, NULL);
+	return ask(fd, &m, NULL);
 }

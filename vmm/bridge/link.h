@@ -21,10 +21,10 @@ struct link_bridge {
 /* -ENODEV: no such device; -EMEDIUMTYPE: it is no bridge. fd: a NETLINK_ROUTE socket, here and below. */
 int link_find_bridge(int fd, const char *name, struct link_bridge *ret);
 
-/* The bridge's ports whose names begin so; `below`: those alone that are older than that one; 0: all. Their number. */
-int link_count(int fd, int bridge, const char *prefix, int below);
-
-/* Both ends, down: the outer one a port of the bridge, the inner one in the namespace. -EEXIST: such a name is taken. */
+/*
+ * Both ends, down: the outer one a port of the bridge, the inner one in the namespace. -EEXIST: there is a device of that
+ * name; -ENOTUNIQ: there is none, so the namespace has a BRIDGE_INNER already, or there was one when it was tried.
+ */
 int link_make(int fd, const struct link_bridge *bridge, const char *name, const uint8_t mac[6], int namespace,
 	      int *ret_index);
 

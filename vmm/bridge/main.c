@@ -3,22 +3,25 @@
  *
  * The one part of mvm that may have a capability on its file (setcap cap_net_admin+ep), for ordinary users; root's has it
  * anyway. So whoever may execute it is hostile: it takes no arguments, reads no environment, opens no file but the policy
- * and, for the names in there, passwd and group; it executes nothing. What it does, in order:
+ * and, for the names in there, passwd and group, and to write the port's settings alone; it executes nothing. What it does,
+ * in order:
  *
  * 1. Every capability but CAP_NET_ADMIN goes, no_new_privs, a filter of system calls; then the request is read.
  * 2. The namespace must be the caller's: owned by a user namespace that this very uid made. There the caller may do
  *    with the link what he likes, which is why what guards the bridge is on its port (link_bind()).
- * 3. The policy, root's and nobody else's to write, must give him ports of that bridge, and he have fewer. They are counted by
- *    their names, which he cannot give to a device in the host's namespace.
- * 4. The pair, down; counted again, as others of his may have been as fast: the older ports count. No lock, which
- *    anybody who may read the policy could hold for ever. Whoever kills us here keeps a port that is down, and counted.
- * 5. The port's settings, then up; the last capability goes, then the answer.
+ * 3. The policy, root's and nobody else's to write, must give him ports of that bridge.
+ * 4. The pair, down. How many he may have is how many names there are for them (make_link()): the kernel's to decide, without a
+ *    lock, which anybody who may read the policy could hold, or a count, which others of his could outrun. Whoever kills us
+ *    here keeps a port that is down, and one of his.
+ * 5. The port's settings, as a device of the host's (set_host) and of the bridge's (link_bind()), then up; the last capability
+ *    goes, then the answer.
  *
  * What was made goes with the namespace: the kernel removes both ends when the inner one's namespace ends.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
+#include <linux/magic.h>
 #include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/sockios.h>
@@ -35,6 +38,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "bridge/bridge.h"
@@ -47,8 +51,11 @@
 MVM_VERSION_MARKED;
 
 #define REQUEST_WAIT_S 10
-#define NAMES_TRIED    16U
+#define LIFE_S         30 /* as long as a supervisor waits: WAIT_MS of lib/net_bridge.c */
 #define IDS_MAX        (1U << 20) /* bytes of passwd, of group */
+
+/* Where the settings of the host's devices are, by family: [1] of IPv6; -1: a kernel without it. */
+static int settings[2];
 
 static void answer(const struct bridge_answer *what)
 {
@@ -70,6 +77,21 @@ static void fail(int code, const char *fmt, ...)
 }
 
 /* ---- 1: what we may do ---- */
+
+/*
+ * Our end, also where we were stopped until root had changed the policy. What a signal does and whether it is blocked are our
+ * caller's to choose for us, as is an alarm that rings.
+ */
+static void bound_life(void)
+{
+	sigset_t ends;
+
+	(void)signal(SIGALRM, SIG_DFL);
+	(void)sigemptyset(&ends);
+	(void)sigaddset(&ends, SIGALRM);
+	(void)sigprocmask(SIG_UNBLOCK, &ends, NULL);
+	(void)alarm(LIFE_S);
+}
 
 /* What is said goes to no socket of another kind, where words of ours would count as those of one with a capability. */
 static bool is_spoken_to(void)
@@ -113,9 +135,10 @@ static void restrict_self(void)
 static int allow(scmp_filter_ctx filter)
 {
 	static const int calls[] = {
-		SCMP_SYS(recvmsg),    SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(close),      SCMP_SYS(read),
-		SCMP_SYS(newfstatat), SCMP_SYS(getuid),   SCMP_SYS(getgid), SCMP_SYS(getgroups),  SCMP_SYS(getrandom),
-		SCMP_SYS(capget),     SCMP_SYS(capset),   SCMP_SYS(brk),    SCMP_SYS(exit_group),
+		SCMP_SYS(recvmsg),   SCMP_SYS(recvfrom),   SCMP_SYS(sendto), SCMP_SYS(close),
+		SCMP_SYS(read),      SCMP_SYS(newfstatat), SCMP_SYS(getuid), SCMP_SYS(getgid),
+		SCMP_SYS(getgroups), SCMP_SYS(getrandom),  SCMP_SYS(capget), SCMP_SYS(capset),
+		SCMP_SYS(brk),       SCMP_SYS(exit_group), SCMP_SYS(write),  SCMP_SYS(fstatfs),
 	};
 	static const unsigned long requests[] = { NS_GET_NSTYPE, NS_GET_USERNS, NS_GET_OWNER_UID };
 	int r = 0;
@@ -125,12 +148,28 @@ static int allow(scmp_filter_ctx filter)
 	for (size_t i = 0; r == 0 && i < sizeof(requests) / sizeof(requests[0]); i++)
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
 				     SCMP_A1(SCMP_CMP_MASKED_EQ, UINT32_MAX, requests[i]));
-	if (r == 0) /* nothing is written to, nothing made */
+	if (r == 0) /* nothing is made, and nothing written to but the settings of devices */
 		r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
 				     SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
+	for (unsigned six = 0; r == 0 && six < 2; six++)
+		if (settings[six] >= 0)
+			r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(openat), 2,
+					     SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, (uint32_t)settings[six]),
+					     SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_WRONLY));
 	return r;
 }
 #endif
+
+static void open_settings(void)
+{
+	static const char *const paths[] = { "/proc/sys/net/ipv4/conf", "/proc/sys/net/ipv6/conf" };
+
+	for (unsigned six = 0; six < 2; six++) {
+		settings[six] = open(paths[six], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (settings[six] < 0 && (!six || errno != ENOENT))
+			fail(errno, "%s: %s", paths[six], strerror(errno));
+	}
+}
 
 static void lock(void)
 {
@@ -177,10 +216,13 @@ static int receive(struct bridge_request *ret)
 static void check_namespace(int namespace, int own)
 {
 	struct stat theirs, ours;
+	struct statfs where;
 	uid_t owner = 0;
 	int user;
 
-	if (ioctl(namespace, NS_GET_NSTYPE) != CLONE_NEWNET)
+	/* a device's driver, or another file system, could take these requests for others */
+	if (fstatfs(namespace, &where) < 0 || where.f_type != NSFS_MAGIC ||
+	    ioctl(namespace, NS_GET_NSTYPE) != CLONE_NEWNET)
 		fail(EINVAL, "the descriptor is no network namespace");
 	if (fstat(namespace, &theirs) < 0 || fstat(own, &ours) < 0)
 		fail(errno, "namespaces: %s", strerror(errno));
@@ -277,7 +319,7 @@ static struct policy_grant find_grant(const char *bridge)
 		     BRIDGE_FOLDER, BRIDGE_POLICY);
 	}
 	if (!grant.ports && caller.uid == 0)
-		grant.ports = UINT32_MAX;
+		grant.ports = POLICY_PORTS_MAX;
 	if (!grant.ports)
 		fail(EPERM, "%s/%s grants uid %u no ports of it: root may add: allow user %u bridge %s ports 1",
 		     BRIDGE_FOLDER, BRIDGE_POLICY, caller.uid, caller.uid, bridge);
@@ -298,39 +340,29 @@ static void find_bridge(int route, const char *name, struct link_bridge *ret)
 		fail(-r, "the bridge: %s", strerror(-r));
 }
 
-static void check_count(int route, const struct link_bridge *bridge, const char *prefix, int made, uint32_t most)
+/*
+ * A device's name can be had once in the host's namespace, where the caller can give none: a port has its own from when it is
+ * made until it is gone, so those that there are for his ports are all that he has, whoever is stopped or killed meanwhile.
+ * Root's, too, where no line says how many: as many as a bridge has.
+ */
+static int make_link(int route, const struct link_bridge *bridge, uint32_t most, const struct bridge_request *request,
+		     int namespace, char ret_name[BRIDGE_DEVICE])
 {
-	int n = link_count(route, bridge->index, prefix, made), code = n < 0 ? -n : EDQUOT;
-
-	if (n >= 0 && (uint32_t)n < most)
-		return;
-	if (made)
-		(void)rtnl_link_delete(route, made);
-	if (n < 0)
-		fail(code, "the bridge's ports cannot be counted: %s", strerror(code));
-	fail(code, "uid %u has %d ports of it already, and %s/%s allows no more: end one of those VMs", getuid(), n,
-	     BRIDGE_FOLDER, BRIDGE_POLICY);
-}
-
-static int make_link(int route, const struct link_bridge *bridge, const char *prefix,
-		     const struct bridge_request *request, int namespace, char ret_name[BRIDGE_DEVICE])
-{
-	static const char digits[] = "0123456789abcdefghijklmnopqrstuvwxyz";
+	bool again = false; /* where that name was free: the one who had it may have gone just then */
 	int index = 0, r = -EEXIST;
 
-	for (unsigned i = 0; r == -EEXIST && i < NAMES_TRIED; i++) {
-		size_t at = strlen(prefix);
-		uint8_t random[BRIDGE_DEVICE];
-
-		if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
-			fail(EIO, "no random bytes");
-		memcpy(ret_name, prefix, at);
-		for (; at < BRIDGE_DEVICE - 1; at++)
-			ret_name[at] = digits[random[at] % 36];
-		ret_name[at] = '\0';
+	for (uint32_t slot = 0; slot < most;) {
+		(void)bridge_port_name(getuid(), bridge->index, slot, ret_name);
 		r = link_make(route, bridge, ret_name, request->mac, namespace, &index);
+		if (r != -EEXIST && (r != -ENOTUNIQ || again))
+			break;
+		again = r == -ENOTUNIQ;
+		slot += !again;
 	}
 	if (r == -EEXIST)
+		fail(EDQUOT, "uid %u has %u ports of it already, and %s/%s allows no more: end one of those VMs",
+		     getuid(), most, BRIDGE_FOLDER, BRIDGE_POLICY);
+	if (r == -ENOTUNIQ)
 		fail(EEXIST, "the namespace has a link " BRIDGE_INNER " already");
 	if (r < 0)
 		fail(-r, "no link can be made: %s%s", strerror(-r),
@@ -340,19 +372,58 @@ static int make_link(int route, const struct link_bridge *bridge, const char *pr
 	return index;
 }
 
+static int set(int folder, const char *port, const char *name, const char *value)
+{
+	char path[BRIDGE_DEVICE + 40];
+	_cleanup_fd_ int fd = -1;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", port, name);
+	fd = openat(folder, path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return errno == ENOENT ? 0 : -errno; /* a kernel that has no such setting */
+	return write(fd, value, strlen(value)) < 0 ? -errno : 0;
+}
+
+/*
+ * What is sent to the groups of IEEE 802.1D's, 01:80:c2:00:00:0x, a bridge gives to the host as the port's, from whomever it
+ * is: `locked` is asked later. So the port's device is nothing to the host's IP. With IPv6 it would have an address, and
+ * believe routers. IPv4 takes nothing from a source that it would not reach by this device, which is any; nor unicast by
+ * such a frame; nor answers ARP. (rp_filter leaves 0.0.0.0 to broadcasts.)
+ */
+static void set_host(int route, int index, const char *port)
+{
+	static const struct {
+		bool six;
+		const char *name, *value;
+	} wanted[] = {
+		{ true, "disable_ipv6", "1" },
+		{ false, "drop_unicast_in_l2_multicast", "1" },
+		{ false, "rp_filter", "1" },
+		{ false, "arp_ignore", "8" },
+	};
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		int folder = settings[wanted[i].six];
+		int r = folder < 0 ? 0 : set(folder, port, wanted[i].name, wanted[i].value);
+
+		if (r == 0)
+			continue;
+		(void)rtnl_link_delete(route, index);
+		fail(-r, "its port: /proc/sys/net/ipv%c/conf/%s/%s: %s", wanted[i].six ? '6' : '4', port,
+		     wanted[i].name, strerror(-r));
+	}
+}
+
 static void make_port(int route, const struct bridge_request *request, int namespace)
 {
 	struct bridge_answer made = { .version = BRIDGE_VERSION };
 	struct policy_grant grant = find_grant(request->bridge);
-	char prefix[BRIDGE_PORT_PREFIX];
 	struct link_bridge bridge;
 	int index, r;
 
-	(void)bridge_port_prefix(getuid(), prefix);
 	find_bridge(route, request->bridge, &bridge);
-	check_count(route, &bridge, prefix, 0, grant.ports);
-	index = make_link(route, &bridge, prefix, request, namespace, made.port);
-	check_count(route, &bridge, prefix, index, grant.ports);
+	index = make_link(route, &bridge, grant.ports, request, namespace, made.port);
+	set_host(route, index, made.port);
 	r = link_bind(route, index, request->mac, grant.isolated);
 	if (r == 0)
 		r = rtnl_link_up(route, index, 0);
@@ -371,6 +442,7 @@ int main(void)
 	struct bridge_request request;
 	int route, own, namespace;
 
+	bound_life();
 	if (!is_spoken_to())
 		return 2;
 	(void)close_range(1, ~0U, 0);
@@ -381,6 +453,7 @@ int main(void)
 	if (own < 0)
 		fail(errno, "the host's network: %s",
 		     errno == EPERM ? "mvm-bridge has no right to it" : strerror(errno));
+	open_settings();
 	lock();
 	namespace = receive(&request);
 	check_namespace(namespace, own);

@@ -9,6 +9,7 @@
 #ifndef BRIDGE_POLICY_H
 #define BRIDGE_POLICY_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -17,9 +18,11 @@
 
 #define POLICY_MAX       65536U /* bytes */
 #define POLICY_LINE_MAX  256U /* … of a line, with the NUL */
-#define POLICY_PORTS_MAX 1024U
+#define POLICY_PORTS_MAX 1024U /* a bridge of Linux's has no more of them, nor a name room for more: BRIDGE_SLOTS */
 #define POLICY_GROUPS    256U
 #define POLICY_TEXT      128U
+
+_Static_assert(POLICY_PORTS_MAX <= BRIDGE_SLOTS, "a name for each port");
 
 struct policy_caller {
 	uint32_t uid;

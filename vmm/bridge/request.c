@@ -31,6 +31,7 @@ static bool all_zeroes(const void *bytes, size_t size)
 
 const char *bridge_request_read(const void *bytes, size_t size, bool root, struct bridge_request *ret)
 {
+	static const uint8_t own[] = BRIDGE_MAC; /* locally administered: IEEE 802 §8.4 */
 	struct bridge_request request;
 	size_t len;
 
@@ -45,26 +46,32 @@ const char *bridge_request_read(const void *bytes, size_t size, bool root, struc
 		return "no request: what it names is no network device";
 	if (request.mac[0] & 1 || all_zeroes(request.mac, sizeof(request.mac)))
 		return "mac=: no address of a device";
-	if (!root && !(request.mac[0] & 2)) /* IEEE 802 §8.4: those without this bit belong to devices that are sold */
-		return "mac=: only root may take an address that is not locally administered: begin it with 02";
+	if (!root && memcmp(request.mac, own, sizeof(own)) != 0) /* a machine that is silent has its address, too */
+		return "mac=: only root may take an address that does not begin with " BRIDGE_MAC_TXT
+		       ": leave mac= out, or begin it so";
 	*ret = request;
 	return NULL;
 }
 
-const char *bridge_port_prefix(uint32_t uid, char buf[BRIDGE_PORT_PREFIX])
+/* The last digits of it, so many. Returns what is behind them. */
+static char *put_digits(char *at, unsigned n, uint32_t value)
 {
-	char text[8];
-	unsigned n = 0, at = 2;
+	for (unsigned i = n; i; i--) {
+		at[i - 1] = digits[value % 36];
+		value /= 36;
+	}
+	return at + n;
+}
 
-	do {
-		text[n++] = digits[uid % 36];
-		uid /= 36;
-	} while (uid);
-	buf[0] = 'm';
-	buf[1] = 'v';
-	while (n)
-		buf[at++] = text[--n];
-	buf[at++] = '-'; /* no digit: no uid's prefix begins with another's */
-	buf[at] = '\0';
+const char *bridge_port_name(uint32_t uid, int bridge, unsigned slot, char buf[BRIDGE_DEVICE])
+{
+	char *at = buf;
+
+	*at++ = 'm';
+	*at++ = 'v';
+	at = put_digits(at, 7, uid);
+	at = put_digits(at, 4, (uint32_t)bridge);
+	at = put_digits(at, 2, slot);
+	*at = '\0';
 	return buf;
 }

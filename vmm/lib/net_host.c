@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "bridge/bridge.h"
 #include "lib/net_bridge.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -102,15 +103,17 @@ static int open_socket(struct net_host_end *end, struct mvm_error *err)
 	return 0;
 }
 
-static int make_mac(uint8_t mac[6])
+static int make_mac(enum spec_net_mode mode, uint8_t mac[6])
 {
-	static const uint8_t none[6];
+	static const uint8_t none[6], bridge[] = BRIDGE_MAC;
 
 	if (memcmp(mac, none, sizeof(none)) != 0)
 		return 0;
 	if (getrandom(mac, 6, 0) != 6)
 		return -EIO;
 	mac[0] = (uint8_t)((mac[0] & 0xfc) | 2); /* of local meaning, one device's: IEEE 802 §8.4 */
+	if (mode == SPEC_NET_BRIDGE)
+		memcpy(mac, bridge, sizeof(bridge));
 	return 0;
 }
 
@@ -123,7 +126,7 @@ int net_host_open(struct net_host *host, const struct spec_net *nets, size_t n, 
 
 		end->net = nets[i];
 		end->fd = -1;
-		if (make_mac(end->net.mac) < 0)
+		if (make_mac(end->net.mode, end->net.mac) < 0)
 			return error_set(err, EIO, "--net: no random bytes for a MAC address");
 		if (end->net.mode == SPEC_NET_BRIDGE) { /* net_user_open() makes it, and these */
 			r = net_bridge_check(&end->net, err);

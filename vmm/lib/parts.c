@@ -20,24 +20,16 @@
 static const char *const places[] = { "%s/%s", "%s/../kernel/%s", "%s/../lib/mvm/%s" };
 
 /*
- * Of all parts mvm-bridge alone may have a capability on its file: bridge/main.c. With one, mvm would make VMs with a right
- * that its caller has not.
+ * Setuid, mvm would open the caller's files with another's rights; and whoever may write it runs as its callers. With a
+ * capability on its file mvm would make VMs with a right that its caller has not: of all parts mvm-bridge alone may have one
+ * (bridge/main.c). `part`: as which it is to run; NULL: the running program, whatever it is called.
  */
-static bool is_capable(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return strcmp(slash ? slash + 1 : path, "mvm-bridge") != 0 &&
-	       getxattr(path, "security.capability", NULL, 0) > 0;
-}
-
-/* Setuid, mvm would open the caller's files with another's rights; and whoever may write it runs as its callers. */
-static int check_mode(const char *path, const struct stat *st, struct mvm_error *err)
+static int check_mode(const char *part, const char *path, const struct stat *st, struct mvm_error *err)
 {
 	if (S_ISREG(st->st_mode) && st->st_mode & (S_ISUID | S_ISGID))
 		return error_set(err, EPERM, "%s: setuid or setgid, which no part of mvm may be: chmod u-s,g-s %s",
 				 path, path);
-	if (is_capable(path))
+	if ((!part || strcmp(part, "mvm-bridge") != 0) && getxattr(path, "security.capability", NULL, 0) > 0)
 		return error_set(err, EPERM,
 				 "%s: has capabilities, which no part of mvm but mvm-bridge may: setcap -r %s", path,
 				 path);
@@ -51,7 +43,7 @@ static int check_mode(const char *path, const struct stat *st, struct mvm_error 
  * else's to write. 1: usable; 0: none there; -EPERM with err: it is not looked for elsewhere then, so that what
  * runs is never another one than it seems.
  */
-static int usable(const char *path, struct mvm_error *err)
+static int usable(const char *part, const char *path, struct mvm_error *err)
 {
 	struct stat st, exe;
 	int r;
@@ -62,7 +54,7 @@ static int usable(const char *path, struct mvm_error *err)
 		exe.st_uid = 0; /* no /proc: root's alone */
 	if (st.st_uid != 0 && st.st_uid != exe.st_uid)
 		return error_set(err, EPERM, "%s: belongs to somebody else: install mvm again", path);
-	r = check_mode(path, &st, err);
+	r = check_mode(part, path, &st, err);
 	return r < 0 ? r : 1;
 }
 
@@ -78,7 +70,7 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 		n = 0; /* no /proc: the prefix remains */
 	exe[n] = '\0';
 	if (n && stat("/proc/self/exe", &st) == 0) {
-		r = check_mode(exe, &st, err);
+		r = check_mode(NULL, exe, &st, err);
 		if (r < 0)
 			return r;
 	}
@@ -90,7 +82,7 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 			(void)snprintf(path, sizeof(path), places[i], exe, part);
 #pragma GCC diagnostic pop
-			r = usable(path, err);
+			r = usable(part, path, err);
 			if (r < 0)
 				return r;
 			if (r)
@@ -98,7 +90,7 @@ int mvm_part_path(const char *part, char **ret_path, struct mvm_error *err)
 		}
 	}
 	(void)snprintf(path, sizeof(path), MVM_PREFIX "/lib/mvm/%s", part);
-	r = usable(path, err);
+	r = usable(part, path, err);
 	if (r < 0)
 		return r;
 	if (!r)
