@@ -528,7 +528,7 @@ test_refused() {
 }
 
 # With a VM: its own address on the bridge, a published port over vsock beside it, what it is refused in the receipt.
-test_vm() {
+test_vm() { # with a VM
 	bridged 0 || return 0
 	"${on_host[@]}" run -d --name box --rootfs "$img" -m 256M -p 127.0.0.1:8080:7 --net "$whole" --receipt receipt.json \
 		--allow-egress 172.16.3.3 -- sleep 300 2>stderr || die "$(cat stderr)"

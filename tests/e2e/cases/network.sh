@@ -631,7 +631,7 @@ redis_up() {
 }
 
 # redis in one VM serves a program in another, by name; a third on another network and the host do not reach it.
-test_redis() {
+test_redis() { # with a VM
 	local ip ip6
 	internet || return 0
 	expect 0 "$mvm" network create back --internal
@@ -673,7 +673,7 @@ for to in '198.51.100.1', '198.51.100.2':
 }
 
 # Published ports, restarts and the end of the network's process, with a VM that goes on.
-test_vm() {
+test_vm() { # with a VM
 	local port
 	internet || return 0
 	expect 0 "$mvm" network create back
@@ -695,7 +695,7 @@ assert c.recv(10) == b'+PONG\r\n'
 }
 
 # As a user with no rights at all.
-test_rootless() {
+test_rootless() { # with a VM
 	internet || return 0
 	mkdir -m 700 theirs && chown 12345 theirs && chmod 777 .
 	by setpriv --reuid 12345 --regid 12345 --groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
@@ -721,7 +721,7 @@ b'tcp'"
 }
 
 # So many VMs, each of which reaches each other by name.
-test_vms() {
+test_vms() { # with a VM
 	local n=4 i
 	internet || return 0
 	[ -z "${LONG:-}" ] || n=64

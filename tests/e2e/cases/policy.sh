@@ -169,7 +169,7 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
         print(line, flush=True)
 '
 
-test_proxy() {
+test_proxy() { # with a VM
 	local rule want flags option
 	make_internet || return 0
 	for rule in "${!rules[@]}"; do
