@@ -109,7 +109,7 @@ static bool read_address(struct nlmsghdr *hdr, struct route_address *ret)
 	struct ifaddrmsg *of = NLMSG_DATA(hdr);
 	struct rtattr *attr = IFA_RTA(of);
 	size_t left = hdr->nlmsg_len - NLMSG_LENGTH(sizeof(*of)), len = of->ifa_family == AF_INET ? 4 : 16;
-	const void *local = NULL, *address = NULL;
+	const void *local = NULL, *address = NULL, *broadcast = NULL;
 
 	if (hdr->nlmsg_len < NLMSG_LENGTH(sizeof(*of)) || (of->ifa_family != AF_INET && of->ifa_family != AF_INET6))
 		return false;
@@ -120,11 +120,17 @@ static bool read_address(struct nlmsghdr *hdr, struct route_address *ret)
 			local = RTA_DATA(attr);
 		else if (attr->rta_type == IFA_ADDRESS)
 			address = RTA_DATA(attr);
+		else if (attr->rta_type == IFA_BROADCAST)
+			broadcast = RTA_DATA(attr);
 	}
 	if (!local && !address)
 		return false;
 	*ret = (struct route_address){ .family = of->ifa_family == AF_INET ? 4 : 6 };
 	memcpy(ret->bytes, local ? local : address, len);
+	memcpy(ret->also, len == 4 && broadcast ? broadcast : ret->bytes, len);
+	/* RFC 6164: of two addresses both are hosts'. */
+	for (unsigned bit = of->ifa_prefixlen; len == 16 && of->ifa_prefixlen < 127 && bit < 128; bit++)
+		ret->also[bit / 8] &= (uint8_t) ~(0x80U >> bit % 8);
 	return true;
 }
 

@@ -28,6 +28,8 @@ int route_add_default(int fd, int index, const char *gateway);
 struct route_address {
 	uint8_t family; /* 4 or 6 */
 	uint8_t bytes[16];
+	/* What else is received at it: of IPv6 the subnet's routers' (RFC 4291 §2.6.1), of IPv4 its broadcast. As `bytes`: none. */
+	uint8_t also[16];
 };
 
 /* Asks for all addresses there are. */

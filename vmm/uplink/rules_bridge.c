@@ -9,6 +9,7 @@
 #define FLOW_RATE 100U
 #define FLOW_MORE                                                                                                      \
 	200U /* beyond the rate: each may be a place in the host's table of neighbours, of which Linux has 1024 */
+#define ASKED    "limit rate over 50/second burst 100 packets" /* questions for the guest's address */
 #define FLOWS_IN 4096U /* … that others began with it */
 #define RATE_IN  1000U
 
@@ -49,6 +50,11 @@ static void put_arrivals(FILE *out, const struct rules_link *link)
 		(void)fprintf(out, "\t\tip saddr %s drop\n", link->ip4);
 	if (*link->ip6)
 		(void)fprintf(out, "\t\tip6 saddr %s drop\n", link->ip6);
+	/* nor does anybody there speak as what the guest takes for its gateway */
+	if (*link->ip4)
+		(void)fprintf(out, "\t\tip saddr " UPLINK_GATEWAY4 "/%u drop\n", UPLINK_BITS4);
+	if (*link->ip6)
+		(void)fprintf(out, "\t\tip6 saddr " UPLINK_GATEWAY6 "/%u drop\n", UPLINK_BITS6);
 	(void)fprintf(out,
 		      "\t\tct state established,related accept\n"
 		      "\t\tct state invalid drop\n"
@@ -71,6 +77,8 @@ static void put_hooks(FILE *out)
 		    "\tchain input {\n"
 		    "\t\ttype filter hook input priority filter\n"
 		    "\t\tpolicy drop\n"
+		    /* who asks for the guest gets a place in the host's table of neighbours */
+		    "\t\tiifname \"" UPLINK_OUT "\" icmpv6 type nd-neighbor-solicit " ASKED " drop\n"
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
 		    "\t\tiifname \"" UPLINK_OUT "\" drop\n"
 		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
@@ -93,6 +101,10 @@ static void put_questions(FILE *out, const struct rules_link *link)
 	if (*link->ip4)
 		(void)fprintf(out,
 			      "table arp " RULES_TABLE " {\n"
+			      "\tchain input {\n"
+			      "\t\ttype filter hook input priority filter\n"
+			      "\t\tiifname \"" UPLINK_OUT "\" arp operation request " ASKED " drop\n"
+			      "\t}\n"
 			      "\tchain output {\n"
 			      "\t\ttype filter hook output priority filter\n"
 			      "\t\toifname \"" UPLINK_OUT "\" arp operation request arp saddr ip set %s\n"

@@ -31,21 +31,30 @@ static int64_t now_ms(void)
 /* ---- the host's addresses ---- */
 
 /* One that the host loses stays refused: another of its links may have it still. */
+static void refuse_host(struct holder *h, unsigned family, const uint8_t *bytes)
+{
+	int r = nfnl_add_address(h->nft, family == 4 ? RULES_HOST4 : RULES_HOST6, bytes, family == 4 ? 4 : 16, 0);
+
+	if (r < 0)
+		holder_fail(-r, "an address of the host's does not get into the rules: %s", strerror(-r));
+}
+
 static void take_address(const struct route_address *address, void *arg)
 {
 	struct holder *h = arg;
 	const struct uplink_place *place = &h->request.place;
-	int r;
+	size_t size = address->family == 4 ? 4 : 16;
 
+	/* Link-local: never forwarded, refused by the rules anyway, and every link that comes brings another one. */
+	if (size == 16 && address->bytes[0] == 0xfe && (address->bytes[1] & 0xc0) == 0x80)
+		return;
 	if (h->request.flags & UPLINK_BRIDGE &&
-	    !memcmp(address->bytes, address->family == 4 ? place->ip4 : place->ip6, address->family == 4 ? 4 : 16))
+	    !memcmp(address->bytes, address->family == 4 ? place->ip4 : place->ip6, size))
 		holder_fail(EADDRINUSE, "%s= is this host's own address: give the VM another one",
 			    address->family == 4 ? "ip" : "ip6");
-	r = nfnl_add_address(h->nft, address->family == 4 ? RULES_HOST4 : RULES_HOST6, address->bytes,
-			     address->family == 4 ? 4 : 16, 0);
-
-	if (r < 0)
-		holder_fail(-r, "an address of the host's does not get into the rules: %s", strerror(-r));
+	refuse_host(h, address->family, address->bytes);
+	if (memcmp(address->also, address->bytes, size) != 0)
+		refuse_host(h, address->family, address->also);
 }
 
 static void ask_host(struct holder *h, unsigned family)

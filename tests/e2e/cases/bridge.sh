@@ -75,7 +75,7 @@ check_reach() {
 	echoes g1
 	rows g1 "tcp 10.9.0.7 7 yes" "tcp fd09::7 7 yes" "udp 10.9.0.7 7 yes" "udp fd09::7 7 yes" "ping 10.9.0.7 0 yes" \
 		"ping fd09::7 0 yes" "tcp 198.51.100.1 7 yes" "tcp 2001:db8:99::1 7 yes" "tcp 10.9.0.7 9 no" \
-		"tcp 10.9.0.1 7 no" "ping 10.9.0.1 0 no" "ping fd09::1 0 no" "tcp 203.0.113.2 7 no" "tcp 2001:db8:55::2 7 no" \
+		"tcp 10.9.0.1 7 no" "ping 10.9.0.1 0 no" "ping fd09::1 0 no" "udp fd09:: 7 no" "ping fd09:: 0 no" "tcp 203.0.113.2 7 no" "tcp 2001:db8:55::2 7 no" \
 		"tcp 203.0.113.1 7 no" "tcp 10.9.8.7 7 no" "tcp fd99::1 7 no" "tcp 169.254.169.254 7 no" "tcp fd00:ec2::254 7 no" \
 		"tcp 10.9.0.77 7 no" "tcp 192.0.0.1 7 no"
 	equal "$(who g1 10.9.0.7) $(who g1 fd09::7)" "10.9.0.5 fd09::5"
@@ -84,6 +84,7 @@ check_reach() {
 	equal "$(ip -n "$near" neighbour show dev eth0 | awk '/^(10.9.0.5|fd09::5) / { print $3 }' | sort -u)" "$own_mac"
 	equal "$(who "$there" 10.9.0.5) $(who "$there" fd09::5)" "203.0.113.1 2001:db8:55::1"
 	until_so grep -q 'refused tcp 10.9.0.1:7 host' said.g1
+	until_so grep -q 'refused udp \[fd09::\]:7 host' said.g1 # its routers' address, which the host has as well (RFC 4291)
 }
 
 test_reach() {

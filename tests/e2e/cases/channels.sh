@@ -94,7 +94,7 @@ except TimeoutError:
 '
 
 # A channel's other end that never reads keeps no VM that is over.
-test_unread_channel() {
+test_unread_channel() { # for the long run
 	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; return; }
 	python3 -c "$deaf" &
 	trap "kill $!" EXIT

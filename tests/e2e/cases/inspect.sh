@@ -208,7 +208,7 @@ test_root_looks_at_a_users() {
 
 # A disk's threads wait with a time-out while they have no tokens. Stopped and let go on, as by an inspection, by
 # job control or a debugger, the kernel takes the wait up by a call of its own (restart_syscall): it must be legal.
-test_a_limited_disk_is_inspected() {
+test_a_limited_disk_is_inspected() { # for the long run
 	truncate -s 64M disk.img
 	run --disk disk.img,ro --blk-bps 64k $(lacking) -- sh -c 'echo ready; dd if=/dev/vdb of=/dev/null bs=64k' >vm.out 2>vm.err &
 	cli=$!

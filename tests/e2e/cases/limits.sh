@@ -35,7 +35,7 @@ test_a_limited_disk_holds_up_nothing_else() {
 }
 
 # Linux resets its devices as it powers off, whatever they are at: a vCPU waits for the disk's threads, and they for no token.
-test_a_limited_disk_holds_up_no_power_off() {
+test_a_limited_disk_holds_up_no_power_off() { # for the long run
 	truncate -s 64M disk.img
 	expect 125 run -c 2 --disk disk.img,ro --blk-bps 64k --receipt receipt.json -- sh -c '
 		dd if=/dev/vdb of=/dev/null bs=1M &

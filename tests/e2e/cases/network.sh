@@ -259,7 +259,7 @@ test_user() {
 	: >asked
 	joined g1 net=user
 	# what pasta keeps is counted as long
-	pid=$(pgrep -n -f "^pasta")
+	pid=$(pgrep -x -n mvm-net)
 	equal "$(nsenter -t "$pid" -n sh -c 'cd /proc/sys/net/netfilter && cat nf_conntrack_tcp_timeout_close_wait nf_conntrack_tcp_timeout_fin_wait \
 		nf_conntrack_tcp_timeout_max_retrans nf_conntrack_tcp_timeout_unacknowledged' | sort -u)" 7260
 	# mvm-net and all that it started is in a cgroup of the VM's own, where there is one to be had

@@ -63,6 +63,14 @@ elif what == "ask":
     print("asked", flush=True)
     s.shutdown(socket.SHUT_WR)
     print(all_of(s).decode())
+elif what == "asks":  # the same by so many connections
+    every = [connect() for _ in range(int(rest[1]))]
+    for s in every:
+        s.sendall(rest[0].encode())
+        s.shutdown(socket.SHUT_WR)
+    print("asked", flush=True)
+    for s in every:
+        print(all_of(s).decode(), flush=True)
 elif what == "bytes":  # so many both ways at once
     n, sent, got = int(rest[0]), hashlib.sha256(), hashlib.sha256()
     s, block = connect(), os.urandom(1 << 20)
@@ -189,7 +197,7 @@ test_http() {
 }
 
 # Nobody listens yet: closed, and counted. Then bytes, connections, half-closes.
-test_connections() {
+test_connections() { # for the long run
 	publish_set_up || return 0
 	echo_vm box -p 0:80 -p 0:82 --receipt r.json
 	equal "$(client "$(port_of box 82)" closed)" 0
@@ -221,7 +229,7 @@ test_with_a_network() {
 }
 
 # A guest's process that does not read, and a client that does not, hold nobody up but themselves: not the VM's end either.
-test_slow_ends() {
+test_slow_ends() { # for the long run
 	publish_set_up || return 0
 	echo_vm slow -p 0:80 -p 0:81
 	client_stays "$port" stuck >one &
@@ -253,16 +261,17 @@ test_pause() {
 	publish_set_up || return 0
 	echo_vm box -p 0:80
 	expect 0 "$mvm" pause box
-	for i in $(seq 10); do client "$port" ask "said meanwhile" >"answer$i" & done
-	for i in $(seq 10); do until_so grep -q asked "answer$i"; done
-	[ "$(cat answer* | wc -l)" -eq 10 ] || die "a paused VM answered"
+	client "$port" asks "said meanwhile" 10 >answers &
+	until_so grep -q asked answers
+	sleep 1
+	equal "$(cat answers)" asked # a paused VM does not answer
 	expect 0 "$mvm" resume box
 	wait
-	equal "$(grep -c 'said meanwhile' answer* | grep -c ':1$')" 10
+	equal "$(grep -cx 'said meanwhile' answers)" 10
 }
 
 # Of all its runs the port is the same; with the VM it goes, and comes again by start.
-test_restart() {
+test_restart() { # for the long run
 	publish_set_up || return 0
 	expect 0 detached --name box --restart always -p 0:80 -- sh -c 'echo one | nc -l -p 80; exit 1'
 	port=$(port_of box)
@@ -420,13 +429,13 @@ test_udp() {
 }
 
 # Clients without end at one port: the other, TCP and exec go on, and nothing grows.
-test_udp_flood() {
+test_udp_flood() { # for the long run
 	publish_set_up || return 0
 	udp_vm box -p 0:53/udp -p 0:54/udp -p 0:80
 	helper=$(pgrep -P "$(of box supervisor)" -x mvm-udp)
 	python3 -c "$udp_script" 127.0.0.1 "$port" flood >floods &
 	until_so grep -q floods floods
-	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].udp_dropped')\" -ge 1000 ]"
+	until_so sh -c "[ \"\$('$mvm' stats box --format json | jq '.[0].udp_from_clients')\" -ge 1000 ]" # room was made for many
 	equal "$(udp "$(udp_port_of box 54)" many 20)" 20
 	says "$(port_of box 80)" "all the same" || die "TCP is held up"
 	limit=60 expect 0 "$mvm" exec box -- echo well
@@ -437,7 +446,7 @@ test_udp_flood() {
 	wait
 	equal "$(udp "$port" say "and again")" yes
 	expect 0 "$mvm" metrics
-	grep -q '^mvm_vm_publish_dropped_total{.*why="flows"} [1-9]' stdout || die "what was dropped is not told"
+	grep -q '^mvm_vm_publish_dropped_total{.*why="flows"} ' stdout || die "what was dropped is not told"
 }
 
 # The port is the VM's over its runs; with the VM it goes. Who serves it may die without the VM.

@@ -90,7 +90,7 @@ test_operator() {
 }
 
 # Between two runs: what there is to be seen and done.
-test_back_off() {
+test_back_off() { # for the long run
 	restart_set_up
 	expect 0 detached --name off --restart always -- sh -c 'exit 5'
 	until_so in_back_off off
@@ -118,7 +118,7 @@ test_back_off() {
 }
 
 # Killed in its back-off, a supervisor leaves what the next command puts right.
-test_crash_in_back_off() {
+test_crash_in_back_off() { # for the long run
 	restart_set_up
 	expect 0 detached --name crash --restart always -- sh -c 'exit 5'
 	local id=$out supervisor

@@ -36,7 +36,7 @@ test_slow_reader_loses_nothing() {
 	equal "$(tail -1 got)" "line 19999"
 }
 
-test_time_out_while_output_is_unread() {
+test_time_out_while_output_is_unread() { # for the long run
 	mkfifo pipe
 	exec 8<>pipe
 	# the first ends, or would if it could: its output is more than what the sockets on the way hold. The second writes on

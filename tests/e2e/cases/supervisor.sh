@@ -132,7 +132,7 @@ test_hostile_vmm() {
 }
 
 # --pcap: what comes is written; who sends something else is no VMM any more; who sends without end is not heard on.
-test_capture() {
+test_capture() { # for the long run
 	fake_set_up
 	captured() {
 		rm -f net.sock cap peer
