@@ -342,7 +342,7 @@ test_ports_at_once() {
 
 # A port is one of so many names of its user's and that bridge's, whoever has it and whatever it is: there are no others.
 test_slots() {
-	local name slots
+	local name
 	bridged 0 || return 0
 	user_may 'allow user 12345 bridge br0 ports 2' || return 0
 	slots() { ip -n "$here" -br link show master br0 | grep -o '^mv[0-9a-z]*' | xargs; }
@@ -429,8 +429,8 @@ test_policy() {
 
 # doctor_says STATE WORDS: of --net bridge=, by the mvm of user_may()
 doctor_says() {
-	"${as_host[@]}" own/mvm doctor >doctor 2>&1
-	grep -qE "^net-bridge +$1 .*$2" doctor || die "$1 $2: $(cat doctor)"
+	"${as_host[@]}" own/mvm doctor >told 2>&1
+	grep -qE "^net-bridge +$1 .*$2" told || die "$1 $2: $(cat told)"
 }
 
 # The helper itself, with its capability, and callers that are no supervisor: each gets a word or nothing, and no port.
