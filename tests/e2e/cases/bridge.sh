@@ -342,7 +342,7 @@ test_ports_at_once() {
 
 # A port is one of so many names of its user's and that bridge's, whoever has it and whatever it is: there are no others.
 test_slots() {
-	local name slots
+	local name
 	bridged 0 || return 0
 	user_may 'allow user 12345 bridge br0 ports 2' || return 0
 	slots() { ip -n "$here" -br link show master br0 | grep -o '^mv[0-9a-z]*' | xargs; }
@@ -429,23 +429,24 @@ test_policy() {
 
 # doctor_says STATE WORDS: of --net bridge=, by the mvm of user_may()
 doctor_says() {
-	"${as_host[@]}" own/mvm doctor >doctor 2>&1
-	grep -qE "^net-bridge +$1 .*$2" doctor || die "$1 $2: $(cat doctor)"
+	"${as_host[@]}" own/mvm doctor >told 2>&1
+	grep -qE "^net-bridge +$1 .*$2" told || die "$1 $2: $(cat told)"
 }
 
 # The helper itself, with its capability, and callers that are no supervisor: each gets a word or nothing, and no port.
 test_callers() {
 	bridged 0 || return 0
 	user_may 'allow user 12345 bridge br0 ports 3' || return 0
+	ip -n "$near" link add out0 type bridge
 	# shellcheck disable=SC2016 # expanded by that shell
 	expect 0 nsenter --net="/run/netns/$here" unshare -m --propagation slave sh -c 'mount --bind policy /etc/mvm; exec "$@"' sh python3 -c '
 import array, os, signal, socket, struct, subprocess, sys, time
 good = struct.pack("<I16s6s2s", 1, b"br0", b"\x0e\x6d\x76\0\0\x09", b"\0\0")
 own, null, user = (os.open(f, os.O_RDONLY) for f in ("/proc/self/ns/net", "/dev/null", "/proc/self/ns/user"))
 other = os.open("/run/netns/" + sys.argv[2], os.O_RDONLY)
-def ask(what, data, fds, want, before=[], kind=socket.SOCK_SEQPACKET):
+def ask(what, data, fds, want, before=[], kind=socket.SOCK_SEQPACKET, uid=12345):
     a, b = socket.socketpair(socket.AF_UNIX, kind)
-    p = subprocess.Popen(before + [sys.argv[1]], stdin=b, env={"PATH": os.environ["PATH"]}, user=12345, group=12345, extra_groups=[])
+    p = subprocess.Popen(before + [sys.argv[1]], stdin=b, env={"PATH": os.environ["PATH"]}, user=uid, group=uid, extra_groups=[])
     b.close()
     try:
         a.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
@@ -478,6 +479,7 @@ ask("a stream", good, [other], "", kind=socket.SOCK_STREAM)
 ask("in a user namespace", good, [other], "no right", before=["unshare", "-U"])
 ask("in a user namespace, root", good, [other], "no right", before=["unshare", "-Ur"])
 ask("without new rights", good, [other], "no right", before=["setpriv", "--no-new-privs"])
+ask("where out0 is already", good, [other], "has a link out0 already", uid=0)
 # its end is its own, whatever its caller has done with signals
 def deaf():
     signal.signal(signal.SIGALRM, signal.SIG_IGN)
