@@ -172,7 +172,7 @@ test_allow() {
 }
 
 # Nothing but what is named; nor is a name asked for.
-test_deny() {
+test_deny() { # for the long run
 	proxy_world || return 0
 	through "--egress deny" "connect 198.51.100.1 7 no" "get 2001:db8:99::1 80 no" "socks 198.51.100.1 7 no" "connect www.example.org 7 no"
 	[ ! -s heard ] || die "heard: $(cat heard)"
@@ -217,7 +217,7 @@ for url in "http://intra.example.org/", "http://nobody.example.org/":
 }
 
 # Much at once, both ways, beside a published port; what is counted is what went.
-test_load() {
+test_load() { # for the long run
 	proxy_world || return 0
 	expect 0 "${on_host[@]}" run -d --name "p$$" --rootfs "$img" -m 256M --proxy -p 0:80 --receipt receipt.json -- python3 -c '
 import hashlib, os, socket

@@ -58,7 +58,7 @@ test_pcap() {
 }
 
 # Nothing but what is named; nor is a name asked for.
-test_deny() {
+test_deny() { # for the long run
 	make_internet || return 0
 	policy "--egress deny" "tcp 198.51.100.1 7 no" "udp 198.51.100.1 7 no" "ping 198.51.100.1 0 no" "udp 192.0.0.9 53 no" \
 		"tcp 2001:db8:99::1 7 no" "udp 2001:db8:99::1 7 no" "tcp 10.9.8.7 7 no" "tcp 203.0.113.2 7 no" "tcp 169.254.169.254 7 no"
@@ -74,7 +74,7 @@ test_deny() {
 }
 
 # Names: what they have that is public, once the VM's own resolver was asked; others are not even asked for.
-test_names() {
+test_names() { # for the long run
 	make_internet || return 0
 	: >asked
 	policy "--egress deny --allow-egress open.example:7/tcp --allow-egress *.wild.example --allow-egress rebind.example --allow-egress ALIAS.example:8" \
@@ -172,7 +172,7 @@ while True:
 }
 
 # What is named by itself, or inside of its range.
-test_named() {
+test_named() { # for the long run
 	make_internet || return 0
 	policy "--allow-egress 10.9.8.0/24:7 --allow-egress fd99::/16 --allow-egress 169.254.0.0/16 --allow-egress 203.0.113.0/24" \
 		"tcp 10.9.8.7 7 yes" "udp 10.9.8.7 7 yes" "tcp 10.9.8.7 8 no" "ping 10.9.8.7 0 no" "tcp fd99::1 8 yes" "ping fd99::1 0 yes" \
@@ -281,7 +281,7 @@ for source in "198.51.100.2", "203.0.113.1":
 }
 
 # A guest that opens without end: what it may have is bounded, and so is the host's table.
-test_flows() {
+test_flows() { # for the long run
 	local n
 	make_internet || return 0
 	started "net$$" -- python3 -c '
@@ -356,7 +356,7 @@ time.sleep(1000)
 }
 
 # Two VMs have the same addresses and do not see each other; a restart has a network again.
-test_two() {
+test_two() { # for the long run
 	make_internet || return 0
 	started "a$$" -- python3 -c '
 import socket
