@@ -77,7 +77,7 @@ for _ in range(2):
     c.close()
 ' >server.out &
 	until read -r port <server.out && [ "$port" ]; do sleep 0.05; done
-	expect 0 debian --net "tap=$tap,ip=10.9.7.2/24,gw=10.9.7.1,ip6=fd09::2/64,gw6=fd09::1,dns=10.9.7.1,dns=fd09::1,mac=$mac" \
+	limit=200 expect 0 debian --net "tap=$tap,ip=10.9.7.2/24,gw=10.9.7.1,ip6=fd09::2/64,gw6=fd09::1,dns=10.9.7.1,dns=fd09::1,mac=$mac" \
 		--receipt receipt.json -- python3 -c '
 import hashlib, socket, sys
 for address in "10.9.7.1", "fd09::1":
