@@ -57,8 +57,8 @@ udp  open.example      7     +     -    .      -     +      -
 tcp  a.wild.example    8     +     -    .      +     +      -
 '
 
-# rows RULE KIND…: of the matrix, as "what to port yes|no".
-rows() {
+# wanted RULE KIND…: rows of the matrix, as "what to port yes|no".
+wanted() {
 	local rule=$1
 	shift
 	awk -v rule="$rule" -v kinds=" $* " 'NF < 4 { next } $1 == "what" { for (i = 4; i <= NF; i++) if ($i == rule) at = i; next }
@@ -110,7 +110,7 @@ checked() {
 by_stand_in() {
 	local rule want
 	for rule in "${!rules[@]}"; do
-		want=$(rows "$rule" tcp tcp6 udp ping dns)
+		want=$(wanted "$rule" tcp tcp6 udp ping dns)
 		capture "$rule"
 		# shellcheck disable=SC2086 # options are words
 		joined g1 "$1" ${rules[$rule]}
@@ -173,7 +173,7 @@ test_proxy() { # with a VM
 	local rule want flags option
 	make_internet || return 0
 	for rule in "${!rules[@]}"; do
-		want=$(rows "$rule" tcp)
+		want=$(wanted "$rule" tcp)
 		flags=()
 		for option in ${rules[$rule]}; do flags+=("--${option%%=*}" "${option#*=}"); done
 		capture "$rule"
