@@ -84,7 +84,6 @@ static const struct jail_rule rules[] = {
 	WHERE(mprotect, ON_START, 0, WITHOUT(2, PROT_EXEC), "guard pages of stacks"),
 	WHERE(madvise, ON_START, 0, EQ32(2, MADV_DONTDUMP), "guest memory is never in a core"),
 	CALL(pread64, ON_START, 0, "kernel and initramfs"),
-	WHERE(fcntl, ON_START, 0, EQ32(1, F_SETFL), "the log's pipe and the console must not block"),
 	WHERE(fcntl, ON_START, 0, EQ32(1, F_GET_SEALS), "the config must be sealed"),
 	WHERE(newfstatat, ON_START, 0, EQ32(3, AT_EMPTY_PATH), "what a descriptor is and how large (fstat)"),
 	CALL(epoll_create1, ON_START, 0, "the event loop"),
