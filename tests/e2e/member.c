@@ -201,6 +201,7 @@ static void become(uid_t id)
 int main(int argc, char **argv)
 {
 	struct net_host host = { .n = 0 };
+	const struct cgroup_list no_list = { 0 };
 	struct cgroup parts;
 	char id[16];
 	struct net_user_who who = { .id = id, .uid_first = 1900000000, .uid_count = 1000, .parts = &parts };
@@ -227,7 +228,7 @@ int main(int argc, char **argv)
 	(void)snprintf(id, sizeof(id), "%012x", (unsigned)getpid());
 	cgroup_init(&parts);
 	if (spec->nnets && spec->nets[0].mode == SPEC_NET_USER)
-		jail_parts(id, 0, &parts);
+		jail_parts(id, 0, &no_list, &parts);
 	net_user_init(&user);
 	become(as);
 	if (net_host_open(&host, spec->nets, spec->nnets, &err) < 0 || net_user_open(&user, &host, &who, &err) < 0)

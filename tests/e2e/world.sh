@@ -2,14 +2,19 @@
 # For the cases that want a network of their own: the namespace $here is the host that mvm runs in, $there all that is
 # outside of it.
 
+# What the kernel has for networks of ordinary users.
+network_modules() {
+	modprobe -a tun nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
+	[ -w /dev/net/tun ] || return
+	[ "$(stat -c %a /dev/net/tun)" = 666 ] || chmod 666 /dev/net/tun # as udev has it
+}
+
 # make_world ADDRESS…: with these outside; all of it goes with the test. Says why where it cannot be.
 make_world() {
 	local a of
 	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to make a network of its own"; return 1; }
 	command -v pasta nft >/dev/null || { echo "SKIP needs pasta and nft"; return 1; }
-	modprobe -a tun nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
-	[ -w /dev/net/tun ] || { echo "SKIP no /dev/net/tun"; return 1; }
-	[ "$(stat -c %a /dev/net/tun)" = 666 ] || chmod 666 /dev/net/tun # as udev has it
+	network_modules || { echo "SKIP no /dev/net/tun"; return 1; }
 	here=h$$ there=o$$
 	ip netns add "$here"
 	ip netns add "$there"

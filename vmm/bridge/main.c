@@ -44,6 +44,7 @@
 #include "bridge/bridge.h"
 #include "bridge/link.h"
 #include "bridge/policy.h"
+#include "lib/fdpass.h"
 #include "mvm/cleanup.h"
 #include "mvm/version.h"
 #include "rtnl.h"
@@ -190,26 +191,16 @@ static void lock(void)
 static int receive(struct bridge_request *ret)
 {
 	uint8_t bytes[sizeof(*ret) + 1];
-	struct iovec iov = { .iov_base = bytes, .iov_len = sizeof(bytes) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))
-	};
-	ssize_t n = recvmsg(BRIDGE_FD, &msg, MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *hdr = n <= 0 ? NULL : CMSG_FIRSTHDR(&msg);
+	size_t nfds;
+	int fds[2];
+	ssize_t n = fdpass_receive(BRIDGE_FD, bytes, sizeof(bytes), fds, 2, &nfds, 0);
 	const char *wrong = bridge_request_read(bytes, n < 0 ? 0 : (size_t)n, getuid() == 0, ret);
-	int namespace;
 
 	if (wrong)
 		fail(EPROTO, "%s", wrong);
-	if (!hdr || hdr->cmsg_level != SOL_SOCKET || hdr->cmsg_type != SCM_RIGHTS ||
-	    hdr->cmsg_len != CMSG_LEN(sizeof(int)) || msg.msg_flags & MSG_CTRUNC)
+	if (nfds != 1)
 		fail(EPROTO, "a request without its one descriptor");
-	memcpy(&namespace, CMSG_DATA(hdr), sizeof(namespace));
-	return namespace;
+	return fds[0];
 }
 
 /* `own`: ours, where the bridges are. */

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jail/hooks.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
@@ -65,15 +66,38 @@ static bool lists(const char *text, const char *word)
 	return false;
 }
 
-static int make_folder(struct cgroup *cgroup, const char *parent, const char *name)
+static int list_path(const struct cgroup_list *list, const char *path)
+{
+	_cleanup_fd_ int fd = -1;
+	char line[PATH_MAX + 1];
+	size_t len = strlen(path);
+	ssize_t n;
+
+	if (!list->name)
+		return 0;
+	fd = openat(list->dir_fd, list->name, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	memcpy(line, path, len);
+	line[len] = '\n';
+	n = write(fd, line, len + 1);
+	return n < 0 ? -errno : (size_t)n < len + 1 ? -ENOSPC : 0;
+}
+
+static int make_folder(struct cgroup *cgroup, const struct cgroup_list *list, const char *parent, const char *name)
 {
 	char *path = cgroup->paths[cgroup->n];
 	int *fd = &cgroup->folders[cgroup->n];
+	int r;
 
 	if (snprintf(path, PATH_MAX, "%s/%s", parent, name) >= PATH_MAX)
 		return -ENAMETOOLONG;
+	r = list_path(list, path);
+	if (r < 0)
+		return r;
 	if (mkdir(path, 0755) < 0)
 		return -errno;
+	hooks_stage("cgroup-made");
 	cgroup->n++;
 	*fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return *fd < 0 ? -errno : 0;
@@ -148,7 +172,7 @@ static int limit_v2(const struct cgroup *cgroup, const struct cgroup_limits *lim
  * and no process is in it itself (but in the root, which may). So limits set on us from above hold for the VM.
  */
 static int make_v2(const char *root, char *own, const char *name, const struct cgroup_limits *limits,
-		   struct cgroup *cgroup, const char **ret_lacks)
+		   const struct cgroup_list *list, struct cgroup *cgroup, const char **ret_lacks)
 {
 	char path[PATH_MAX];
 	int r;
@@ -158,7 +182,7 @@ static int make_v2(const char *root, char *own, const char *name, const struct c
 
 		r = n >= PATH_MAX ? -ENAMETOOLONG : enable(path, limits, ret_lacks);
 		if (r == 0)
-			r = make_folder(cgroup, path, name);
+			r = make_folder(cgroup, list, path, name);
 		if (r == 0)
 			return limit_v2(cgroup, limits, ret_lacks);
 		if (!own[1] || r == -EEXIST) /* that it is there is not to be answered by one with less above it */
@@ -218,7 +242,7 @@ static int limit_v1(const struct cgroup *cgroup, const char *controller, const s
 }
 
 static int make_v1(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
-		   struct cgroup *cgroup, const char **ret_lacks)
+		   const struct cgroup_list *list, struct cgroup *cgroup, const char **ret_lacks)
 {
 	static const char *const controllers[] = { "memory", "pids", "cpu", "blkio" };
 	char own[PATH_MAX], parent[2 * PATH_MAX];
@@ -235,7 +259,7 @@ static int make_v1(const char *root, const char *self, const char *name, const s
 			return r;
 		}
 		(void)snprintf(parent, sizeof(parent), "%s/%s%s", root, controllers[i], own[1] ? own : "");
-		r = make_folder(cgroup, parent, name);
+		r = make_folder(cgroup, list, parent, name);
 		if (r == 0)
 			r = limit_v1(cgroup, controllers[i], limits);
 		if (r < 0)
@@ -248,7 +272,7 @@ static int make_v1(const char *root, const char *self, const char *name, const s
 }
 
 int cgroup_make(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
-		struct cgroup *ret_cgroup, struct mvm_error *err)
+		const struct cgroup_list *list, struct cgroup *ret_cgroup, struct mvm_error *err)
 {
 	char text[SELF_MAX_BYTES] = "";
 	struct cgroup cgroup;
@@ -268,9 +292,9 @@ int cgroup_make(const char *root, const char *self, const char *name, const stru
 			return error_set(err, ENOTSUP, "cgroup: %s says nothing of a v2 group", self);
 		own += 3;
 		own[strcspn(own, "\n")] = '\0';
-		r = make_v2(root, own, name, limits, &cgroup, &lacks);
+		r = make_v2(root, own, name, limits, list, &cgroup, &lacks);
 	} else {
-		r = make_v1(root, text, name, limits, &cgroup, &lacks);
+		r = make_v1(root, text, name, limits, list, &cgroup, &lacks);
 	}
 	if (r < 0) {
 		cgroup_free(&cgroup);

@@ -27,6 +27,12 @@ struct cgroup_limits {
 	struct io_limits io;
 };
 
+/* Where the path of each folder is written before it is made, a line at the end of it: for whoever removes what a kill left. */
+struct cgroup_list {
+	int dir_fd;
+	const char *name; /* NULL: nowhere */
+};
+
 struct cgroup {
 	unsigned n; /* folders; 0: no cgroup */
 	bool v2;
@@ -39,7 +45,7 @@ void cgroup_init(struct cgroup *cgroup);
 
 /* `root`: where cgroups are mounted, `self`: /proc/self/cgroup. -ENOTSUP: none can be made; err says why. */
 int cgroup_make(const char *root, const char *self, const char *name, const struct cgroup_limits *limits,
-		struct cgroup *ret_cgroup, struct mvm_error *err);
+		const struct cgroup_list *list, struct cgroup *ret_cgroup, struct mvm_error *err);
 
 /* Bytes: now, at most so far, and the bound; 0 where there is no cgroup or its kernel does not say. */
 void cgroup_memory(const struct cgroup *cgroup, uint64_t *ret_now, uint64_t *ret_peak, uint64_t *ret_max);

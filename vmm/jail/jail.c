@@ -105,8 +105,8 @@ static int prepare_lsm(struct jail *jail, struct mvm_error *err)
 }
 
 /* A group of that name; asks the user's systemd for a scope where there is nowhere else. */
-static int make_group(const char *id, const char *of, const struct cgroup_limits *limits, struct cgroup *ret_cgroup,
-		      struct mvm_error *why)
+static int make_group(const char *id, const char *of, const struct cgroup_limits *limits,
+		      const struct cgroup_list *list, struct cgroup *ret_cgroup, struct mvm_error *why)
 {
 	const char *runtime = getenv("XDG_RUNTIME_DIR");
 	bool by_root = ids_are_ours();
@@ -115,15 +115,15 @@ static int make_group(const char *id, const char *of, const struct cgroup_limits
 
 	(void)snprintf(name, sizeof(name), "mvm-%.16s%s", id, of);
 	(void)snprintf(scope, sizeof(scope), "mvm-%.16s.scope", id);
-	r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, ret_cgroup, why);
+	r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, list, ret_cgroup, why);
 	if (r < 0 && !by_root && scope_step_aside() == 0)
-		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, ret_cgroup, why);
+		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, list, ret_cgroup, why);
 	if (r < 0 && !by_root && runtime && scope_enter(runtime, scope) == 0)
-		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, ret_cgroup, why);
+		r = cgroup_make("/sys/fs/cgroup", "/proc/self/cgroup", name, limits, list, ret_cgroup, why);
 	return r;
 }
 
-void jail_parts(const char *id, uint64_t cpu_percent, struct cgroup *ret_cgroup)
+void jail_parts(const char *id, uint64_t cpu_percent, const struct cgroup_list *list, struct cgroup *ret_cgroup)
 {
 	const struct cgroup_limits limits = { .memory = PARTS_MEMORY, .pids = PARTS_PIDS, .cpu_percent = cpu_percent };
 	struct mvm_error why;
@@ -132,7 +132,8 @@ void jail_parts(const char *id, uint64_t cpu_percent, struct cgroup *ret_cgroup)
 	/* By root in a unit that is not delegated to it: they stay, as groups beside the unit are without its limits. */
 	if (ids_are_ours() && scope_is_service() && scope_step_aside() < 0)
 		return;
-	(void)make_group(id, "-net", &limits, ret_cgroup, &why); /* that of the VM has the same reason, and says it */
+	(void)make_group(id, "-net", &limits, list, ret_cgroup,
+			 &why); /* that of the VM has the same reason, and says it */
 }
 
 static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
@@ -145,7 +146,7 @@ static int prepare_cgroup(struct jail *jail, struct mvm_error *err)
 		.io = jail->options.io,
 	};
 	struct mvm_error why;
-	int r = make_group(jail->options.id, "", &limits, &jail->cgroup, &why);
+	int r = make_group(jail->options.id, "", &limits, &jail->options.list, &jail->cgroup, &why);
 
 	if (r == 0)
 		return 0;

@@ -29,6 +29,7 @@ struct jail_options {
 	uint32_t uid_first, uid_count; /* root: where the VM's uid comes from */
 	uint64_t cpu_percent; /* of one CPU; 0: no limit */
 	struct io_limits io;
+	struct cgroup_list list; /* the cgroups that were made */
 	uint64_t file_size_max; /* bytes; the largest file written to may become so large */
 };
 
@@ -48,7 +49,7 @@ struct jail {
  * A cgroup for the processes that serve the VM's network (mvm-net, pasta, mvm-udp), beside the VMM's: 256 MiB, 64 processes, and as
  * much CPU time again as the VM may have. Where none can be made there is none in *ret_cgroup.
  */
-void jail_parts(const char *id, uint64_t cpu_percent, struct cgroup *ret_cgroup);
+void jail_parts(const char *id, uint64_t cpu_percent, const struct cgroup_list *list, struct cgroup *ret_cgroup);
 
 void jail_init(struct jail *jail);
 int jail_prepare(const struct jail_options *options, struct jail *ret_jail, struct mvm_error *err);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/fdpass.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
 
@@ -68,36 +69,18 @@ int attach_accept(int listener, int *ret_fd, struct attach_peer *ret_refused)
 	return 1;
 }
 
-union fd_control {
-	char bytes[CMSG_SPACE(ATTACH_FDS_MAX * sizeof(int))];
-	struct cmsghdr align;
-};
-
 int attach_receive_with(int fd, struct attach_msg *ret_msg, int ret_fds[ATTACH_FDS_MAX], unsigned *ret_n)
 {
-	union fd_control control;
-	struct iovec iov = { .iov_base = ret_msg, .iov_len = sizeof(*ret_msg) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.bytes,
-		.msg_controllen = sizeof(control.bytes),
-	};
-	ssize_t n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	struct cmsghdr *cmsg;
+	size_t nfds;
+	ssize_t n = fdpass_receive(fd, ret_msg, sizeof(*ret_msg), ret_fds, ATTACH_FDS_MAX, &nfds, MSG_DONTWAIT);
 	int r;
 
-	*ret_n = 0;
+	*ret_n = (unsigned)nfds;
 	if (n < 0)
-		return errno == EAGAIN || errno == EINTR ? 0 : -EPIPE;
-	cmsg = CMSG_FIRSTHDR(&msg);
-	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
-		*ret_n = (unsigned)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-		memcpy(ret_fds, CMSG_DATA(cmsg), *ret_n * sizeof(int)); /* the buffer bounds them */
-	}
+		return n == -EAGAIN ? 0 : n == -EMSGSIZE ? -EPROTO : -EPIPE;
 	if (n == 0)
 		return -EPIPE;
-	r = msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC) ? -EPROTO : attach_check(ret_msg, (size_t)n);
+	r = attach_check(ret_msg, (size_t)n);
 	return r < 0 ? r : 1;
 }
 
@@ -107,22 +90,10 @@ int attach_send_with(int fd, enum attach_type type, const void *payload, size_t 
 		.magic = ATTACH_MAGIC, .version = ATTACH_VERSION, .type = (uint16_t)type, .len = (uint32_t)len
 	};
 	struct iovec iov[] = { { &hdr, sizeof(hdr) }, { (void *)(uintptr_t)payload, len } };
-	union fd_control control = { 0 };
-	struct msghdr msg = {
-		.msg_iov = iov,
-		.msg_iovlen = 2,
-		.msg_control = control.bytes,
-		.msg_controllen = CMSG_SPACE(nfds * sizeof(int)),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
 
 	if (len > ATTACH_PAYLOAD_MAX || nfds > ATTACH_FDS_MAX || !nfds)
 		return -E2BIG;
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-	memcpy(CMSG_DATA(cmsg), fds, nfds * sizeof(int));
-	return sendmsg(fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return fdpass_sendv(fd, iov, 2, fds, nfds, MSG_DONTWAIT);
 }
 
 int attach_receive(int fd, struct attach_msg *ret_msg)

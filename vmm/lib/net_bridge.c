@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bridge/bridge.h"
+#include "lib/fdpass.h"
 #include "lib/net_holder.h"
 #include "lib/net_user.h"
 #include "lib/spawn.h"
@@ -78,22 +79,10 @@ int net_bridge_request(const char *flag, const struct spec_net *net, const struc
 static int send_request(int fd, const struct spec_net *net, int namespace)
 {
 	struct bridge_request request = { .version = BRIDGE_VERSION };
-	struct iovec iov = { .iov_base = &request, .iov_len = sizeof(request) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
-	};
 
 	memcpy(request.bridge, net->host, strnlen(net->host, BRIDGE_DEVICE - 1));
 	memcpy(request.mac, net->mac, sizeof(request.mac));
-	control.hdr.cmsg_level = SOL_SOCKET;
-	control.hdr.cmsg_type = SCM_RIGHTS;
-	control.hdr.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&control.hdr), &namespace, sizeof(namespace));
-	return sendmsg(fd, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof(request) ? 0 : -errno;
+	return fdpass_send(fd, &request, sizeof(request), &namespace, 1, 0);
 }
 
 /* "… has no right to it": the one command that gives it, where it is not root's any more. */

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "jail/scope.h"
+#include "lib/fdpass.h"
 #include "lib/spawn.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -45,27 +46,13 @@ int net_holder_take_uid(struct net_holder *holder, uint32_t first, uint32_t coun
 
 ssize_t net_holder_receive(int fd, struct uplink_message *message, int *ret_fd)
 {
-	struct iovec iov = { .iov_base = message, .iov_len = sizeof(*message) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))
-	};
-	const struct cmsghdr *hdr;
 	ssize_t n;
 
 	do /* ECONNRESET: it ended with a message of ours unread. Told once, before what it had said itself. */
-		n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	while (n < 0 && errno == ECONNRESET);
-	hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
-	*ret_fd = -1;
+		n = fdpass_receive(fd, message, sizeof(*message), ret_fd, 1, NULL, MSG_DONTWAIT);
+	while (n == -ECONNRESET);
 	if (n < 0)
-		return -errno;
-	if (hdr && hdr->cmsg_level == SOL_SOCKET && hdr->cmsg_type == SCM_RIGHTS &&
-	    hdr->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(ret_fd, CMSG_DATA(hdr), sizeof(int));
+		return n == -EMSGSIZE ? -EPROTO : n;
 	if (n && n != (ssize_t)sizeof(*message)) {
 		cleanup_fd(ret_fd);
 		*ret_fd = -1;
@@ -112,23 +99,10 @@ int net_holder_await(int fd, const char *flag, int *ret_tap, struct uplink_messa
 static int send_request(int fd, const char *flag, const struct uplink_request *request, const int *fds,
 			struct mvm_error *err)
 {
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)request, .iov_len = sizeof(*request) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(UPLINK_FDS * sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int r = fdpass_send(fd, request, sizeof(*request), fds, fds ? UPLINK_FDS : 0, 0);
 
-	if (fds) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
-		control.hdr.cmsg_level = SOL_SOCKET;
-		control.hdr.cmsg_type = SCM_RIGHTS;
-		control.hdr.cmsg_len = CMSG_LEN(UPLINK_FDS * sizeof(int));
-		memcpy(CMSG_DATA(&control.hdr), fds, UPLINK_FDS * sizeof(int));
-	}
-	if (sendmsg(fd, &msg, MSG_NOSIGNAL) != (ssize_t)sizeof(*request))
-		return error_set(err, errno, "%s: " PROGRAM ": %s", flag, strerror(errno));
+	if (r < 0)
+		return error_set(err, -r, "%s: " PROGRAM ": %s", flag, strerror(-r));
 	return 0;
 }
 

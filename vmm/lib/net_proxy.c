@@ -2,12 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/fdpass.h"
 #include "mvm/cleanup.h"
 
 /* Of programs some read the one spelling, some the other. socks5h: names are the proxy's to resolve. */
@@ -67,17 +67,8 @@ void net_proxy_close(struct net_proxy *proxy)
 int net_proxy_dial(void *arg)
 {
 	const struct net_proxy *proxy = arg;
-	char byte = 'c';
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
-	};
 	_cleanup_fd_ int ours = -1, theirs = -1;
-	int pair[2];
+	int pair[2], r;
 
 	if (proxy->fd < 0)
 		return -ECONNREFUSED;
@@ -85,14 +76,9 @@ int net_proxy_dial(void *arg)
 		return -errno;
 	ours = pair[0];
 	theirs = pair[1];
-	control.hdr.cmsg_level = SOL_SOCKET;
-	control.hdr.cmsg_type = SCM_RIGHTS;
-	control.hdr.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&control.hdr), &theirs, sizeof(theirs));
 	/* A proxy that has as many as it takes leaves some in its queue; then there is no room. */
-	if (sendmsg(proxy->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return -errno;
-	return take_fd(&ours);
+	r = fdpass_send(proxy->fd, "c", 1, &theirs, 1, MSG_DONTWAIT);
+	return r < 0 ? r : take_fd(&ours);
 }
 
 void net_proxy_counted(const struct net_proxy *proxy, struct uplink_proxied *ret)

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "lib/fdpass.h"
 #include "lib/spawn.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -49,15 +50,8 @@ static int make_counters(struct publish_udp *udp, int *ret_fd)
 
 static int send_request(struct publish_udp *udp, const struct publish *publish, struct udp_request *request)
 {
-	struct iovec iov = { .iov_base = request, .iov_len = sizeof(*request) };
-	int fds[1 + SPEC_PUBLISH_MAX];
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(fds))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control };
 	_cleanup_fd_ int counters = -1;
-	size_t len = (1 + udp->nports) * sizeof(int);
+	int fds[1 + SPEC_PUBLISH_MAX];
 	int r = make_counters(udp, &counters);
 
 	if (r < 0)
@@ -70,12 +64,7 @@ static int send_request(struct publish_udp *udp, const struct publish *publish, 
 		request->ports[i].port = port->host;
 		request->ports[i].family = port->spec.family;
 	}
-	msg.msg_controllen = CMSG_SPACE(len);
-	control.hdr.cmsg_level = SOL_SOCKET;
-	control.hdr.cmsg_type = SCM_RIGHTS;
-	control.hdr.cmsg_len = CMSG_LEN(len);
-	memcpy(CMSG_DATA(&control.hdr), fds, len);
-	return sendmsg(udp->fd, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return fdpass_send(udp->fd, request, sizeof(*request), fds, 1 + udp->nports, 0);
 }
 
 /* One message, without a descriptor. 1, 0: none now, -errno. */
@@ -169,22 +158,8 @@ int publish_udp_asked(struct publish_udp *udp, unsigned *ret_index, uint32_t *re
 void publish_udp_answer(const struct publish_udp *udp, uint32_t flow, int fd)
 {
 	struct udp_message message = { .type = fd < 0 ? UDP_REFUSED : UDP_GIVEN, .flow = flow };
-	struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	if (fd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
-		control.hdr.cmsg_level = SOL_SOCKET;
-		control.hdr.cmsg_type = SCM_RIGHTS;
-		control.hdr.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.hdr), &fd, sizeof(fd));
-	}
-	if (sendmsg(udp->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 || fd < 0)
+	if (fdpass_send(udp->fd, &message, sizeof(message), &fd, fd >= 0, MSG_DONTWAIT) == 0 || fd < 0)
 		return;
 	/* Too many descriptors are on their way: lost, and said to be. */
 	message.type = UDP_REFUSED;

@@ -207,10 +207,10 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 	if (r == 0 && s->state.fd < 0)
 		r = open_folder(s, &err);
 	hooks_stage("folder-made");
-	if (r == 0)
-		r = supervisor_make_parts(s, &err);
-	if (r == 0)
+	if (r == 0) {
+		supervisor_make_parts(s);
 		r = supervisor_net_open(s, &err);
+	}
 	hooks_stage("net-made");
 	if (r == 0)
 		r = vm_files_describe(s->spec, &s->files, config, handover, &err);

@@ -174,9 +174,9 @@ uint64_t supervisor_realtime(uint64_t monotonic_ns);
 /* The record of the state folder; verdict NULL: it has not ended. free() it; NULL: out of memory. */
 char *supervisor_record(const struct supervisor *s, const struct verdict *verdict);
 
-/* supervisor_spawn.c: config memfd, sockets, the VMM's process. 0 or -errno with err. */
-/* The cgroup of what serves its network, before there is such a process. */
-int supervisor_make_parts(struct supervisor *s, struct mvm_error *err);
+/* supervisor_spawn.c: the cgroup of what serves its network, before there is such a process; */
+void supervisor_make_parts(struct supervisor *s);
+/* and config memfd, sockets, the VMM's process. 0 or -errno with err. */
 int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct handover *handover, struct mvm_error *err);
 
 /* supervisor_loop.c: from the spawned VMM to its end (PHASE_OVER). */

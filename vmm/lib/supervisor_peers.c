@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "jail/hooks.h"
+#include "lib/fdpass.h"
 #include "lib/supervisor.h"
 #include "lib/text.h"
 #include "mvm/cleanup.h"
@@ -168,26 +169,7 @@ void supervisor_on_session(struct supervisor *s)
 
 int supervisor_tell_vmm(struct supervisor *s, const struct control_msg *what, int fd)
 {
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct control_msg copy = *what;
-	struct iovec iov = { .iov_base = &copy, .iov_len = sizeof(copy) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		struct cmsghdr *cmsg;
-
-		msg.msg_control = control.bytes;
-		msg.msg_controllen = sizeof(control.bytes);
-		cmsg = CMSG_FIRSTHDR(&msg);
-		cmsg->cmsg_level = SOL_SOCKET;
-		cmsg->cmsg_type = SCM_RIGHTS;
-		cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	}
-	return sendmsg(s->vmm_control, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+	return fdpass_send(s->vmm_control, what, sizeof(*what), &fd, fd >= 0, MSG_DONTWAIT);
 }
 
 /* Grant or refusal; `tell` bounds the lines: a guest can cause any number of either. */

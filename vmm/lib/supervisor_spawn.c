@@ -44,16 +44,9 @@ static int make_counters(struct supervisor *s, int *ret_fd, struct mvm_error *er
 }
 
 /* Should we be killed, whoever removes our folder removes them. */
-static int write_cgroups(struct supervisor *s, struct mvm_error *err)
+static struct cgroup_list cgroups_of(const struct supervisor *s)
 {
-	const struct cgroup *groups[] = { &s->jail.cgroup, &s->parts };
-	char text[2 * CGROUP_HIERARCHIES * (PATH_MAX + 1) + 1];
-	size_t at = 0;
-
-	for (unsigned g = 0; g < 2; g++)
-		for (unsigned i = 0; i < groups[g]->n; i++)
-			at += (size_t)snprintf(text + at, sizeof(text) - at, "%s\n", groups[g]->paths[i]);
-	return at ? state_dir_write(&s->state, STATE_CGROUPS, text, err) : 0;
+	return (struct cgroup_list){ .dir_fd = s->state.fd, .name = STATE_CGROUPS };
 }
 
 static bool has_parts(const struct mvm_spec *spec)
@@ -67,12 +60,12 @@ static bool has_parts(const struct mvm_spec *spec)
 	return has;
 }
 
-int supervisor_make_parts(struct supervisor *s, struct mvm_error *err)
+void supervisor_make_parts(struct supervisor *s)
 {
-	if (!has_parts(s->spec))
-		return 0;
-	jail_parts(s->state.id, s->spec->cpu_percent, &s->parts);
-	return write_cgroups(s, err);
+	const struct cgroup_list list = cgroups_of(s);
+
+	if (has_parts(s->spec))
+		jail_parts(s->state.id, s->spec->cpu_percent, &list, &s->parts);
 }
 
 /* What the jail is to allow of this VM. */
@@ -84,6 +77,7 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 		.may_lack = (unsigned)s->spec->may_lack,
 		.cpu_percent = s->spec->cpu_percent,
 		.io.max = s->spec->io_max,
+		.list = cgroups_of(s),
 	};
 	int r = 0;
 
@@ -95,8 +89,7 @@ static int make_jail(struct supervisor *s, const struct vmm_config *config, stru
 	options.uid_first = s->conf.uid_first;
 	options.uid_count = s->conf.uid_count;
 	options.file_size_max = vm_files_written_max(&s->files, s->spec);
-	r = jail_prepare(&options, &s->jail, err);
-	return r < 0 ? r : write_cgroups(s, err);
+	return jail_prepare(&options, &s->jail, err);
 }
 
 int supervisor_spawn(struct supervisor *s, struct vmm_config *config, struct handover *handover, struct mvm_error *err)

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "jail/caps.h"
+#include "lib/fdpass.h"
 #include "mvm/version.h"
 #include "udp/flows.h"
 
@@ -73,24 +74,16 @@ static bool ask(void *arg, uint32_t number, unsigned port)
 static bool on_supervisor(void)
 {
 	struct udp_message message;
-	struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(sizeof(int))
-	};
-	ssize_t n = recvmsg(UDP_FD, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
-	int fd = -1;
+	int fd;
+	ssize_t n = fdpass_receive(UDP_FD, &message, sizeof(message), &fd, 1, NULL, MSG_DONTWAIT);
 
-	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) /* the supervisor is gone */
+	if (n == 0 || (n < 0 && n != -EAGAIN && n != -EMSGSIZE)) /* the supervisor is gone */
 		_exit(0);
-	if (n != (ssize_t)sizeof(message))
+	if (n != (ssize_t)sizeof(message)) {
+		if (fd >= 0)
+			(void)close(fd);
 		return false;
-	if (hdr && hdr->cmsg_type == SCM_RIGHTS && hdr->cmsg_len == CMSG_LEN(sizeof(int)))
-		memcpy(&fd, CMSG_DATA(hdr), sizeof(fd));
+	}
 	udp_given(&udp, message.flow, message.type == UDP_GIVEN ? fd : -1, now_ns());
 	return true;
 }
@@ -218,26 +211,11 @@ static void confine(void)
 /* The request, and what comes with it: the counters' memory, the ports' sockets. */
 static bool receive(struct udp_request *request, int fds[FDS_MAX])
 {
-	struct iovec iov = { .iov_base = request, .iov_len = sizeof(*request) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(FDS_MAX * sizeof(int))];
-	} control;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
-	};
-	ssize_t n = recvmsg(UDP_FD, &msg, MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
-	size_t len;
+	size_t nfds;
+	ssize_t n = fdpass_receive(UDP_FD, request, sizeof(*request), fds, FDS_MAX, &nfds, 0);
 
-	if (n != (ssize_t)sizeof(*request) || request->version != UDP_VERSION || !request->nports ||
-	    request->nports > PROTO_PUBLISH_MAX)
-		return false;
-	len = (1 + request->nports) * sizeof(int);
-	if (!hdr || hdr->cmsg_level != SOL_SOCKET || hdr->cmsg_type != SCM_RIGHTS || hdr->cmsg_len != CMSG_LEN(len))
-		return false;
-	memcpy(fds, CMSG_DATA(hdr), len);
-	return true;
+	return n == (ssize_t)sizeof(*request) && request->version == UDP_VERSION && request->nports &&
+	       request->nports <= PROTO_PUBLISH_MAX && nfds == 1 + request->nports;
 }
 
 static void prepare(const struct udp_request *request, const int fds[FDS_MAX])

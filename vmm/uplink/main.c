@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "jail/caps.h"
+#include "lib/fdpass.h"
 #include "mvm/version.h"
 #include "uplink/holder.h"
 #include "uplink/route.h"
@@ -38,23 +39,8 @@ MVM_VERSION_MARKED;
 
 void holder_send(int to, const struct uplink_message *message, int fd)
 {
-	struct iovec iov = { .iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-	if (fd >= 0) {
-		msg.msg_control = &control;
-		msg.msg_controllen = sizeof(control);
-		control.hdr.cmsg_level = SOL_SOCKET;
-		control.hdr.cmsg_type = SCM_RIGHTS;
-		control.hdr.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.hdr), &fd, sizeof(fd));
-	}
 	/* A supervisor that does not read is not waited for: counters stand in the kernel. */
-	(void)sendmsg(to, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	(void)fdpass_send(to, message, sizeof(*message), &fd, fd >= 0, MSG_DONTWAIT);
 }
 
 static void say(int to, uint32_t type, int code, const char *fmt, va_list ap) __attribute__((format(printf, 4, 0)));
@@ -174,27 +160,13 @@ static void wait_outside(pid_t inside)
 static bool receive(struct holder *h)
 {
 	struct uplink_request *request = &h->request;
-	struct iovec iov = { .iov_base = request, .iov_len = sizeof(*request) };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(UPLINK_FDS * sizeof(int))];
-	} control;
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
-	};
-	ssize_t n = recvmsg(UPLINK_FD, &msg, MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
-	int fds[UPLINK_FDS] = { -1, -1 };
-	bool two = hdr && hdr->cmsg_level == SOL_SOCKET && hdr->cmsg_type == SCM_RIGHTS &&
-		   hdr->cmsg_len == CMSG_LEN(sizeof(fds));
+	size_t nfds;
+	ssize_t n = fdpass_receive(UPLINK_FD, request, sizeof(*request), h->fds, UPLINK_FDS, &nfds, 0);
 
-	if (two)
-		memcpy(fds, CMSG_DATA(hdr), sizeof(fds));
-	memcpy(h->fds, fds, sizeof(fds));
 	request->network[UPLINK_ID - 1] = '\0';
 	return n == (ssize_t)sizeof(*request) && request->version == UPLINK_VERSION &&
 	       request->nrules <= UPLINK_RULES && request->nlinks <= UPLINK_LINKS && request->nnames <= UPLINK_NAMES &&
-	       two == !!(request->flags & (UPLINK_PROXY | UPLINK_NETWORK));
+	       nfds == (request->flags & (UPLINK_PROXY | UPLINK_NETWORK) ? UPLINK_FDS : 0);
 }
 
 int main(void)

@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "jail/caps.h"
+#include "lib/fdpass.h"
 #include "uplink/holder.h"
 #include "uplink/proxy_conn.h"
 
@@ -41,28 +42,17 @@ static uint64_t now_ns(void)
 static void on_conns(uint64_t now)
 {
 	char byte;
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	union {
-		struct cmsghdr hdr;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
 	int fd;
 
 	while (proxy.nconns < UPLINK_CONNS) {
-		struct msghdr msg = { .msg_iov = &iov,
-				      .msg_iovlen = 1,
-				      .msg_control = &control,
-				      .msg_controllen = CMSG_LEN(sizeof(int)) };
-		ssize_t n = recvmsg(CONNS_FD, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		const struct cmsghdr *hdr = n < 0 ? NULL : CMSG_FIRSTHDR(&msg);
+		ssize_t n = fdpass_receive(CONNS_FD, &byte, sizeof(byte), &fd, 1, NULL, MSG_DONTWAIT);
 
 		if (n < 0)
 			return;
 		if (n == 0) /* the supervisor is gone */
 			_exit(0);
-		if (!hdr || hdr->cmsg_type != SCM_RIGHTS || hdr->cmsg_len != CMSG_LEN(sizeof(int)))
+		if (fd < 0)
 			continue;
-		memcpy(&fd, CMSG_DATA(hdr), sizeof(fd));
 		proxy_take(&proxy, fd, now);
 	}
 }
