@@ -1,7 +1,9 @@
 #include "lib/net_host.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <string.h>
@@ -56,6 +58,37 @@ static uint16_t tap_mtu(const char *tap)
 	return request.ifr_mtu > (int)VMM_NET_MTU_MAX ? VMM_NET_MTU_MAX : (uint16_t)request.ifr_mtu;
 }
 
+static int check_own(const struct spec_net *net, const struct sockaddr *own, const char *device, struct mvm_error *err)
+{
+	const struct sockaddr_in *four = (const void *)own;
+	const struct sockaddr_in6 *six = (const void *)own;
+	char text[INET6_ADDRSTRLEN];
+
+	if (own->sa_family == AF_INET && net->ip.family && !memcmp(net->ip.bytes, &four->sin_addr, 4))
+		(void)inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text));
+	else if (own->sa_family == AF_INET6 && net->ip6.family && !memcmp(net->ip6.bytes, &six->sin6_addr, 16))
+		(void)inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text));
+	else
+		return 0;
+	return error_set(err, EADDRINUSE, "--net: tap=%s: %s is this host's own address (%s): give the VM another one",
+			 net->host, text, device);
+}
+
+/* The guest and this host would be the same to whoever asks for that address. */
+static int check_addresses(const struct spec_net *net, struct mvm_error *err)
+{
+	struct ifaddrs *all = NULL;
+	int r = 0;
+
+	if (getifaddrs(&all) < 0)
+		return 0; /* the kernel does not say, and the device has its own rules */
+	for (const struct ifaddrs *one = all; r == 0 && one; one = one->ifa_next)
+		if (one->ifa_addr)
+			r = check_own(net, one->ifa_addr, one->ifa_name, err);
+	freeifaddrs(all);
+	return r;
+}
+
 static int open_tap(struct net_host_end *end, struct mvm_error *err)
 {
 	const char *tap = end->net.host;
@@ -82,7 +115,7 @@ static int open_tap(struct net_host_end *end, struct mvm_error *err)
 	if (!end->net.mtu)
 		end->net.mtu = tap_mtu(tap);
 	end->fd = take_fd(&fd);
-	return 0;
+	return check_addresses(&end->net, err);
 }
 
 static int open_socket(struct net_host_end *end, struct mvm_error *err)

@@ -170,19 +170,62 @@ static int check_names(const struct mvm_spec *spec, struct mvm_error *err)
 	return 0;
 }
 
+static bool same_address(const struct spec_net_address *a, const struct spec_net_address *b)
+{
+	return a->family && a->family == b->family && !memcmp(a->bytes, b->bytes, sizeof(a->bytes));
+}
+
+/* Two devices of the VM's may not be taken for each other: the guest finds them by their MAC addresses. */
+static int check_two_nets(const struct spec_net *a, const struct spec_net *b, struct mvm_error *err)
+{
+	static const uint8_t none[6];
+
+	if (a->mode == SPEC_NET_NAMED && b->mode == SPEC_NET_NAMED && !strcmp(a->host, b->host))
+		return error_set(err, EINVAL, "--net: %s: the VM is on it already: leave the other out", a->host);
+	if (memcmp(a->mac, none, sizeof(none)) != 0 && !memcmp(a->mac, b->mac, sizeof(none)))
+		return error_set(err, EINVAL, "--net: mac=: two devices have the same: give each its own, or none");
+	if (same_address(&a->ip, &b->ip) || same_address(&a->ip6, &b->ip6))
+		return error_set(err, EINVAL, "--net: %s=: two devices have the same: give each its own",
+				 same_address(&a->ip, &b->ip) ? "ip" : "ip6");
+	return 0;
+}
+
+/* Rules that one device would go past are none. */
+static int check_egress(const struct mvm_spec *spec, bool ruled, struct mvm_error *err)
+{
+	const char *flag = spec->egress ? "egress" : "allow-egress";
+
+	if (!spec->egress && !spec->allow_egress.n)
+		return 0;
+	for (size_t i = 0; i < spec->nnets; i++)
+		if (spec->nets[i].mode == SPEC_NET_TAP || spec->nets[i].mode == SPEC_NET_SOCKET)
+			return error_set(
+				err, EINVAL,
+				"--%s: rules do not hold on --net %s=%s: who made it filters there: leave one out",
+				flag, spec->nets[i].mode == SPEC_NET_TAP ? "tap" : "socket", spec->nets[i].host);
+	if (!ruled)
+		return error_set(err, EINVAL,
+				 "--%s: rules are for --net user, --net bridge=, --proxy or a named network: add it",
+				 flag);
+	if (spec->allow_egress.n > SPEC_EGRESS_MAX)
+		return error_set(err, E2BIG, "--allow-egress: at most %u are possible: name larger networks",
+				 SPEC_EGRESS_MAX);
+	return check_names(spec, err);
+}
+
 static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 {
 	unsigned users = 0, bridges = 0, named = 0;
+	int r = 0;
 
 	for (size_t i = 0; i < spec->nnets; i++) {
 		users += spec->nets[i].mode == SPEC_NET_USER;
 		bridges += spec->nets[i].mode == SPEC_NET_BRIDGE;
 		named += spec->nets[i].mode == SPEC_NET_NAMED;
-		for (size_t k = 0; k < i; k++)
-			if (spec->nets[i].mode == SPEC_NET_NAMED && spec->nets[k].mode == SPEC_NET_NAMED &&
-			    !strcmp(spec->nets[i].host, spec->nets[k].host))
-				return error_set(err, EINVAL, "--net: %s: the VM is on it already: leave the other out",
-						 spec->nets[i].host);
+		for (size_t k = 0; r == 0 && k < i; k++)
+			r = check_two_nets(&spec->nets[i], &spec->nets[k], err);
+		if (r < 0)
+			return r;
 		if (spec->nets[i].mode == SPEC_NET_NONE && spec->nnets > 1)
 			return error_set(err, EINVAL, "--net: none excludes every other: leave it out");
 	}
@@ -210,16 +253,7 @@ static int check_nets(const struct mvm_spec *spec, struct mvm_error *err)
 		if (spec->publish[i].guest == NET_PROXY_PORT && !spec->publish[i].udp)
 			return error_set(err, EINVAL, "--publish: port %u of the guest is the proxy's: take another",
 					 NET_PROXY_PORT);
-	if ((spec->egress || spec->allow_egress.n) && !users && !bridges && !named && !spec->proxy)
-		return error_set(err, EINVAL,
-				 "--%s: rules are for --net user, --net bridge=, --proxy or a named network: add it; "
-				 "who made a tap or "
-				 "a socket filters there",
-				 spec->egress ? "egress" : "allow-egress");
-	if (spec->allow_egress.n > SPEC_EGRESS_MAX)
-		return error_set(err, E2BIG, "--allow-egress: at most %u are possible: name larger networks",
-				 SPEC_EGRESS_MAX);
-	return check_names(spec, err);
+	return check_egress(spec, users || bridges || named || spec->proxy, err);
 }
 
 int mvm_spec_check(const struct mvm_spec *spec, struct mvm_error *err)

@@ -558,8 +558,10 @@ while True:
 
 # A VM of a user to whom the policy grants a port.
 test_rootless() { # with a VM
-	local mvm=$mvm
+	local mvm=$mvm elsewhere=/var/tmp/own$$
 	bridged 0 || return 0
+	trap 'rm -rf "$elsewhere"; end_bridge; end_guests; end_world' EXIT
+	mkdir "$elsewhere" && ln -s "$elsewhere" own # where file capabilities count: /tmp may be nosuid
 	user_may 'allow user 12345 bridge br0 ports 1' || return 0
 	cp "$(dirname "$mvm")"/{mvm-supervisor,mvm-vmm,agent.cpio} "$top/build/kernel/vmlinux" own/
 	mvm=$PWD/own/mvm
@@ -567,7 +569,7 @@ test_rootless() { # with a VM
 	# shellcheck disable=SC2016 # expanded by that shell
 	by sh -c 'mount --bind "$0" /etc/mvm && exec "$@"' "$PWD/policy" setpriv --reuid 12345 --regid 12345 \
 		--groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
-	trap '"${on_host[@]}" ps -aq | xargs -r "${on_host[@]}" rm -f; end_bridge; end_guests; end_world' EXIT
+	trap '"${on_host[@]}" ps -aq | xargs -r "${on_host[@]}" rm -f; rm -rf "$elsewhere"; end_bridge; end_guests; end_world' EXIT
 	expect 0 "${on_host[@]}" run -d --name box --rootfs "$img" -m 256M --net bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1 \
 		--allow-missing cgroup,landlock-net -- sleep 300
 	limit=150 expect 0 "${on_host[@]}" exec box -- python3 -c "$probe" "tcp 10.9.0.7 7,tcp 198.51.100.1 7,tcp 10.9.8.7 7,ping 10.9.0.1 0"
