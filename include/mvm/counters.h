@@ -36,7 +36,7 @@ struct counters_disk {
 	uint64_t others; /* the disk's id, and types that there are none of */
 	uint64_t errors; /* answered with IOERR or UNSUPP: the guest's mistakes and the host's */
 	uint64_t throttled, throttled_ns; /* requests that had to wait for --blk-iops, --blk-bps; how long in all */
-	uint64_t reserved;
+	uint64_t no_space; /* of the errors those for which the host had no room (ENOSPC, EDQUOT) */
 };
 
 #define COUNTERS_BUCKETS 24

@@ -125,6 +125,7 @@ static void test_disk_errors(void **state)
 	assert_int_equal(request(4711, 0, 512, false, NULL), VIRTIO_BLK_S_UNSUPP);
 	(void)now();
 	assert_int_equal(copy.disks[0].errors, 4);
+	assert_int_equal(copy.disks[0].no_space, 1);
 	assert_int_equal(copy.disks[0].reads, 1);
 	assert_int_equal(copy.disks[0].writes, 1);
 	assert_int_equal(copy.disks[0].discards, 1);

@@ -56,6 +56,31 @@ static const struct {
 	  "signalled",
 	  255,
 	  VERDICT_FROM_GUEST },
+	{ "a full disk that the command did not mind",
+	  { WELL, .end = VM_END_STOPPED, .full = "data.img", EXITED(PROTO_EXIT_STATUS, 0) },
+	  "exited",
+	  0,
+	  VERDICT_FROM_GUEST },
+	{ "a full disk",
+	  { WELL, .end = VM_END_STOPPED, .full = "data.img", EXITED(PROTO_EXIT_STATUS, 1) },
+	  "disk-full",
+	  125,
+	  VERDICT_FROM_VMM },
+	{ "SIGBUS for a full disk",
+	  { WELL, .end = VM_END_STOPPED, .full = "data.img", EXITED(PROTO_EXIT_SIGNAL, 7) },
+	  "disk-full",
+	  125,
+	  VERDICT_FROM_VMM },
+	{ "panic for a full disk",
+	  { WELL, .end = VM_END_PANIC, .full = "own.img" },
+	  "disk-full",
+	  125,
+	  VERDICT_FROM_VMM },
+	{ "timeout whatever the disk is",
+	  { WELL, .timed_out = true, .full = "data.img" },
+	  "timeout",
+	  124,
+	  VERDICT_FROM_HOST },
 	{ "guest's OOM killer",
 	  { WELL, .end = VM_END_STOPPED, EXITED(PROTO_EXIT_OOM, 9) },
 	  "guest-oom",
@@ -235,7 +260,12 @@ static void test_causes(void **state)
 
 	(void)state;
 	verdict_decide(&(struct verdict_facts){ .vmm_waited = true, .vmm_code = CLD_KILLED, .vmm_status = SIGSYS }, &v);
-	assert_non_null(strstr(v.cause, "SIGSYS"));
+	assert_non_null(strstr(v.cause, "SIGSYS; root finds"));
+	verdict_decide(
+		&(struct verdict_facts){
+			.vmm_waited = true, .vmm_code = CLD_KILLED, .vmm_status = SIGSYS, .killed_call = "openat" },
+		&v);
+	assert_non_null(strstr(v.cause, "(SIGSYS: openat)"));
 	verdict_decide(&(struct verdict_facts){ .vmm_waited = true, .vmm_code = CLD_KILLED, .vmm_status = SIGKILL },
 		       &v);
 	assert_non_null(strstr(v.cause, "SIGKILL"));

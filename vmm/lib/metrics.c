@@ -128,6 +128,7 @@ static const struct family of_disk[] = {
 	{ "mvm_vm_disk_bytes_total", NULL, NULL, "op", "discard", D(discarded_bytes), false },
 	{ "mvm_vm_disk_bytes_total", NULL, NULL, "op", "zero", D(zeroed_bytes), false },
 	{ "mvm_vm_disk_errors_total", "counter", "Requests that failed.", NULL, NULL, D(errors), false },
+	{ "mvm_vm_disk_no_space_total", "counter", "Requests that failed for want of room on the host.", NULL, NULL, D(no_space), false },
 	{ "mvm_vm_disk_throttled_total", "counter", "Requests that waited for a limit.", NULL, NULL, D(throttled), false },
 	{ "mvm_vm_disk_throttled_seconds_total", "counter", "How long they waited.", NULL, NULL, D(throttled_ns), true },
 	{ "mvm_vm_disk_kicks_total", "counter", "Wake-ups of the disk's threads.", NULL, NULL, D(queues.kicks), false },

@@ -26,6 +26,7 @@ static json_object *disk_object(const struct mvm_spec *spec, unsigned disk, cons
 	receipt_add_number(o, "zeroed_bytes", c->zeroed_bytes);
 	receipt_add_number(o, "others", c->others);
 	receipt_add_number(o, "errors", c->errors);
+	receipt_add_number(o, "no_space", c->no_space);
 	receipt_add_number(o, "throttled", c->throttled);
 	receipt_add_number(o, "throttled_ns", c->throttled_ns);
 	add_queues(o, &c->queues);

@@ -23,6 +23,7 @@
 #include "lib/event_sink.h"
 #include "lib/host_conf.h"
 #include "lib/idle.h"
+#include "lib/killed_call.h"
 #include "lib/log_reader.h"
 #include "lib/net_user.h"
 #include "lib/output_log.h"
@@ -138,6 +139,7 @@ struct supervisor {
 
 	/* What is known for the verdict, and the texts behind it. */
 	struct verdict_facts facts;
+	char killed_call[KILLED_CALL_NAME];
 	char text_vmm_error[LOG_READER_LINE + LOG_READER_PATH];
 	char text_refused[MVM_ERROR_TEXT_MAX], text_broke[128], text_failure[512], text_agent[512];
 	char agent_version[64];

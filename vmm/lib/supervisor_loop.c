@@ -161,6 +161,19 @@ static void note_used(struct supervisor *s, const struct rusage *used)
 	cgroup_memory(&s->jail.cgroup, &now, &s->used.memory_peak, &max);
 }
 
+/* Which disk the host had no room for, by its file's name. */
+static void note_full(struct supervisor *s)
+{
+	struct counters counters;
+
+	if (!s->counters)
+		return;
+	counters_copy(s->counters, &counters);
+	for (size_t i = 0; !s->facts.full && i <= s->spec->ndisks; i++)
+		if (counters.disks[i].no_space)
+			s->facts.full = i ? s->spec->disks[i - 1].file : s->spec->rootfs;
+}
+
 /* The VMM's process is gone: what it and the agent had said before is read, then it is over. */
 static void on_process(struct supervisor *s)
 {
@@ -180,6 +193,11 @@ static void on_process(struct supervisor *s)
 	s->facts.vmm_code = info.si_code;
 	s->facts.vmm_status = info.si_status;
 	s->facts.host_oom = cgroup_oom_kills(&s->jail.cgroup) > 0;
+	note_full(s);
+	if (info.si_code != CLD_EXITED && info.si_status == SIGSYS) {
+		killed_call_name("/dev/kmsg", s->vmm_pid, s->killed_call);
+		s->facts.killed_call = s->killed_call;
+	}
 	/* Killed, but not by the time it had ended by itself. */
 	if (info.si_code == CLD_EXITED)
 		s->facts.killed_by_us = false;

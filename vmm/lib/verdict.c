@@ -89,7 +89,9 @@ static bool decide_process(const struct verdict_facts *f, struct verdict *v)
 	}
 	if (f->vmm_status == SIGSYS)
 		decide(v, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0,
-		       "the VMM was killed for a system call that its filter forbids (SIGSYS)");
+		       "the VMM was killed for a system call that its filter forbids (SIGSYS%s%s)",
+		       f->killed_call && *f->killed_call ? ": " : "; root finds which in the kernel's log: type=1326",
+		       f->killed_call ? f->killed_call : "");
 	else if (f->vmm_status == SIGKILL && f->host_oom)
 		decide(v, VERDICT_HOST_OOM, VERDICT_FROM_HOST, 0,
 		       "the VM took more of the host's memory than its cgroup allows, and was killed");
@@ -182,6 +184,22 @@ static void decide_exit(const struct verdict_facts *f, struct verdict *v)
 		decide(v, VERDICT_SIGNALLED, VERDICT_FROM_GUEST, signo, "the command was killed by signal %d", signo);
 }
 
+/* A run that went wrong after the host had no room for what it wrote is not to be blamed on its command. */
+static void blame_disk(const struct verdict_facts *f, struct verdict *v)
+{
+	char cause[sizeof(v->cause)];
+
+	if (!f->full || !(v->kind == VERDICT_SIGNALLED || v->kind == VERDICT_GUEST_PANIC ||
+			  (v->kind == VERDICT_EXITED && v->value)))
+		return;
+	if (v->kind == VERDICT_EXITED)
+		(void)snprintf(cause, sizeof(cause), "the command exited with %d", v->value);
+	else
+		memcpy(cause, v->cause, sizeof(cause));
+	decide(v, VERDICT_DISK_FULL, VERDICT_FROM_VMM, 0,
+	       "%.500s: the host had no room for what the guest wrote; %.300s", f->full, cause);
+}
+
 void verdict_of_command(const struct verdict_facts *f, struct verdict *ret)
 {
 	if (f->failed)
@@ -190,7 +208,7 @@ void verdict_of_command(const struct verdict_facts *f, struct verdict *ret)
 		decide_exit(f, ret);
 }
 
-void verdict_decide(const struct verdict_facts *f, struct verdict *ret)
+static void decide_all(const struct verdict_facts *f, struct verdict *ret)
 {
 	/* The order is the point: the host's own observations come before any word of the guest's. */
 	if (f->refused)
@@ -222,4 +240,10 @@ void verdict_decide(const struct verdict_facts *f, struct verdict *ret)
 		decide(ret, VERDICT_GUEST_PANIC, VERDICT_FROM_GUEST, 0, "%s", f->agent_error);
 	else
 		decide(ret, VERDICT_VMM_FAULT, VERDICT_FROM_HOST, 0, "the VM ended without a reason");
+}
+
+void verdict_decide(const struct verdict_facts *f, struct verdict *ret)
+{
+	decide_all(f, ret);
+	blame_disk(f, ret);
 }

@@ -57,12 +57,14 @@ struct verdict_facts {
 	bool vmm_waited;
 	int vmm_code, vmm_status; /* siginfo's si_code (CLD_*) and si_status */
 	bool killed_by_us; /* with SIGKILL */
+	const char *killed_call; /* of a SIGSYS: which call, "" where it cannot be known; or NULL */
 	bool host_oom; /* the kernel's out-of-memory killer struck in its cgroup */
 
 	/* the VMM's word */
 	bool vmm_ended;
 	uint32_t end; /* enum vm_end, any value */
 	const char *vmm_error; /* its last error line, or NULL */
+	const char *full; /* the first of its disks for whose writes the host had no room, or NULL */
 
 	/* the guest's word */
 	bool agent_spoke; /* its HELLO came */

@@ -130,6 +130,8 @@ static void count(struct counters_disk *c, const struct blk_request *req)
 		counters_add(bytes, n);
 	if (req->status != VIRTIO_BLK_S_OK)
 		counters_add(&c->errors, 1);
+	if (req->error == ENOSPC || req->error == EDQUOT)
+		counters_add(&c->no_space, 1);
 }
 
 /* The request is done: gives it back to the driver, unless there is nobody any more to give it to. (L) */

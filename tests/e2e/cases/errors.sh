@@ -108,7 +108,7 @@ test_host_disk_full_under_a_read_write_image() {
 	mkdir fs && mount -t tmpfs -o size=24M none fs
 	cp --sparse=always "$small/small.ext4" fs/own.img
 	truncate -s 64M fs/data.img
-	expect 1 "$mvm" run --rw --rootfs fs/own.img --disk fs/data.img -- \
+	expect 125 "$mvm" run --rw --rootfs fs/own.img --disk fs/data.img --receipt receipt.json -- \
 		dd if=/dev/zero of=/dev/vdb bs=1M count=60 conv=fsync
 	umount fs
 	case $err in
@@ -116,4 +116,7 @@ test_host_disk_full_under_a_read_write_image() {
 	*) die "mvm did not say which file's disk is full: $err" ;;
 	esac
 	case $err in *"nput/output error"*) ;; *) die "the guest saw no I/O error: $err" ;; esac
+	equal "$(jq -r .verdict receipt.json)" disk-full
+	case $err in *"fs/data.img: the host had no room"*"exited with 1"*) ;; *) die "$err" ;; esac
+	jq -e '.devices.disks[1].no_space > 0' receipt.json >/dev/null || die "$(jq -c .devices.disks receipt.json)"
 }
