@@ -161,17 +161,21 @@ static void note_used(struct supervisor *s, const struct rusage *used)
 	cgroup_memory(&s->jail.cgroup, &now, &s->used.memory_peak, &max);
 }
 
-/* Which disk the host had no room for, by its file's name. */
+/* Which disk the host had no room for most often, by its file's name. */
 static void note_full(struct supervisor *s)
 {
 	struct counters counters;
+	uint64_t most = 0;
 
 	if (!s->counters)
 		return;
 	counters_copy(s->counters, &counters);
-	for (size_t i = 0; !s->facts.full && i <= s->spec->ndisks; i++)
-		if (counters.disks[i].no_space)
-			s->facts.full = i ? s->spec->disks[i - 1].file : s->spec->rootfs;
+	for (size_t i = 0; i <= s->spec->ndisks; i++) {
+		if (counters.disks[i].no_space <= most)
+			continue;
+		most = counters.disks[i].no_space;
+		s->facts.full = i ? s->spec->disks[i - 1].file : s->spec->rootfs;
+	}
 }
 
 /* The VMM's process is gone: what it and the agent had said before is read, then it is over. */

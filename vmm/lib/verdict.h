@@ -64,7 +64,7 @@ struct verdict_facts {
 	bool vmm_ended;
 	uint32_t end; /* enum vm_end, any value */
 	const char *vmm_error; /* its last error line, or NULL */
-	const char *full; /* the first of its disks for whose writes the host had no room, or NULL */
+	const char *full; /* the disk for whose writes the host had no room (most often), or NULL */
 
 	/* the guest's word */
 	bool agent_spoke; /* its HELLO came */
