@@ -39,8 +39,8 @@ static const struct verb verbs[] = {
 	{ "metrics", "mvm metrics [--listen unix:PATH|127.0.0.1:PORT|[::1]:PORT]",
 	  "what VMs and their host do, for Prometheus", verb_metrics, NULL },
 	{ "network",
-	  "mvm network create NAME [--subnet NET] [--subnet6 NET] [--internal] [--isolated] | ls | inspect NAME | rm "
-	  "NAME…",
+	  "mvm network create NAME [--subnet NET] [--subnet6 NET] [--internal] [--isolated] | "
+	  "ls [--format table|json] | inspect NAME [--format table|json] | rm NAME…",
 	  "networks that VMs join: run --net NAME", verb_network, NULL },
 	{ "top", "mvm top [--format table|json] VM", "the processes in a VM", verb_top, NULL },
 	{ "pause", "mvm pause VM…", "stop VMs' time", verb_pause, NULL },
