@@ -125,7 +125,7 @@ $(B)/mvm: $(call obj,$(CLI_SRC)) $(B)/libmvm.a
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDHARDEN) $(LDFLAGS) -o $@ $^ $(LDLIBS_LIB)
 
 # The agent: static, musl, nothing in the rootfs is needed or trusted.
-AGENT_CFLAGS := -std=gnu11 -Os -g -fPIE -ffunction-sections -fdata-sections $(WARN) -fstack-protector-strong -fno-plt \
+AGENT_CFLAGS := -std=gnu11 -Os -g -fPIE -ffunction-sections -fdata-sections $(WARN) $(HARDEN) \
 	$(filter -DMVM_TEST_HOOKS,$(CPPFLAGS_ALL)) \
 	-isystem build/musl-kernel-headers
 # musl-gcc's specs know no -static-pie: rcrt1.o, which relocates itself, is named by hand.
@@ -135,7 +135,7 @@ build/musl-kernel-headers:
 	@mkdir -p $@
 	$(Q)ln -sfn /usr/include/linux $@/linux; ln -sfn /usr/include/asm-generic $@/asm-generic; \
 	ln -sfn /usr/include/$$(gcc -print-multiarch)/asm $@/asm
-$(B)/mvm-agent: $(AGENT_SRC) $(wildcard guest/*.h guest/arch/*.h include/mvm/*.h) | build/musl-kernel-headers
+$(B)/mvm-agent: $(AGENT_SRC) $(wildcard guest/*.h guest/arch/*.h include/mvm/*.h) Makefile | build/musl-kernel-headers
 	@mkdir -p $(@D); [ $(V) = 1 ] || echo "  CC    $@"
 	$(Q)musl-gcc -D_GNU_SOURCE -Iinclude -Iguest $(AGENT_CFLAGS) $(AGENT_LDFLAGS) $(filter-out --coverage -fsanitize%,$(LDHARDEN)) \
 		-o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o $(AGENT_SRC) $(MUSL)/crtn.o

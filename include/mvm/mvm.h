@@ -323,8 +323,8 @@ struct mvm_stats {
 	/* Of published UDP ports, by the word of who serves them: datagrams that were passed on, and dropped. */
 	uint64_t udp_from_clients, udp_to_clients, udp_dropped;
 	/*
-	 * Of --net user, --net bridge= and --proxy, by the word of mvm-net: connections now and ever, what crossed the link to the
-	 * outside, and packets that the rules refused.
+	 * Of --net user, --net bridge=, named networks and --proxy, by the word of mvm-net: connections now and ever, what crossed
+	 * the link to the outside (of named networks all that passes), and packets that the rules refused.
 	 */
 	uint64_t net_flows, net_flows_begun;
 	uint64_t net_out_packets, net_out_bytes, net_in_packets, net_in_bytes;
@@ -341,8 +341,9 @@ struct mvm_stats {
 int mvm_get_stats(const char *id, struct mvm_stats *ret_stats, struct mvm_error *err);
 
 /*
- * A connection of a VM with --net user, as its guest began it, or with --proxy, as the proxy did for it; by the word of
- * mvm-net, which has it of the kernel. Texts are harmless on a terminal.
+ * A connection of a VM with --net user or on a named network (of several the first), as its guest began it; with --net
+ * bridge=, also as others began it with the guest; or with --proxy, as the proxy did for it. By the word of mvm-net, which
+ * has it of the kernel. Texts are harmless on a terminal.
  */
 struct mvm_flow {
 	const char *protocol; /* "tcp", "udp", "icmp", or a number */
@@ -356,7 +357,10 @@ struct mvm_flow {
 
 struct mvm_flows;
 
-/* Those through which most bytes went, 256 at most, the busiest first. -ENOTSUP: neither --net user, --net bridge= nor --proxy. */
+/*
+ * Those through which most bytes went, 256 at most, the busiest first. -ENOTSUP: neither --net user, --net bridge=, a
+ * named network nor --proxy.
+ */
 int mvm_flows_new(const char *id, struct mvm_flows **ret_flows, struct mvm_error *err);
 void mvm_flows_free(struct mvm_flows *flows);
 const struct mvm_flow *mvm_flows_at(const struct mvm_flows *flows, size_t index); /* NULL past the last */

@@ -1,7 +1,8 @@
 /*
  * The mvm command: its verbs, its way of speaking.
  *
- * Purpose: one verb per file, one table of them (main.c); everything below is libmvm (mvm/mvm.h).
+ * Purpose: a file for each verb (run.c has start, ends.c the short ones, too), one table of them (main.c); everything below is
+ *          libmvm (mvm/mvm.h).
  * Trust:   arguments and terminals are the user's.
  * Thread:  one.
  */

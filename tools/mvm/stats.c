@@ -1,13 +1,11 @@
-/* mvm stats: what VMs use; mvm top: what runs in one. */
+/* mvm stats: what VMs use. */
 #include <errno.h>
 #include <json-c/json.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli.h"
-#include "mvm/cleanup.h"
 #include "opts.h"
 #include "stats.h"
 
@@ -165,34 +163,4 @@ int verb_stats(const struct cli *cli, int argc, char **argv)
 	if (!status && words.n && n < 1)
 		return cli_unexpected(words.v[0], "no such VM runs: mvm ps shows them");
 	return status;
-}
-
-int verb_top(const struct cli *cli, int argc, char **argv)
-{
-	_cleanup_free_ char *text = NULL;
-	struct words words;
-	int status;
-	const struct opt opts[] = { { 0 } };
-	struct mvm_error err;
-
-	(void)cli;
-	if (!opts_parse(argc, argv, opts, &words, &status))
-		return status;
-	if (words.n != 1)
-		return cli_unexpected(argv[0], "give one VM, by its name or id: mvm ps shows them");
-	if (mvm_top(words.v[0], &text, &err) < 0)
-		return cli_fail(&err);
-	(void)printf("%7s %7s %s %10s %10s %s\n", "PID", "UID", "S", "RSS KiB", "CPU s", "COMMAND");
-	for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
-		char *field[6] = { 0 };
-
-		if (!strcmp(line, "..."))
-			(void)puts("...");
-		for (int i = 0; i < 6; i++)
-			field[i] = i < 5 ? strsep(&line, "\t") : line;
-		if (field[5])
-			(void)printf("%7s %7s %s %10s %10.2f %s\n", field[0], field[1], field[2], field[3],
-				     strtod(field[4], NULL) / 1000, field[5]);
-	}
-	return fflush(stdout) == 0 ? 0 : CLI_STATUS_FAILED;
 }

@@ -38,7 +38,7 @@ struct spec_net {
 	enum spec_net_mode mode;
 	char host[SPEC_NET_HOST]; /* the tap's, bridge's or network's name, or the socket's absolute path */
 	uint8_t mac[6]; /* zeroes: a new one with each start */
-	uint16_t mtu; /* 0: the tap's, the bridge's, or 1500 */
+	uint16_t mtu; /* 0: the tap's, the bridge's, UPLINK_MTU of user and named, 1500 of a socket */
 	struct spec_net_address ip, ip6, gateway, gateway6, dns[SPEC_NET_DNS];
 	unsigned ndns;
 	/* Not the user's word, but what a named network is like: */

@@ -212,6 +212,10 @@ test_stats_and_top() {
 	tidy_up
 	expect 0 detached --name busy -- sh -c 'dd if=/dev/zero of=/tmp/x bs=1M count=8 2>/dev/null; sleep 1000'
 	until_so sh -c "'$mvm' top busy | grep -q 'sleep 1000'"
+	expect 0 "$mvm" top busy --format json
+	equal "$(jq -c '[.all, (.processes[] | select(.command == "sleep 1000") | .uid, .state, .rss_kib > 0, .pid > 0, has("cpu_ms"))]' stdout)" \
+		'[true,0,"S",true,true,true]'
+	refused 'give table or json' -- "$mvm" top busy --format xml
 	expect 0 "$mvm" stats busy --format json
 	[ "$(jq '.[0].cpu_ns' stdout)" -gt 10000000 ] || die "no CPU time: $out"
 	[ "$(jq '.[0].memory' stdout)" -gt 10000000 ] || [ "$(id -u)" != 0 ] || die "no memory: $out"
