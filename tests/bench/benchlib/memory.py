@@ -119,7 +119,9 @@ class Bare:
 def jail_difference(files, progress):
     """What supervisor and VMM take with the whole jail, and with what of it can be left out left out."""
     if not os.path.exists(files.hooks):
-        return {"skipped": "make VARIANT=hooks all"}
+        return {"skipped": "no hooks build (make VARIANT=hooks all)"}
+    if os.geteuid() != 0:
+        return {"skipped": "only root can hide the cgroups"}
     hooks = copy.copy(files)
     hooks.mvm = files.hooks
     whole = Mvm(hooks)
@@ -139,7 +141,7 @@ def jail_difference(files, progress):
             os.unlink(receipt)
     missing = [layer for layer in found["missing_bare"] if layer not in found["missing_whole"]]
     # `deny` is a program of its own.
-    if programs["bare"] >= programs["whole"] or not {"cgroup", "landlock"} <= set(missing):
+    if programs["bare"] >= programs["whole"] or not {"cgroup", "landlock"} <= set(found["missing_bare"]):
         raise Broken(f"the jail was not left out: {programs} seccomp programs, missing: {missing}")
     return found | {"left_out": ["seccomp", *missing], "whole": summary(sums["whole"]), "bare": summary(sums["bare"])}
 
@@ -184,7 +186,7 @@ def show(found, out):
     out.line(f"mvm-vmm stripped: {sizes['stripped'] / 1e6:.2f} MB, our own text in it at most {sizes['own_text'] / 1e3:.0f} KB")
     jail = found["jail"]
     if "skipped" in jail:
-        out.line(f"the jail's memory: skipped: no hooks build ({jail['skipped']})")
+        out.line(f"the jail's memory: skipped: {jail['skipped']}")
         return
     whole, bare = (jail[k]["median"] / 2**20 for k in ("whole", "bare"))
     out.line(f"supervisor and VMM of the hooks build: {whole:.2f} MiB with the whole jail, {bare:.2f} MiB without "
