@@ -244,10 +244,11 @@ lint: ## formatting, clang-tidy, cppcheck, shellcheck, and both compilers with -
 coverage: ## line coverage of the module tests
 	$(Q)$(MAKE) --no-print-directory VARIANT=coverage units
 	$(Q)tools/coverage build/coverage
-bench: setup ## timings against QEMU's microvm machine in one run, as ratios
-	$(Q)$(MAKE) --no-print-directory all kernel kernel-qemu image $(B)/tests/bench-jail
-	$(Q)$(B)/tests/bench-jail $(B)/mvm-vmm
-	$(Q)tests/bench/run
+bench: setup ## ratios to QEMU's microvm machine, running VMs, hostile neighbours, the jail, mvm ps: tests/bench/README.md
+	$(Q)$(MAKE) --no-print-directory VARIANT=release all kernel kernel-qemu image hostile build/release/tests/bench-jail
+	$(Q)$(MAKE) --no-print-directory VARIANT=hooks all
+	$(Q)tests/fixtures/make
+	$(Q)tests/bench/all
 
 # ---- installing ------------------------------------------------------------------------------------
 SYSTEMD_UNITS ?= $(or $(shell pkg-config --variable=systemdsystemunitdir systemd 2>/dev/null),/lib/systemd/system)

@@ -1,12 +1,34 @@
 """Cold start: from the command to the workload's first byte, and to the command's end."""
 
-from benchlib.runs import interleave, paired_ratio, stopwatch, summary
+import os
+import re
+import subprocess
+
+from benchlib.runs import RUN_TIMEOUT, interleave, paired_ratio, stopwatch, summary
 from benchlib.vmms import WORKLOAD, Mvm, Qemu
 
 CASES = {
     "static C program": ([WORKLOAD, "hello"], "hello "),
     "python3 -c print(6*7)": (["python3", "-c", "print(6*7)"], "42\n"),
 }
+
+
+JAIL_STARTS = 20
+
+
+def jail(files, progress):
+    """CPU ns that the jail adds to a start (jail.c), on the CPU that the cold starts ran on."""
+    folder = os.path.dirname(files.mvm)
+    program = os.path.join(folder, "tests/bench-jail")
+    if not os.path.exists(program):
+        return {"skipped": "no bench-jail (make build/release/tests/bench-jail)"}
+    done = subprocess.run([program, os.path.join(folder, "mvm-vmm"), str(JAIL_STARTS)], capture_output=True, text=True,
+                          check=False, timeout=RUN_TIMEOUT)
+    told = re.search(r"the jail's CPU is (-?[\d.]+) ms", done.stdout)
+    if done.returncode != 0 or not told:
+        return {"skipped": f"{program}: status {done.returncode}: {done.stdout}{done.stderr}".rstrip()}
+    progress()
+    return {"ns": float(told.group(1)) * 1e6}
 
 
 def run(files, options, progress):
@@ -33,6 +55,7 @@ def run(files, options, progress):
                 rows[name]["host"] = summary([r["first"] - c for r, c in zip(runs, clock)])
             rows[name]["left"] = max(r["left"] for r in runs)
         found["cases"][case] = rows
+    found["jail"] = jail(files, progress)
     return found
 
 
@@ -49,3 +72,11 @@ def show(found, out):
         out.table(table)
     out.line("CPU: user and system time of all processes, the guest's included. guest's clock: from the guest")
     out.line("kernel's start of time to the workload's main(); before it: VMM, firmware and loader, and the way back.")
+    if "skipped" in found["jail"]:
+        out.line(f"the jail's share: skipped: {found['jail']['skipped']}")
+        return
+    ns = found["jail"]["ns"]
+    for case, rows in found["cases"].items():
+        whole = rows["mvm"]["cpu_ns"]["median"]
+        out.line(f"the jail's share of the CPU, {case}: {out.ms(ns)} of {out.ms(whole)} ms, "
+                 f"{100 * ns / whole:.1f} %")

@@ -1,5 +1,7 @@
 """Memory and CPU time of the processes beside the guest, while the guest runs and idles."""
 
+import copy
+import json
 import os
 import subprocess
 import tempfile
@@ -59,6 +61,12 @@ def cpu_ns(pid):
     return times
 
 
+def filters(pid):
+    """How many seccomp programs a process is under."""
+    with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Seccomp_filters:"))
+
+
 def observe(vmm, cmd):
     before = pids_named(vmm.processes)
     child = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -70,7 +78,7 @@ def observe(vmm, cmd):
         for pid, name in pids_named(vmm.processes).items():
             if pid not in before:
                 beside, guest = split_pss(pid)
-                found[name] = {"pss": beside, "guest": guest, "cpu": cpu_ns(pid)}
+                found[name] = {"pss": beside, "guest": guest, "cpu": cpu_ns(pid), "filters": filters(pid)}
         return found
     finally:
         child.terminate()
@@ -94,6 +102,50 @@ def elf_sizes(files):
     return {"stripped": stripped, "own_text": sum(int(line.split()[0]) for line in lines)}
 
 
+class Bare:
+    """The hooks build with as little of the jail as it starts with: no seccomp programs, no cgroup, no Landlock."""
+
+    HIDE = 'mount -t tmpfs none /sys/fs/cgroup; exec "$@"'
+
+    def __init__(self, files, vmm):
+        self.files, self.vmm, self.processes = files, vmm, vmm.processes
+
+    def command(self, args, options=()):
+        options = (*options, "--allow-missing", "cgroup,landlock,landlock-net,lsm")
+        return ["unshare", "--mount", "env", "MVM_TEST_NO_SECCOMP=1", "sh", "-ec", self.HIDE, "sh", self.files.deny,
+                "landlock_create_ruleset=ENOSYS", "--"] + self.vmm.command(args, options=options)
+
+
+def jail_difference(files, progress):
+    """What supervisor and VMM take with the whole jail, and with what of it can be left out left out."""
+    if not os.path.exists(files.hooks):
+        return {"skipped": "no hooks build (make VARIANT=hooks all)"}
+    if os.geteuid() != 0:
+        return {"skipped": "only root can hide the cgroups"}
+    hooks = copy.copy(files)
+    hooks.mvm = files.hooks
+    whole = Mvm(hooks)
+    sums, programs, found = {}, {}, {}
+    with tempfile.TemporaryDirectory() as folder:
+        receipt = os.path.join(folder, "receipt")
+        for name, vmm in (("whole", whole), ("bare", Bare(files, whole))):
+            cmd = vmm.command([WORKLOAD, "idle"], options=("--receipt", receipt))
+            runs = []
+            for _ in range(4):
+                runs.append(observe(vmm, cmd))
+                progress()
+            sums[name] = [sum(row["pss"] for process, row in r.items() if process != "mvm") for r in runs[1:]]
+            programs[name] = max(row["filters"] for row in runs[-1].values())
+            with open(receipt, encoding="utf-8") as f:
+                found[f"missing_{name}"] = json.load(f)["isolation"]["missing"]
+            os.unlink(receipt)
+    missing = [layer for layer in found["missing_bare"] if layer not in found["missing_whole"]]
+    # `deny` is a program of its own.
+    if programs["bare"] >= programs["whole"] or not {"cgroup", "landlock"} <= set(found["missing_bare"]):
+        raise Broken(f"the jail was not left out: {programs} seccomp programs, missing: {missing}")
+    return found | {"left_out": ["seccomp", *missing], "whole": summary(sums["whole"]), "bare": summary(sums["bare"])}
+
+
 def run(files, options, progress):
     vmms = {"mvm": Mvm(files), "qemu": Qemu(files)}
     found = {"vmms": {}, "sizes": elf_sizes(files)}
@@ -114,6 +166,7 @@ def run(files, options, progress):
         found["vmms"][name] = rows
     ours = found["vmms"]["mvm"]
     found["supervisor_and_vmm"] = sum(row["pss"]["median"] for name, row in ours.items() if name != "mvm")
+    found["jail"] = jail_difference(files, progress)
     return found
 
 
@@ -131,3 +184,10 @@ def show(found, out):
              f"ratio {total['mvm'] / total['qemu']:.3f})")
     sizes = found["sizes"]
     out.line(f"mvm-vmm stripped: {sizes['stripped'] / 1e6:.2f} MB, our own text in it at most {sizes['own_text'] / 1e3:.0f} KB")
+    jail = found["jail"]
+    if "skipped" in jail:
+        out.line(f"the jail's memory: skipped: {jail['skipped']}")
+        return
+    whole, bare = (jail[k]["median"] / 2**20 for k in ("whole", "bare"))
+    out.line(f"supervisor and VMM of the hooks build: {whole:.2f} MiB with the whole jail, {bare:.2f} MiB without "
+             f"{', '.join(jail['left_out'])}: the difference is {whole - bare:+.2f} MiB")

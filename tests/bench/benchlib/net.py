@@ -23,6 +23,7 @@ USER_CASES = {
     "user-in": ("--net user: iperf3, a neighbour to guest", "Mbit/s", 1e6),
 }
 PINGS = 500
+USER_MTU = 65520  # mvm's own with --net user, and passt's
 SMALLER_IS_BETTER = ("ping",)
 
 
@@ -85,7 +86,7 @@ class User(Networked):
         passt = f"rm -f {self.passt}; passt --quiet --one-off --no-map-gw --socket {self.passt}; exec \"$@\""
         return inside + ["sh", "-c", passt, "passt"] + self.vmm.command([WORKLOAD, "net", self.own] + args, options=(
             "-netdev", f"stream,id=n0,server=off,addr.type=unix,addr.path={self.passt}",
-            "-device", "virtio-net-device,netdev=n0"))
+            "-device", f"virtio-net-device,netdev=n0,host_mtu={USER_MTU}"))
 
 
 def start(net, args):
@@ -113,7 +114,10 @@ def iperf(net, seconds, reverse):
     try:
         args = ["iperf3", "-c", net.link.host, "-t", str(seconds), "-O", "1", "-J"] + (["-R"] if reverse else [])
         text = finish(start(net, args))
-        return json.loads(text[text.index("{"):text.rindex("}") + 1])["end"]["sum_received"]["bits_per_second"]
+        rate = json.loads(text[text.index("{"):text.rindex("}") + 1])["end"]["sum_received"]["bits_per_second"]
+        if rate <= 0:
+            raise ValueError(f"nothing came within {seconds} s")
+        return rate
     except (ValueError, KeyError) as e:
         raise Broken(f"{net.name}: iperf3: {e}: {text[:500]}") from None
     finally:
@@ -151,6 +155,13 @@ def nginx(net, seconds):
         return float(found.group(1))
     finally:
         finish(child, stop=True)
+
+
+def check_mtu(net):
+    """Broken where the guest's NIC has not the MTU that the other's has: segments of another size are another comparison."""
+    text = finish(start(net, ["cat", "/sys/class/net/eth0/mtu"])).strip()  # passt's own words are before it
+    if not re.search(rf"^{USER_MTU}\s*$", text, re.M):
+        raise Broken(f"{net.name}: an MTU of {USER_MTU} was wanted: {text[-500:]}")
 
 
 def once(net, case, seconds):
@@ -194,6 +205,8 @@ def run(files, options, progress):
             except Broken as e:
                 found["skipped"]["qemu-vhost"] = str(e)
                 nets.pop("qemu-vhost").remove()
+            for net in user.values():
+                check_mtu(net)
             compare("tap", nets, CASES, options, found, progress)
             compare("user", user, USER_CASES, options, found, progress)
         finally:

@@ -38,6 +38,9 @@ def make_tools():
         source, program = os.path.join(HERE, f"{name}.c"), os.path.join(BUILD, name)
         if older(program, source):
             sh(["musl-gcc"] + CFLAGS + ["-o", program, source])
+    source, program = os.path.join(ROOT, "tests/e2e/deny.c"), os.path.join(BUILD, "deny")
+    if older(program, source):
+        sh(["cc", "-D_GNU_SOURCE", "-O1", "-o", program, source, "-lseccomp"])
     archive, program = os.path.join(BUILD, "qemu.cpio"), os.path.join(BUILD, "qemu_init")
     if older(archive, program):
         folder = os.path.join(BUILD, "initramfs")

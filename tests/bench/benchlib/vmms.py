@@ -21,9 +21,11 @@ class Files:
     def __init__(self, root, disk):
         build = os.path.join(root, "build")
         self.mvm = os.environ.get("MVM", os.path.join(build, "release/mvm"))
+        self.hooks = os.path.join(build, "hooks/mvm")
         self.kernel = os.path.join(build, "kernel/vmlinux")
         self.twin = os.environ.get("TWIN", os.path.join(build, "kernel/vmlinux-qemu"))
         self.stopwatch = os.path.join(build, "bench/stopwatch")
+        self.deny = os.path.join(build, "bench/deny")
         self.initramfs = os.path.join(build, "bench/qemu.cpio")
         self.image = os.path.join(disk, "root.img")
         self.blk = os.path.join(disk, "blk.img")
