@@ -37,6 +37,7 @@ static struct asked {
 } asked[STEPS];
 static unsigned nasked;
 static bool asking; /* one just now */
+static unsigned said; /* answers, but for those that say that there is none */
 
 /* What was let in. */
 static struct told {
@@ -64,6 +65,7 @@ static void on_answer(void *arg, const struct questions_from *to, const uint8_t 
 	if (len < 12 || len > DNS_MESSAGE || port >= nasked || !a->must || a->answers++ ||
 	    (msg[0] << 8 | msg[1]) != a->question.id)
 		abort();
+	said += (msg[3] & 0xf) != DNS_SERVFAIL;
 	if (a->life != lives[a->slot] && !asking) /* that one's question is for nobody any more */
 		abort();
 	if (!q.members[a->slot].is.deny || dns_parse_answer(msg, len, &a->question, &answer) < 0 || !answer.n)
@@ -118,15 +120,16 @@ static void change(const struct names_member *member)
 	questions_member(&q, member);
 }
 
-static void on_tell(void *arg, const struct resolved *said)
+static void on_tell(void *arg, const struct resolved *what)
 {
 	(void)arg;
-	if (said->slot >= MEMBERS || !memchr(said->name, '\0', sizeof(said->name)) || ntold == STEPS ||
-	    (said->type && (said->type != DNS_A && said->type != DNS_AAAA)) || !said->type != !said->answer.n)
+	if (what->slot >= MEMBERS || !memchr(what->name, '\0', sizeof(what->name)) || ntold == STEPS ||
+	    (what->type && (what->type != DNS_A && what->type != DNS_AAAA)) || !what->type != !what->answer.n ||
+	    !q.members[what->slot].is.deny)
 		abort();
-	if (said->type) {
-		told[ntold] = (struct told){ .slot = said->slot, .life = lives[said->slot], .type = said->type };
-		memcpy(told[ntold++].name, said->name, sizeof(said->name));
+	if (what->type) {
+		told[ntold] = (struct told){ .slot = what->slot, .life = lives[what->slot], .type = what->type };
+		memcpy(told[ntold++].name, what->name, sizeof(what->name));
 	}
 	if (in_network() && during_tell.used < 2)
 		change(&during_tell);
@@ -249,7 +252,7 @@ static void answer_well(void)
 	struct dns_question question = with_server[place];
 	uint8_t msg[DNS_MESSAGE];
 	bool wrong = false;
-	unsigned before = ntold;
+	unsigned before = said;
 
 	switch (what >> 4) {
 	case 0:
@@ -272,7 +275,7 @@ static void answer_well(void)
 		break;
 	}
 	questions_answered(&q, place, msg, dns_put_answer(msg, &question, &answer), now);
-	if (wrong && ntold != before)
+	if (wrong && said != before)
 		abort();
 }
 
