@@ -2,11 +2,11 @@
  * Guests' questions for names: who may ask what, what is with the name server, which answers are kept.
  *
  * Purpose: the state of resolver.c's process, without its sockets: the caller brings messages and a clock, and does what
- *          `ops` name. One of a VM answers for its names in --allow-egress and no other; one of a named network
- *          answers its VMs, by the policy of the one that asks.
+ *          `ops` name. Of a VM it answers for the names in --allow-egress and no other; of a named network its VMs, by
+ *          the policy of the one that asks.
  * Trust:   guests and whoever answers in the name server's place are hostile; the request and members are the holder's.
- * Bounds:  QUESTIONS_WAITING questions with the server, each for five seconds and eight askers; 128 answers kept, for ten minutes at
- *          most; in a network so many of each member's as leave the others theirs (bucket.h).
+ * Bounds:  QUESTIONS_WAITING questions with the server, each for five seconds and QUESTIONS_ASKERS; QUESTIONS_KNOWN answers,
+ *          for ten minutes at most; in a network so many of each member's as leave the others theirs (bucket.h).
  * Ownership: memory is the caller's, and the request, which must stay. Nothing is allocated.
  * Thread:  one. Of the calls of `ops` only tell() may come back in here, and by questions_member() alone.
  */
@@ -102,7 +102,8 @@ struct questions {
 };
 
 /*
- * `q`: zeroes, of which few are ever touched. `servers`: questions with the server in three minutes, of a network. Times here and below are milliseconds of one clock.
+ * `q`: zeroes, few of which are ever touched. `servers`: questions with the server in three minutes, of a network. Times
+ * here and below are milliseconds of one clock.
  */
 void questions_init(struct questions *q, const struct uplink_request *request, unsigned servers,
 		    const struct questions_ops *ops, void *arg);
