@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "mvm/mvm.h"
+#include "uplink/questions.h"
 #include "uplink/rules.h"
 #include "uplink/uplink.h"
 
@@ -87,29 +88,8 @@ struct names_of {
 /* What it has to say. `find`: of a network, who that is; NULL: the VM. 0, or -errno: it is gone. */
 int names_read(struct holder *h, bool (*find)(void *arg, unsigned slot, struct names_of *ret), void *arg);
 
-/* To the resolver of a network: who is there now in that place. */
-struct names_member {
-	uint32_t slot;
-	uint32_t used; /* 0: nobody */
-	uint32_t deny;
-	uint8_t ip4[4], ip6[16];
-	char name[UPLINK_ID]; /* "": without one */
-	uint32_t nnames;
-	struct uplink_name names[UPLINK_NAMES];
-};
-
-int names_tell(struct holder *h, const struct names_member *member); /* 0 or -errno: it does not listen any more */
-
-/* Between names.c and resolver.c: each message is answered by a byte, for the resolver to go on. */
-struct resolved {
-	char name[DNS_NAME];
-	uint32_t slot; /* whose question it was */
-	uint16_t type; /* DNS_A, DNS_AAAA; 0: the name was refused */
-	struct dns_answer answer;
-	uint64_t refused; /* names so far: not all of them are told */
-};
-
-#define RESOLVER_WAITING 64U /* questions that are with the server: a descriptor each */
+/* To the resolver of a network. 0 or -errno: it does not listen any more. */
+int names_tell(struct holder *h, const struct names_member *member);
 
 /*
  * resolver.c: its whole life. `servers`: questions with the server in three minutes, of a network. `four`, `six`: UDP sockets

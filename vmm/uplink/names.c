@@ -19,8 +19,8 @@
 #define PORT      53
 #define KEPT_S    1200U /* that an address may be reached: twice as long as the guest is told that its answer counts */
 #define BATCH     32U
-#define FILES_MAX (RESOLVER_WAITING + 8U) /* of the resolver */
-#define TOLD      20U /* refused names a second; resolver.c tells fewer */
+#define FILES_MAX (QUESTIONS_WAITING + 8U) /* of the resolver */
+#define TOLD      20U /* refused names a second; questions.c tells fewer */
 #define HEAR_MS   2000 /* that the resolver may take to hear of a member */
 #define WARNINGS  1U
 
