@@ -134,6 +134,26 @@ test_cp_large_and_sparse() {
 	equal "$(dd if=sparse2 bs=1M skip=5120 count=1 status=none | tr -d '\0')" middle
 }
 
+# What the caller writes is the caller's: a path may go up, and inside ends at the workload's root.
+test_cp_paths_that_go_up() {
+	cp_set_up
+	echo data >file
+	mkdir here
+	in_box cat /etc/passwd >passwd
+	expect 0 "$mvm" cp box:/tmp/../etc/passwd here/../got
+	cmp got passwd || die "another file came"
+	expect 0 "$mvm" cp box:../../../etc/passwd got2
+	cmp got2 passwd || die "another file came from above the root"
+	expect 0 "$mvm" cp here/../file box:/tmp/../tmp/one
+	expect 0 "$mvm" cp file box:../../tmp/two
+	equal "$(in_box cat /tmp/one /tmp/two | sort -u)" data
+	# A source that ends in .. is what is in it, as of FOLDER/.
+	in_box sh -c 'mkdir -p /t/sub && echo x >/t/x'
+	expect 0 "$mvm" cp box:/t/sub/.. up
+	equal "$(find up | sort | xargs)" "up up/sub up/x"
+	equal "$(ls | xargs)" "file got got2 here passwd stderr stdout up"
+}
+
 test_cp_is_refused() {
 	cp_set_up
 	echo data >file

@@ -72,7 +72,8 @@ squeezed() {
 
 limits() {
 	awk '/^Max core/ {print "core", $6} /^Max open/ {print "nofile", $5} /^Max file size/ {print "fsize", $5}
-		/^Max processes/ {print "nproc", $4} /^Max address/ {print "as", $5} /^Max locked/ {print "memlock", $5}' \
+		/^Max processes/ {print "nproc", $4} /^Max address/ {print "as", $5} /^Max locked/ {print "memlock", $5}
+		/^Max msgqueue/ {print "msgqueue", $5} /^Max nice/ {print "nice", $5} /^Max realtime priority/ {print "rtprio", $5}' \
 		"/proc/$vmm/limits" | sort
 }
 
@@ -124,7 +125,7 @@ test_every_field_is_that_of_proc() {
 			"$(awk '/^Seccomp:/ {m = $2} /^Seccomp_filters/ {f = $2} /^Name:/ {n = $2} END {print m, f, n}' "/proc/$vmm/task/$tid/status")"
 	done
 	equal "$(got '[.security.read.threads[] | select(.kind == "vcpu")] | length')" 2
-	equal "$(got '.security.read.limits | to_entries[] | select(.key != "msgqueue" and .key != "nice" and .key != "rtprio") | "\(.key) \(.value)"' | sort)" "$(limits)"
+	equal "$(got '.security.read.limits | to_entries[] | "\(.key) \(.value)"' | sort)" "$(limits)"
 	same descriptors '.security.read.descriptors // "null" | if type == "object" then to_entries[] | "\(.key) \(.value)" else . end' descriptors
 	same mounts '.security.read.mounts // ["null"] | .[]' cat "/proc/$vmm/mountinfo"
 	same root '.security.read.root_entries | if . == 0 then "empty" else . end' \
@@ -158,6 +159,34 @@ test_every_field_is_that_of_proc() {
 	esac
 	# the VM is none the worse for having been looked at
 	for _ in 1 2 3; do expect 0 "$mvm" inspect "$id" --security; done
+	kill -0 "$vmm" || die "the VM died of it: $(cat vm.err)"
+	stop_vm
+	equal "$(grep -c fault vm.err)" 0
+}
+
+# The kernel's own programs of each thread, read and hashed by other code: inspect prints these, knows each by its kind, and they
+# are what was handed over.
+test_filters_as_the_kernel_has_them() {
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to read filters"; return; }
+	command -v python3 >/dev/null || { echo "SKIP no python3 on this machine"; return; }
+	local kind inherited
+	truncate -s 1M disk.img
+	start_vm -c 2 --disk disk.img
+	inherited=$(awk '/^Seccomp_filters/ {print $2}' "/proc/$sup/status")
+	"$top/tests/e2e/filters" "$vmm" >filters || die "no filters were read"
+	expect 0 "$mvm" inspect "$id" --security --format json
+	equal "$(cut -d ' ' -f 1,3,4 filters | sort)" \
+		"$(got '.security.read.filters_dumped[] | "\(.tid) \(.instructions) \(.sha256)"' | sort)"
+	equal "$(cut -d ' ' -f 1,2 filters | sort -u)" "$(got '.security.read.threads[] | "\(.tid) \(.kind)"' | sort)"
+	for kind in io vcpu disk; do
+		# that of the start and its own, in every thread of the kind, and no other but what the supervisor came with
+		equal "$kind $(awk -v kind=$kind '$2 == kind {n[$1]++} END {for (t in n) print n[t]}' filters | sort -u)" \
+			"$kind $((inherited + 2))"
+		[ "$inherited" = 0 ] || continue
+		equal "$kind $(awk -v kind=$kind '$2 == kind {print $3, $4}' filters | sort -u)" \
+			"$kind $(got ".security.read.filters_handed_over | .start, .$kind | \"\(.instructions) \(.sha256)\"" | sort)"
+	done
+	equal "$(got '.security.read.filters_handed_over | [.io, .vcpu, .disk, .start | .sha256] | unique | length')" 4
 	kill -0 "$vmm" || die "the VM died of it: $(cat vm.err)"
 	stop_vm
 	equal "$(grep -c fault vm.err)" 0

@@ -177,6 +177,106 @@ test_damaged_record() {
 	nothing_there
 }
 
+# Whatever lies where a record should: cut short at any place, of another kind, nothing at all.
+test_garbage_for_a_record() {
+	tidy_up
+	local folder=/run/mvm file size kind
+	[ "$(id -u)" = 0 ] || folder=$XDG_RUNTIME_DIR/mvm
+	expect 0 detached --name well -- sleep 1000
+	expect 0 detached --name odd -- true
+	expect 0 "$mvm" wait odd
+	file=$(dirname "$(grep -l '"name":"odd"' "$folder"/*/state.json)")/state.json
+	cp "$file" whole
+	size=$(stat -c %s whole)
+	for kind in cut1 cut$((size / 2)) cut$((size - 3)) empty binary number list long deep; do
+		case $kind in
+		cut*) head -c "${kind#cut}" whole ;;
+		empty) ;;
+		binary) head -c 300 /dev/urandom ;;
+		number) echo 7 ;;
+		list) echo '[{"version":1}]' ;;
+		long) head -c 3000000 /dev/zero | tr '\0' '{' ;;
+		deep) printf '{"version":%s' "$(head -c 4000 /dev/zero | tr '\0' '[')" ;;
+		esac >"$file"
+		limit=30 expect 0 "$mvm" ps -a
+		[[ $out == *unknown* && $out == *well*running* ]] || die "$kind: $out"
+		case $out in *[$'\001'-$'\010\033']*) die "$kind: control bytes" ;; esac
+		limit=30 expect 0 "$mvm" ps -a --format json
+		equal "$kind $(jq length stdout)" "$kind 2"
+		limit=30 refused "$(basename "$(dirname "$file")")" "mvm rm" -- "$mvm" wait "$(basename "$(dirname "$file")")"
+	done
+	expect 0 "$mvm" rm "$(basename "$(dirname "$file")")"
+	equal "$("$mvm" ps -a --format json | jq -r '.[].name')" well
+	# That of a VM that runs: its supervisor, which holds the lock, is the one to tell of it.
+	echo garbage >"$(echo "$folder"/*/state.json)"
+	limit=30 expect 0 "$mvm" ps -a
+	limit=30 expect 0 "$mvm" rm -f "$("$mvm" ps -aq)"
+	nothing_there
+}
+
+# A further command for a VM that has been told to end: it runs until the end, or is told so; nobody hangs.
+test_exec_while_it_stops() {
+	tidy_up
+	local stop other
+	expect 0 detached --name deaf -- sh -c 'trap "echo told" TERM; echo up; while :; do sleep 0.1; done'
+	until_so logged deaf up
+	"$mvm" exec deaf sleep 1000 2>other.err &
+	other=$!
+	until_so sh -c "'$mvm' top deaf | grep -q 'sleep 1000'"
+	"$mvm" stop -t 15s deaf &
+	stop=$!
+	until_so logged deaf told
+	limit=60 expect 0 "$mvm" exec deaf echo still here
+	equal "$out" "still here"
+	wait $stop || die "stop failed"
+	# It was killed with the rest, or the end came first.
+	wait $other
+	case $?,$(cat other.err) in 137, | 125,*"VM has ended"*) ;; *) die "the other command: $(cat other.err)" ;; esac
+	[ "$(wc -l <other.err)" -le 1 ] || die "said: $(cat other.err)"
+	limit=60 refused deaf -- "$mvm" exec deaf true
+}
+
+# An installation that is replaced while its VMs run, file by file and each by a new one of its name, as a package manager does.
+test_upgrade() {
+	local part built
+	built=$(dirname "$mvm")
+	mkdir own
+	cp "$built"/{mvm,mvm-supervisor,mvm-vmm,mvm-net,mvm-udp,mvm-bridge,agent.cpio} "$top/build/kernel/vmlinux" own/
+	local mvm=$PWD/own/mvm
+	tidy_up
+	expect 0 "$mvm" run -d --name old --restart on-failure -p 0:80 -m 96M --rootfs "$small/small.ext4" -- \
+		sh -c 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.1; done'
+	until_so logged old up
+	for part in vmlinux agent.cpio mvm-vmm mvm-net mvm-udp mvm-bridge mvm-supervisor mvm; do
+		cp "own/$part" own/.new && mv own/.new "own/$part"
+		expect 0 "$mvm" exec old echo "with a new $part"
+	done
+	[[ $(readlink "/proc/$("$mvm" ps --format json | jq '.[0].vmm')/exe") == *"(deleted)" ]] || die "its VMM was not replaced"
+	echo data >file
+	expect 0 "$mvm" cp file old:/tmp
+	expect 0 "$mvm" exec old cat /tmp/file
+	equal "$out" data
+	expect 0 "$mvm" stats old
+	expect 0 "$mvm" top old
+	expect 0 "$mvm" pause old
+	expect 0 "$mvm" resume old
+	expect 0 "$mvm" update old --blk-iops 1000
+	expect 0 "$mvm" inspect old --security
+	expect 0 "$mvm" logs old
+	equal "$out" up
+	# The supervisor is the old one, and starts it again with what is there now.
+	kill -KILL "$("$mvm" ps --format json | jq '.[0].vmm')"
+	until_so sh -c "'$mvm' ps --format json | jq -e '.[0] | .restarts == 1 and .state == \"running\"'"
+	until_so sh -c "[ \"\$('$mvm' logs old 2>/dev/null | grep -c '^up')\" = 2 ]"
+	equal "$(readlink "/proc/$("$mvm" ps --format json | jq '.[0].vmm')/exe")" "$PWD/own/mvm-vmm"
+	expect 0 "$mvm" stop old
+	expect 0 "$mvm" logs -n 1 old
+	equal "$out" bye
+	expect 0 "$mvm" start old
+	expect 0 "$mvm" rm -f old
+	nothing_there
+}
+
 # What started it need not wait for its end: no descriptor of the caller's stays open.
 test_caller_is_free() {
 	tidy_up

@@ -91,3 +91,27 @@ test_killed_vmm_is_a_vmm_fault() {
 	equal $? 125
 	equal "$(jq -r .verdict receipt.json)" vmm-fault
 }
+
+uptime_ms() {
+	awk '{ printf "%d\n", $1 * 1000 }' /proc/uptime
+}
+
+# Time-outs are of the monotonic clock: a wall clock that is set, by an hour either way, ends none early and none late.
+test_host_clock_is_set() {
+	[ "$(id -u)" = 0 ] && [ -d /run/lab ] || { echo "SKIP only in the lab, whose clock is nobody else's"; return; }
+	local step began real=$(($(date +%s) * 1000 - $(uptime_ms)))
+	trap 'date -s "@$(((real + $(uptime_ms)) / 1000))" >/dev/null' EXIT
+	for step in +1 -1; do
+		began=$(uptime_ms)
+		timeout 200 run --timeout 15s --idle-timeout 3m -- sh -c 'echo up; sleep 1000' >out 2>err &
+		until_so grep -q up out
+		date -s "$step hour" >/dev/null || die "the clock is not set"
+		sleep 2
+		kill -0 $! 2>/dev/null || die "$step h: it ended at once: $(cat err)"
+		wait $!
+		equal "$step $?" "$step 124"
+		began=$(($(uptime_ms) - began))
+		[ $began -ge 15000 ] && [ $began -lt 90000 ] || die "$step h: it ended after $began ms"
+		rm out
+	done
+}
