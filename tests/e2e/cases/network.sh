@@ -391,28 +391,37 @@ for i in range(100):
 # Whoever is killed while it is all made, at one moment after the other, nothing stays: no process, no namespace, no tap
 # or rule (these are the namespace's), no socket or lock; and the next one joins.
 test_killed_while_made() {
-	local who mode step took before turn=0
+	local who mode step took before at killed turn=0
 	guests 0 || return 0
 	command -v bc >/dev/null || { echo "SKIP no bc"; return; }
 	expect 0 "$mvm" network create net
-	for mode in net=user "net=user egress=deny allow-egress=open.example" net=net; do
+	modprobe -a veth bridge nf_tables_arp 2>/dev/null
+	ip -n "$here" link add br0 type bridge
+	ip -n "$here" address add 10.77.0.1/24 dev br0
+	ip -n "$here" link set br0 up
+	for mode in net=user "net=user egress=deny allow-egress=open.example" net=net "proxy=true egress=deny allow-egress=open.example" \
+		net=bridge=br0,ip=10.77.0.5/24,gw=10.77.0.1; do
 		took=$(date +%s%N)
-		join - $mode
+		joined - $mode
 		took=$((($(date +%s%N) - took) / 1000000))
 		leave -
 		until_so no_holder
+		until_so on_bridge 0
 		before=$(left)
-		for who in member mvm-net pasta nft resolver; do
+		for who in member mvm-net nft $(case $mode in *bridge*) echo mvm-bridge{,,,} ;; *) echo pasta resolver ;; esac); do
 			turn=$((turn % 8 + 1))
+			[ "$who" != mvm-bridge ] || turn=$((at = ${at:-0} % 4 + 1))
 			for step in ${LONG:+1 2 3 4 5 6 7 8} $([ "${LONG:-}" ] || echo $turn); do # each at another moment
 				rm -f said.-
+				[ $who != mvm-bridge ] || kill_bridge $((step - 1))
 				{ "${as_host[@]}" "$(dirname "$mvm")/member" - $mode >said.- 2>&1 & } 2>/dev/null
 				echo $! >pid.-
-				sleep "$(bc <<<"scale=3; $took * $step / 8000")"
+				[ $who = mvm-bridge ] || sleep "$(bc <<<"scale=3; $took * $step / 8000")"
 				case $who in
 				member) kill -KILL "$(cat pid.-)" ;;
 				resolver) pkill -KILL -n -x mvm-net ;; # the youngest
 				mvm-net) pkill -KILL -o -x mvm-net ;;
+				mvm-bridge) ;; # that is done
 				*) pkill -KILL -x $who ;;
 				esac
 				[ $who = member ] || until_so grep -qE '^(ready|failed)' said.-
@@ -420,14 +429,45 @@ test_killed_while_made() {
 				wait "$(cat pid.-)" 2>/dev/null
 				rm pid.-
 				until_so no_holder
-				until_so eval '! pgrep -x "pasta|nft" >/dev/null'
+				until_so on_bridge 0
+				until_so eval '! pgrep -x "pasta|nft|mvm-bridge" >/dev/null'
 				equal "$(left)" "$before"
 				equal "$("$mvm" network ls --format json | jq -c '[.[] | .members | length]')" "[0]"
+				[ $who != mvm-bridge ] || ! grep -q ^failed said.- || killed=yes
 			done
 		done
 	done
+	[ "${killed:-}" ] || die "mvm-bridge was never met"
 	join - net=net
 	leave -
+}
+
+# kill_bridge MS: mvm-bridge, which will be there for a few milliseconds, so many after it began.
+kill_bridge() {
+	rm -f watching
+	python3 -c '
+import os, sys, time
+open("watching", "w")
+end, others = time.monotonic() + 20, set()
+while time.monotonic() < end and not (os.path.exists("said.-") and os.path.getsize("said.-")):
+    for pid in set(os.listdir("/proc")) - others:
+        try:
+            comm = open(f"/proc/{pid}/comm").read() if pid.isdigit() else ""
+        except OSError:
+            continue
+        if comm == "mvm-bridge\n":
+            time.sleep(int(sys.argv[1]) / 1000)
+            os.kill(int(pid), 9)
+            sys.exit()
+        if comm[:-1] not in ("sh", "member", "nsenter", "unshare"): # these become others
+            others.add(pid)
+' "$1" &
+	until_so test -e watching
+}
+
+# The ports on br0 that are of members.
+on_bridge() {
+	[ "$(ip -n "$here" -br link show master br0 | grep -c '^mv')" = "$1" ]
 }
 
 # What may be left after the next command: namespaces that a process has or that are mounted, files of networks, sockets.
