@@ -6,6 +6,37 @@
 # shellcheck source=tests/e2e/guests.sh
 . "$top/tests/e2e/guests.sh"
 
+# closed_to_others IP IP6 PORT: neither the host, by whatever device of its own, nor who is outside and has a way to the
+# network by the host, which passes on what it can, reaches that member.
+closed_to_others() {
+	local rows="tcp $1 $3,tcp $2 $3,udp $1 $3,udp $2 $3,ping $1 0,ping $2 0" pid
+	ip netns exec "$here" python3 -c "$probe" "$rows" >host
+	equal "$(grep -c ' no$' host)" 6
+	ip -n "$here" link show other0 >/dev/null 2>&1 || ip -n "$here" link add other0 up type veth peer name other1
+	ip -n "$here" address replace 10.66.0.1/24 dev other0
+	ip netns exec "$here" python3 -c '
+import socket, sys
+for to in sys.argv[2:]:
+    for device in "v0", "lo", "other0":
+        s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        s.settimeout(2)
+        print(device, to, s.connect_ex((to, int(sys.argv[1]))) == 0)
+' "$3" "$1" "$2" >host
+	equal "$(grep -c ' False$' host)" 6
+	ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	ip -n "$there" route replace "$1" via 203.0.113.2
+	ip -n "$there" -6 route replace "$2" via 2001:db8:55::2
+	ip netns exec "$here" tcpdump -nni v0 -c 6 "(dst host $1 or dst host $2) and (dst port $3 or icmp or icmp6)" >came 2>&1 &
+	pid=$!
+	until_so grep -q 'listening on' came
+	ip netns exec "$there" python3 -c "$probe" "$rows" >outside
+	equal "$(grep -c ' no$' outside)" 6
+	until_so grep -q '^6 packets captured' came # they came to the host
+	wait $pid
+	ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
+}
+
 # Members reach each other, and neither another network, nor the host, nor what is outside, nor the network itself.
 test_internal() {
 	local a a6 b b6 other
@@ -26,9 +57,7 @@ test_internal() {
 		"tcp 198.51.100.1 7 no" "tcp 203.0.113.2 7 no" "tcp 2001:db8:99::1 7 no" "udp 198.51.100.1 53 no"
 	rows g1 "tcp $b 7 yes" "tcp app 7 yes" "tcp6 app 7 yes" "tcp $b6 7 yes"
 	rows g3 "tcp $a 7 no" "tcp $b 7 no" "tcp redis.inner 7 no" "tcp 198.51.100.1 7 yes"
-	# nor does the host reach them
-	ip netns exec "$here" python3 -c "$probe" "tcp $a 7,udp $a 7" >host
-	equal "$(grep -c no host)" 2
+	closed_to_others "$a" "$a6" 7
 	! grep -q . asked 2>/dev/null || [ "$(sort -u asked)" = redis.inner ] || die "asked: $(cat asked)"
 	expect 0 "$mvm" network inspect inner --format json
 	equal "$(jq -c '[.internal, [.members[] | .name, .ip]]' stdout)" "[true,[\"redis\",\"$a\",\"app\",\"$b\"]]"
@@ -670,7 +699,7 @@ redis_up() {
 	until_so sh -c "'$mvm' logs redis$$ | grep -q 'Ready to accept'"
 }
 
-# redis in one VM serves a program in another, by name; a third on another network and the host do not reach it.
+# redis in one VM serves a program in another, by name; a third on another network, the host and who is outside do not reach it.
 test_redis() { # with a VM
 	local ip ip6
 	internet || return 0
@@ -689,8 +718,7 @@ $ip6 4"
 	equal "$(grep -c ' no$' stdout)" 4
 	equal "$(jq -c '[.egress.refused.private >= 1, .egress.policy]' other.json)" '[true,"allow"]'
 	jq -e --arg to "tcp $ip:6379" '.egress.refused_to[] | select(.to == $to)' other.json >/dev/null || die "$(jq -c .egress other.json)"
-	ip netns exec "$here" python3 -c "$ask_redis" "$ip" "$ip6" >host
-	equal "$(grep -c ' no$' host)" 2
+	closed_to_others "$ip" "$ip6" 6379
 	# two networks: out by the one, and to redis by the other
 	limit=120 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net back --net other --egress deny --allow-egress 198.51.100.1:7 -- \
 		python3 -c "$ask_redis
@@ -734,13 +762,15 @@ assert c.recv(10) == b'+PONG\r\n'
 	expect 0 "$mvm" rm -f "redis$$"
 }
 
-# As a user with no rights at all.
+# As a user with no rights at all. The third machine, on another network of the same user's, is a stand-in.
 test_rootless() { # with a VM
-	internet || return 0
+	local theirs
+	guests 1 || return 0
 	mkdir -m 700 theirs && chown 12345 theirs && chmod 777 .
 	by setpriv --reuid 12345 --regid 12345 --groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
-	trap '"${on_host[@]}" ps -aq | xargs -r "${on_host[@]}" rm -f; until_so no_holder; end_world' EXIT
+	trap '"${on_host[@]}" ps -aq | xargs -r "${on_host[@]}" rm -f; end_guests; end_world' EXIT
 	expect 0 "${on_host[@]}" network create back
+	expect 0 "${on_host[@]}" network create other
 	redis_up_theirs() {
 		"${on_host[@]}" run -d --name "redis$$" --rootfs "$img" -m 256M --net back --allow-missing cgroup,landlock-net -- \
 			redis-server --protected-mode no --bind 0.0.0.0 :: --save "" >/dev/null
@@ -753,11 +783,17 @@ print(socket.create_connection(('198.51.100.1', 7), 5).recv(10))
 	equal "$out" "redis$$ 1
 b'tcp'"
 	equal "$(ps -o uid= -p "$(holder)" | tr -d ' ')" 12345
+	expect 0 "${on_host[@]}" network inspect back --format json
+	theirs=($(jq -r '.members[0] | .ip, .ip6' stdout))
+	closed_to_others "${theirs[@]}" 6379
+	XDG_RUNTIME_DIR=$PWD/theirs joined g1 net=other as=12345
+	rows g1 "tcp ${theirs[0]} 6379 no" "tcp ${theirs[1]} 6379 no" "tcp redis$$ 6379 no" "tcp redis$$.back 6379 no" "tcp 198.51.100.1 7 yes"
+	leave g1
 	# root's networks are others
 	refused "no such network" -- "$mvm" network inspect back
 	expect 0 "${on_host[@]}" rm -f "redis$$"
 	until_so no_holder
-	expect 0 "${on_host[@]}" network rm back
+	expect 0 "${on_host[@]}" network rm back other
 }
 
 # So many VMs, each of which reaches each other by name.
