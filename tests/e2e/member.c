@@ -228,7 +228,7 @@ int main(int argc, char **argv)
 	who.spec = spec;
 	(void)snprintf(id, sizeof(id), "%012x", (unsigned)getpid());
 	cgroup_init(&parts);
-	if (spec->nnets && spec->nets[0].mode == SPEC_NET_USER)
+	if (!as && spec->nnets && spec->nets[0].mode == SPEC_NET_USER)
 		jail_parts(id, 0, &no_list, &parts);
 	net_user_init(&user);
 	become(as);

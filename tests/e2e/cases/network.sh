@@ -451,6 +451,7 @@ test_killed_while_made() {
 				resolver) pkill -KILL -n -x mvm-net ;; # the youngest
 				mvm-net) pkill -KILL -o -x mvm-net ;;
 				mvm-bridge) ;; # that is done
+				pasta) pkill -KILL -f '^pasta ' ;; # whose name may be passt.avx2
 				*) pkill -KILL -x $who ;;
 				esac
 				[ $who = member ] || until_so grep -qE '^(ready|failed)' said.-
@@ -459,7 +460,7 @@ test_killed_while_made() {
 				rm pid.-
 				until_so no_holder
 				until_so on_bridge 0
-				until_so eval '! pgrep -x "pasta|nft|mvm-bridge" >/dev/null'
+				until_so eval '! pgrep -x "pas(ta|st)(\.avx2)?|nft|mvm-bridge" >/dev/null'
 				equal "$(left)" "$before"
 				equal "$("$mvm" network ls --format json | jq -c '[.[] | .members | length]')" "[0]"
 				[ $who != mvm-bridge ] || ! grep -q ^failed said.- || killed=yes
@@ -671,6 +672,56 @@ test_refused() {
 	joined g1 net=in
 	join g2 net=in egress=deny
 	grep -q 'nothing leads out' said.g2 || die "$(cat said.g2)"
+}
+
+# refusal WORD…: why the last one did not join; what helps is among it
+refusal() {
+	local word
+	for word in "$@"; do grep -q "^failed .*$word" said.- || die "'$word' is not said: $(cat said.-)"; done
+	equal "$(wc -l <said.-)" 1
+}
+
+# changed SCRIPT [OPTION…]: who joins as the user 12345 on a host that this shell program has changed before.
+changed() {
+	local as_host=("${as_host[@]}" sh -c "$1"' && exec "$@"' sh)
+	join - "${@:2}" as=12345
+	until_so no_holder
+}
+
+# No device, a device that is not ours or none, no namespace: each with the command that helps.
+test_not_allowed() {
+	local how
+	guests 0 || return 0
+	ip -n "$here" tuntap add dev tap0 mode tap user 0
+	mkdir empty
+	: >none && chmod 000 none
+	for how in net=user net=tap=tap0; do
+		changed "mount --bind '$PWD/empty' /dev/net" $how
+		refusal "/dev/net/tun: No such file or directory" "modprobe tun"
+		changed "mount --bind '$PWD/none' /dev/net/tun" $how
+		refusal "/dev/net/tun: Permission denied" "chmod 666 /dev/net/tun"
+		changed "mount --bind /dev/null /dev/net/tun" $how
+		refusal "/dev/net/tun: .*Inappropriate" "mknod -m 666 /dev/net/tun c 10 200"
+	done
+	changed : net=tap=tap0
+	refusal "tap=tap0: not yours" "ip tuntap del dev tap0 mode tap && ip tuntap add dev tap0 mode tap user 12345 && ip link set tap0 up"
+	changed : net=tap=tap1
+	refusal "no such device" "ip tuntap add dev tap1 mode tap user 12345 && ip link set tap1 up"
+	# what that says helps
+	ip netns exec "$here" sh -c 'ip tuntap del dev tap0 mode tap && ip tuntap add dev tap0 mode tap user 12345 && ip link set tap0 up'
+	changed : net=tap=tap0
+	grep -q ^ready said.- || die "$(cat said.-)"
+	leave -
+	# a user namespace with all ids as outside, in which there may be no other
+	as_host+=(sh -c '
+		unshare --user sh -c '\''read -r _; exec "$@"'\'' sh "$@" <&3 &
+		until [ "$(readlink "/proc/$!/ns/user")" != "$(readlink /proc/self/ns/user)" ]; do sleep 0.05; done
+		echo 0 0 4294967295 >"/proc/$!/gid_map" && echo 0 0 4294967295 >"/proc/$!/uid_map" && echo >&3
+		wait' sh)
+	mkfifo go
+	exec 3<>go
+	changed 'echo 0 >/proc/sys/user/max_user_namespaces' net=user
+	refusal "no user namespace" "sysctl -w user.max_user_namespaces=65536"
 }
 
 # ---- with VMs ----
