@@ -27,7 +27,7 @@ gone() {
 }
 
 no_process() {
-	! pgrep '^(mvm|pasta)' >/dev/null
+	! pgrep '^(mvm|pasta|passt)' >/dev/null
 }
 
 # A folder to work in, and what the host looks like: $before. The first run makes the folders that stay.
@@ -44,7 +44,7 @@ enter_lane() {
 # $1: yes, if a VM that has ended may be there, with the name box; it can be removed.
 settle() {
 	local left
-	await "all processes ended" no_process || { why "left: $(pgrep -a '^(mvm|pasta)')"; pkill -KILL '^(mvm|pasta)'; }
+	await "all processes ended" no_process || { why "left: $(pgrep -a '^(mvm|pasta|passt)')"; pkill -KILL '^(mvm|pasta|passt)'; }
 	"$mvm" ps -a >ps 2>err.ps || why "mvm ps: $(cat err.ps)"
 	case $1:$(<ps) in
 	*COMMAND) ;;

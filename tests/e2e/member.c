@@ -3,7 +3,8 @@
  * namespace, which is set up as the agent sets up a guest. For tests/e2e/cases/network.sh.
  *
  *   member NAMESPACE OPTION=VALUE…      options of mvm run: name, net, egress, allow-egress; NAMESPACE -: only there;
- *                                       as=UID: as that user, of the group of that number alone
+ *                                       as=UID: as that user, of the group of that number alone;
+ *                                       proxy=true: a proxy alone, which has no address
  *
  * Says "ready IP IP6", then what was refused, until SIGTERM; then the counters.
  */
@@ -227,7 +228,7 @@ int main(int argc, char **argv)
 	who.spec = spec;
 	(void)snprintf(id, sizeof(id), "%012x", (unsigned)getpid());
 	cgroup_init(&parts);
-	if (spec->nnets && spec->nets[0].mode == SPEC_NET_USER)
+	if (!as && spec->nnets && spec->nets[0].mode == SPEC_NET_USER)
 		jail_parts(id, 0, &no_list, &parts);
 	net_user_init(&user);
 	become(as);
@@ -238,8 +239,10 @@ int main(int argc, char **argv)
 		enter(argv[1]);
 	for (unsigned i = 0; i < host.n; i++)
 		guests[i] = strcmp(argv[1], "-") != 0 ? make_device(i, &host.ends[i].net) : -1;
-	if (strcmp(argv[1], "-") != 0)
+	if (strcmp(argv[1], "-") != 0 && host.n)
 		write_resolv(argv[1], &host.ends[0].net);
+	if (!host.n)
+		printf("ready - -\n");
 	for (unsigned i = 0; i < host.n; i++) {
 		char four[INET_ADDRSTRLEN], six[INET6_ADDRSTRLEN];
 

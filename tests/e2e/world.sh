@@ -41,7 +41,7 @@ make_world() {
 # With the servers of serve() at addresses of every kind, on both sides; and ${on_host[@]}.
 make_internet() {
 	make_world 198.51.100.1 198.51.100.2 10.9.8.7 172.16.3.3 192.168.3.3 100.64.3.3 169.254.169.254 168.63.129.16 8.8.8.8 \
-		2001:db8:99::1 fd99::1 fd00:ec2::254 64:ff9b::a09:807 2002:a09:807::1 || return 1
+		2001:db8:99::1 2001:db8:98::1 fd99::1 fd00:ec2::254 64:ff9b::a09:807 2002:a09:807::1 || return 1
 	ip netns exec "$here" sysctl -qw net.ipv4.ping_group_range="0 2147483647"
 	serve "$there" outside
 	serve "$here" host
@@ -57,7 +57,7 @@ names = {
     "open.example": ["198.51.100.1", "2001:db8:99::1"],
     "other.example": ["198.51.100.2"],
     "alias.example": ["open.example"],
-    "a.wild.example": ["8.8.8.8"],
+    "a.wild.example": ["8.8.8.8", "2001:db8:98::1"],
     "wild.example": ["8.8.8.8"],
     "rebind.example": ["10.9.8.7", "203.0.113.2", "169.254.169.254", "fd99::1"],
 }
@@ -146,12 +146,13 @@ def ping(family, to):
             return True
     return False
 def one(kind, to, port):
-    family = socket.AF_INET6 if ":" in to or kind == "tcp6" else socket.AF_INET
-    if kind == "ping":
-        return ping(family, to)
+    family = socket.AF_INET6 if ":" in to or kind.endswith("6") else socket.AF_INET
     if kind == "dns":
         return len(socket.getaddrinfo(to, 7)) > 0
     to = socket.getaddrinfo(to, port, family)[0][4][0]
+    kind = kind.rstrip("6")
+    if kind == "ping":
+        return ping(family, to)
     s = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
     s.settimeout(1 if kind == "udp" else 10)
     s.connect((to, port))

@@ -116,8 +116,12 @@ static struct mvm_spec *spec_by(const char *const steps[][3], size_t n)
 static void test_check_proxy(void **state)
 {
 	static const char *const steps[][3] = {
-		{ "egress", "deny", "add it" }, { "proxy", NULL, NULL },         { "net", "tap=t", NULL },
-		{ "publish", "80:80", NULL },   { "publish", "3128/udp", NULL }, { "publish", "3128", "the proxy's" },
+		{ "egress", "deny", "add it" },
+		{ "proxy", NULL, NULL },
+		{ "publish", "80:80", NULL },
+		{ "publish", "3128/udp", NULL },
+		{ "net", "tap=t", "do not hold on --net tap=t" },
+		{ "publish", "3128", "the proxy's" },
 	};
 	struct mvm_spec *spec, *back;
 	struct mvm_error err;
@@ -146,7 +150,7 @@ static void test_check(void **state)
 		{ "allow-egress", "example.org", NULL },
 		{ "egress", "allow", "--egress deny" },
 		{ "egress", "deny", NULL },
-		{ "net", "tap=t", NULL },
+		{ "net", "tap=t", "do not hold on --net tap=t" },
 		{ "net", "user,dns=9.9.9.9", "one way out" },
 	};
 	struct mvm_spec *spec, *back;
@@ -164,6 +168,20 @@ static void test_check(void **state)
 	free(json);
 	mvm_spec_free(back);
 	mvm_spec_free(spec);
+}
+
+/* Without rules a tap or a socket may stand beside what leads out; of rules each kind is refused beside them. */
+static void test_check_beside(void **state)
+{
+	static const char *const steps[][3] = {
+		{ "net", "user", NULL },
+		{ "net", "socket=/s", NULL },
+		{ "allow-egress", "10.0.0.0/8", "--allow-egress: rules do not hold on --net socket=/s" },
+		{ "egress", "allow", "--egress: rules do not hold on --net socket=/s" },
+	};
+
+	(void)state;
+	mvm_spec_free(spec_by(steps, sizeof(steps) / sizeof(steps[0])));
 }
 
 static struct uplink_rule rule_of(const char *text)
@@ -566,10 +584,10 @@ static void test_find(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_parse),   cmocka_unit_test(test_check),       cmocka_unit_test(test_check_proxy),
-		cmocka_unit_test(test_private), cmocka_unit_test(test_names),       cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_refused), cmocka_unit_test(test_host_routes), cmocka_unit_test(test_host_links),
-		cmocka_unit_test(test_servers), cmocka_unit_test(test_find),
+		cmocka_unit_test(test_parse),        cmocka_unit_test(test_check),   cmocka_unit_test(test_check_proxy),
+		cmocka_unit_test(test_check_beside), cmocka_unit_test(test_private), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_rules),        cmocka_unit_test(test_refused), cmocka_unit_test(test_host_routes),
+		cmocka_unit_test(test_host_links),   cmocka_unit_test(test_servers), cmocka_unit_test(test_find),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -527,6 +527,40 @@ static void test_check_pcap(void **state)
 	mvm_spec_free(spec);
 }
 
+/* Two devices of a VM are told apart by each of their addresses. */
+static void test_check_two_nets(void **state)
+{
+	static const struct {
+		const char *nets[2], *said; /* NULL: they may be beside each other */
+	} cases[] = {
+		{ { "tap=a,ip=10.0.0.2/24,mac=02:00:00:00:00:01", "tap=b,ip=10.0.0.3/24,mac=02:00:00:00:00:02" },
+		  NULL },
+		{ { "tap=a", "tap=b" }, NULL },
+		{ { "tap=a,ip=10.0.0.2/24", "tap=b,ip6=fd00::2/64" }, NULL },
+		{ { "tap=a,mac=02:00:00:00:00:01", "socket=/s,mac=02:00:00:00:00:01" }, "mac=: two devices" },
+		{ { "tap=a,ip=10.0.0.2/24", "tap=b,ip=10.0.0.2/16" }, "ip=: two devices" },
+		{ { "tap=a,ip6=fd00::2/64", "socket=/s,ip6=fd00::2/128" }, "ip6=: two devices" },
+		{ { "bridge=br0,ip=10.0.0.2/24", "tap=b,ip=10.0.0.2/24" }, "ip=: two devices" },
+		{ { "back", "back" }, "is on it already" },
+	};
+	struct mvm_error err;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct mvm_spec *spec = new_spec();
+		int r;
+
+		assert_int_equal(mvm_spec_set(spec, "rootfs", "a", NULL), 0);
+		assert_int_equal(mvm_spec_set_args(spec, (const char *const[]){ "true", NULL }, NULL), 0);
+		for (unsigned k = 0; k < 2; k++)
+			assert_int_equal(mvm_spec_set(spec, "net", cases[i].nets[k], NULL), 0);
+		r = mvm_spec_check(spec, &err);
+		if (cases[i].said ? r != -EINVAL || !strstr(err.text, cases[i].said) : r != 0)
+			fail_msg("case %zu: %s", i, r ? err.text : "allowed");
+		mvm_spec_free(spec);
+	}
+}
+
 /* One after the other: what each lacks. */
 static void test_check_restart(void **state)
 {
@@ -839,6 +873,7 @@ int main(void)
 		cmocka_unit_test(test_publish),
 		cmocka_unit_test(test_check),
 		cmocka_unit_test(test_check_pcap),
+		cmocka_unit_test(test_check_two_nets),
 		cmocka_unit_test(test_check_restart),
 		cmocka_unit_test(test_arguments_too_large),
 		cmocka_unit_test(test_env_file),

@@ -19,7 +19,6 @@
 #include "mvm/cleanup.h"
 #include "uplink/uplink.h"
 
-#define TUN_DEVICE  "/dev/net/tun"
 #define HEADER_SIZE 12 /* struct virtio_net_hdr_v1, virtio 1.2 §5.1.6 */
 #define MTU         1500U
 
@@ -29,9 +28,9 @@ static int tap_error(const char *tap, int code, struct mvm_error *err)
 	case EPERM:
 		return error_set(
 			err, code,
-			"--net: tap=%s: not yours to open: have root make it for you: ip tuntap add dev %s mode "
-			"tap user %u",
-			tap, tap, geteuid());
+			"--net: tap=%s: not yours to open: have root make it anew for you: ip tuntap del dev %s "
+			"mode tap && ip tuntap add dev %s mode tap user %u && ip link set %s up",
+			tap, tap, tap, geteuid(), tap);
 	case EBUSY:
 		return error_set(err, code, "--net: tap=%s: in use by another program or VM: give this one its own",
 				 tap);
@@ -41,6 +40,8 @@ static int tap_error(const char *tap, int code, struct mvm_error *err)
 			"--net: tap=%s: no tap, or one of several queues: make one: ip tuntap add dev NAME mode "
 			"tap user %u",
 			tap, geteuid());
+	case ENOTTY:
+		return error_set(err, code, "--net: " UPLINK_TUN ": %s: %s", strerror(code), uplink_tun_remedy(code));
 	default:
 		return error_set(err, code, "--net: tap=%s: %s", tap, strerror(code));
 	}
@@ -103,10 +104,10 @@ static int open_tap(struct net_host_end *end, struct mvm_error *err)
 			"--net: tap=%s: there is no such device: make it: ip tuntap add dev %s mode tap user %u "
 			"&& ip link set %s up",
 			tap, tap, geteuid(), tap);
-	fd = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	fd = open(UPLINK_TUN, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
-		return error_set(err, errno, "--net: %s: %s: %s", TUN_DEVICE, strerror(errno),
-				 errno == EACCES ? "have root allow you to open it" : "load it: modprobe tun");
+		return error_set(err, errno, "--net: " UPLINK_TUN ": %s: %s", strerror(errno),
+				 uplink_tun_remedy(errno));
 	memcpy(request.ifr_name, tap, strlen(tap) + 1);
 	if (ioctl(fd, TUNSETIFF, &request) < 0)
 		return tap_error(tap, errno, err);

@@ -125,14 +125,19 @@ static void enter_namespaces(void)
 	uid_t uid = geteuid();
 	gid_t gid = getegid();
 	char text[32];
+	int r;
 
-	if (unshare(CLONE_NEWUSER) < 0)
+	r = unshare(CLONE_NEWUSER) < 0 ? errno : 0;
+	if (r == ENOSPC || r == EUSERS)
+		holder_fail(r, "no user namespace: their limit is reached: have root say sysctl -w "
+			       "user.max_user_namespaces=65536");
+	if (r)
 		holder_fail(
-			errno,
+			r,
 			"no user namespace: %s: sysctl user.max_user_namespaces, "
 			"kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns: mvm doctor "
 			"says more",
-			strerror(errno));
+			strerror(r));
 	put("/proc/self/setgroups", "deny");
 	(void)snprintf(text, sizeof(text), "0 %u 1", gid);
 	put("/proc/self/gid_map", text);

@@ -32,7 +32,6 @@
 #include "uplink/route.h"
 #include "uplink/rules.h"
 
-#define TUN_DEVICE    "/dev/net/tun"
 #define HEADER_SIZE   12 /* struct virtio_net_hdr_v1, virtio 1.2 §5.1.6 */
 #define TRACKED       65536U /* connections of a table, where nothing says how many */
 #define PASTA_WAIT_MS 10000 /* for its link; the host may be busy */
@@ -233,17 +232,15 @@ int space_tap(const struct holder *h, const char *name, unsigned mtu, int *ret_t
 	      struct mvm_error *err)
 {
 	struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
-	_cleanup_fd_ int tap = open(TUN_DEVICE, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	_cleanup_fd_ int tap = open(UPLINK_TUN, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	int size = HEADER_SIZE, index, r;
 
 	if (tap < 0)
-		return error_set(err, errno, TUN_DEVICE ": %s: %s", strerror(errno),
-				 errno == EACCES || errno == EPERM
-					 ? "everybody may open it where udev rules: have root say chmod 666 " TUN_DEVICE
-					 : "load it: modprobe tun");
+		return error_set(err, errno, UPLINK_TUN ": %s: %s", strerror(errno), uplink_tun_remedy(errno));
 	memcpy(request.ifr_name, name, strlen(name) + 1);
 	if (ioctl(tap, TUNSETIFF, &request) < 0 || ioctl(tap, TUNSETVNETHDRSZ, &size) < 0)
-		return error_set(err, errno, TUN_DEVICE ": no tap: %s", strerror(errno));
+		return error_set(err, errno, UPLINK_TUN ": no tap: %s%s%s", strerror(errno),
+				 errno == ENOTTY ? ": " : "", errno == ENOTTY ? uplink_tun_remedy(errno) : "");
 	index = route_find(name);
 	r = index < 0 ? index : rtnl_link_up(h->route, index, mtu);
 	if (r == 0)

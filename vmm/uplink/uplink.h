@@ -10,10 +10,12 @@
 #define UPLINK_UPLINK_H
 
 #include <assert.h>
+#include <errno.h>
 #include <stdint.h>
 
 #include "uplink/dns.h"
 
+#define UPLINK_TUN     "/dev/net/tun"
 #define UPLINK_VERSION 4U
 #define UPLINK_FD      0 /* the socket, in mvm-net */
 #define UPLINK_RULES   64U
@@ -61,6 +63,21 @@ static inline const char *uplink_reason_name(unsigned reason)
 							   "flows",    "spoofed", "name",    "isolated" };
 
 	return reason < UPLINK_REASONS ? names[reason] : 0;
+}
+
+/* What helps where UPLINK_TUN cannot be had. */
+static inline const char *uplink_tun_remedy(int code)
+{
+	switch (code) {
+	case EACCES:
+	case EPERM:
+		return "everybody may open it where udev rules: have root say chmod 666 " UPLINK_TUN;
+	case ENOTTY:
+		return "it is no such device: have root make it: rm -f " UPLINK_TUN " && mknod -m 666 " UPLINK_TUN
+		       " c 10 200";
+	default:
+		return "load it: modprobe tun";
+	}
 }
 
 struct uplink_rule {

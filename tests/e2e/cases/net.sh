@@ -501,6 +501,8 @@ test_refused() {
 	refused tap=lo "ip tuntap add" -- run --net tap=lo -- true
 	expect 0 run --net none -- true
 	tap || return 0
+	refused "10.9.7.1 is this host's own address ($tap)" -- run --net "tap=$tap,ip=10.9.7.1/24" -- true
+	refused "fd09::1 is this host's own address ($tap)" -- run --net "tap=$tap,ip6=fd09::1/64" -- true
 	"$mvm" run --rootfs "$img" --net "tap=$tap" -- sh -c 'echo up; sleep 1000' >out &
 	until grep -q up out; do sleep 0.05; done
 	refused "tap=$tap" "in use" -- run --net "tap=$tap" -- true

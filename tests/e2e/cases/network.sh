@@ -6,6 +6,37 @@
 # shellcheck source=tests/e2e/guests.sh
 . "$top/tests/e2e/guests.sh"
 
+# closed_to_others IP IP6 PORT: neither the host, by whatever device of its own, nor who is outside and has a way to the
+# network by the host, which passes on what it can, reaches that member.
+closed_to_others() {
+	local rows="tcp $1 $3,tcp $2 $3,udp $1 $3,udp $2 $3,ping $1 0,ping $2 0" pid
+	ip netns exec "$here" python3 -c "$probe" "$rows" >host
+	equal "$(grep -c ' no$' host)" 6
+	ip -n "$here" link show other0 >/dev/null 2>&1 || ip -n "$here" link add other0 up type veth peer name other1
+	ip -n "$here" address replace 10.66.0.1/24 dev other0
+	ip netns exec "$here" python3 -c '
+import socket, sys
+for to in sys.argv[2:]:
+    for device in "v0", "lo", "other0":
+        s = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode())
+        s.settimeout(2)
+        print(device, to, s.connect_ex((to, int(sys.argv[1]))) == 0)
+' "$3" "$1" "$2" >host
+	equal "$(grep -c ' False$' host)" 6
+	ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
+	ip -n "$there" route replace "$1" via 203.0.113.2
+	ip -n "$there" -6 route replace "$2" via 2001:db8:55::2
+	ip netns exec "$here" tcpdump -nni v0 -c 6 "(dst host $1 or dst host $2) and (dst port $3 or icmp or icmp6)" >came 2>&1 &
+	pid=$!
+	until_so grep -q 'listening on' came
+	ip netns exec "$there" python3 -c "$probe" "$rows" >outside
+	equal "$(grep -c ' no$' outside)" 6
+	until_so grep -q '^6 packets captured' came # they came to the host
+	wait $pid
+	ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
+}
+
 # Members reach each other, and neither another network, nor the host, nor what is outside, nor the network itself.
 test_internal() {
 	local a a6 b b6 other
@@ -26,9 +57,7 @@ test_internal() {
 		"tcp 198.51.100.1 7 no" "tcp 203.0.113.2 7 no" "tcp 2001:db8:99::1 7 no" "udp 198.51.100.1 53 no"
 	rows g1 "tcp $b 7 yes" "tcp app 7 yes" "tcp6 app 7 yes" "tcp $b6 7 yes"
 	rows g3 "tcp $a 7 no" "tcp $b 7 no" "tcp redis.inner 7 no" "tcp 198.51.100.1 7 yes"
-	# nor does the host reach them
-	ip netns exec "$here" python3 -c "$probe" "tcp $a 7,udp $a 7" >host
-	equal "$(grep -c no host)" 2
+	closed_to_others "$a" "$a6" 7
 	! grep -q . asked 2>/dev/null || [ "$(sort -u asked)" = redis.inner ] || die "asked: $(cat asked)"
 	expect 0 "$mvm" network inspect inner --format json
 	equal "$(jq -c '[.internal, [.members[] | .name, .ip]]' stdout)" "[true,[\"redis\",\"$a\",\"app\",\"$b\"]]"
@@ -391,28 +420,38 @@ for i in range(100):
 # Whoever is killed while it is all made, at one moment after the other, nothing stays: no process, no namespace, no tap
 # or rule (these are the namespace's), no socket or lock; and the next one joins.
 test_killed_while_made() {
-	local who mode step took before turn=0
+	local who mode step took before at killed turn=0
 	guests 0 || return 0
 	command -v bc >/dev/null || { echo "SKIP no bc"; return; }
 	expect 0 "$mvm" network create net
-	for mode in net=user "net=user egress=deny allow-egress=open.example" net=net; do
+	modprobe -a veth bridge nf_tables_arp 2>/dev/null
+	ip -n "$here" link add br0 type bridge
+	ip -n "$here" address add 10.77.0.1/24 dev br0
+	ip -n "$here" link set br0 up
+	for mode in net=user "net=user egress=deny allow-egress=open.example" net=net "proxy=true egress=deny allow-egress=open.example" \
+		net=bridge=br0,ip=10.77.0.5/24,gw=10.77.0.1; do
 		took=$(date +%s%N)
-		join - $mode
+		joined - $mode
 		took=$((($(date +%s%N) - took) / 1000000))
 		leave -
 		until_so no_holder
+		until_so on_bridge 0
 		before=$(left)
-		for who in member mvm-net pasta nft resolver; do
+		for who in member mvm-net nft $(case $mode in *bridge*) echo mvm-bridge{,,,} ;; *) echo pasta resolver ;; esac); do
 			turn=$((turn % 8 + 1))
+			[ "$who" != mvm-bridge ] || turn=$((at = ${at:-0} % 4 + 1))
 			for step in ${LONG:+1 2 3 4 5 6 7 8} $([ "${LONG:-}" ] || echo $turn); do # each at another moment
 				rm -f said.-
+				[ $who != mvm-bridge ] || kill_bridge $((step - 1))
 				{ "${as_host[@]}" "$(dirname "$mvm")/member" - $mode >said.- 2>&1 & } 2>/dev/null
 				echo $! >pid.-
-				sleep "$(bc <<<"scale=3; $took * $step / 8000")"
+				[ $who = mvm-bridge ] || sleep "$(bc <<<"scale=3; $took * $step / 8000")"
 				case $who in
 				member) kill -KILL "$(cat pid.-)" ;;
 				resolver) pkill -KILL -n -x mvm-net ;; # the youngest
 				mvm-net) pkill -KILL -o -x mvm-net ;;
+				mvm-bridge) ;; # that is done
+				pasta) pkill -KILL -f '^pasta ' ;; # whose name may be passt.avx2
 				*) pkill -KILL -x $who ;;
 				esac
 				[ $who = member ] || until_so grep -qE '^(ready|failed)' said.-
@@ -420,14 +459,45 @@ test_killed_while_made() {
 				wait "$(cat pid.-)" 2>/dev/null
 				rm pid.-
 				until_so no_holder
-				until_so eval '! pgrep -x "pasta|nft" >/dev/null'
+				until_so on_bridge 0
+				until_so eval '! pgrep -x "pas(ta|st)(\.avx2)?|nft|mvm-bridge" >/dev/null'
 				equal "$(left)" "$before"
 				equal "$("$mvm" network ls --format json | jq -c '[.[] | .members | length]')" "[0]"
+				[ $who != mvm-bridge ] || ! grep -q ^failed said.- || killed=yes
 			done
 		done
 	done
+	[ "${killed:-}" ] || die "mvm-bridge was never met"
 	join - net=net
 	leave -
+}
+
+# kill_bridge MS: mvm-bridge, which will be there for a few milliseconds, so many after it began.
+kill_bridge() {
+	rm -f watching
+	python3 -c '
+import os, sys, time
+open("watching", "w")
+end, others = time.monotonic() + 20, set()
+while time.monotonic() < end and not (os.path.exists("said.-") and os.path.getsize("said.-")):
+    for pid in set(os.listdir("/proc")) - others:
+        try:
+            comm = open(f"/proc/{pid}/comm").read() if pid.isdigit() else ""
+        except OSError:
+            continue
+        if comm == "mvm-bridge\n":
+            time.sleep(int(sys.argv[1]) / 1000)
+            os.kill(int(pid), 9)
+            sys.exit()
+        if comm[:-1] not in ("sh", "member", "nsenter", "unshare"): # these become others
+            others.add(pid)
+' "$1" &
+	until_so test -e watching
+}
+
+# The ports on br0 that are of members.
+on_bridge() {
+	[ "$(ip -n "$here" -br link show master br0 | grep -c '^mv')" = "$1" ]
 }
 
 # What may be left after the next command: namespaces that a process has or that are mounted, files of networks, sockets.
@@ -604,6 +674,56 @@ test_refused() {
 	grep -q 'nothing leads out' said.g2 || die "$(cat said.g2)"
 }
 
+# refusal WORD…: why the last one did not join; what helps is among it
+refusal() {
+	local word
+	for word in "$@"; do grep -q "^failed .*$word" said.- || die "'$word' is not said: $(cat said.-)"; done
+	equal "$(wc -l <said.-)" 1
+}
+
+# changed SCRIPT [OPTION…]: who joins as the user 12345 on a host that this shell program has changed before.
+changed() {
+	local as_host=("${as_host[@]}" sh -c "$1"' && exec "$@"' sh)
+	join - "${@:2}" as=12345
+	until_so no_holder
+}
+
+# No device, a device that is not ours or none, no namespace: each with the command that helps.
+test_not_allowed() {
+	local how
+	guests 0 || return 0
+	ip -n "$here" tuntap add dev tap0 mode tap user 0
+	mkdir empty
+	: >none && chmod 000 none
+	for how in net=user net=tap=tap0; do
+		changed "mount --bind '$PWD/empty' /dev/net" $how
+		refusal "/dev/net/tun: No such file or directory" "modprobe tun"
+		changed "mount --bind '$PWD/none' /dev/net/tun" $how
+		refusal "/dev/net/tun: Permission denied" "chmod 666 /dev/net/tun"
+		changed "mount --bind /dev/null /dev/net/tun" $how
+		refusal "/dev/net/tun: .*Inappropriate" "mknod -m 666 /dev/net/tun c 10 200"
+	done
+	changed : net=tap=tap0
+	refusal "tap=tap0: not yours" "ip tuntap del dev tap0 mode tap && ip tuntap add dev tap0 mode tap user 12345 && ip link set tap0 up"
+	changed : net=tap=tap1
+	refusal "no such device" "ip tuntap add dev tap1 mode tap user 12345 && ip link set tap1 up"
+	# what that says helps
+	ip netns exec "$here" sh -c 'ip tuntap del dev tap0 mode tap && ip tuntap add dev tap0 mode tap user 12345 && ip link set tap0 up'
+	changed : net=tap=tap0
+	grep -q ^ready said.- || die "$(cat said.-)"
+	leave -
+	# a user namespace with all ids as outside, in which there may be no other
+	as_host+=(sh -c '
+		unshare --user sh -c '\''read -r _; exec "$@"'\'' sh "$@" <&3 &
+		until [ "$(readlink "/proc/$!/ns/user")" != "$(readlink /proc/self/ns/user)" ]; do sleep 0.05; done
+		echo 0 0 4294967295 >"/proc/$!/gid_map" && echo 0 0 4294967295 >"/proc/$!/uid_map" && echo >&3
+		wait' sh)
+	mkfifo go
+	exec 3<>go
+	changed 'echo 0 >/proc/sys/user/max_user_namespaces' net=user
+	refusal "no user namespace" "sysctl -w user.max_user_namespaces=65536"
+}
+
 # ---- with VMs ----
 
 internet() {
@@ -630,7 +750,7 @@ redis_up() {
 	until_so sh -c "'$mvm' logs redis$$ | grep -q 'Ready to accept'"
 }
 
-# redis in one VM serves a program in another, by name; a third on another network and the host do not reach it.
+# redis in one VM serves a program in another, by name; a third on another network, the host and who is outside do not reach it.
 test_redis() { # with a VM
 	local ip ip6
 	internet || return 0
@@ -649,8 +769,7 @@ $ip6 4"
 	equal "$(grep -c ' no$' stdout)" 4
 	equal "$(jq -c '[.egress.refused.private >= 1, .egress.policy]' other.json)" '[true,"allow"]'
 	jq -e --arg to "tcp $ip:6379" '.egress.refused_to[] | select(.to == $to)' other.json >/dev/null || die "$(jq -c .egress other.json)"
-	ip netns exec "$here" python3 -c "$ask_redis" "$ip" "$ip6" >host
-	equal "$(grep -c ' no$' host)" 2
+	closed_to_others "$ip" "$ip6" 6379
 	# two networks: out by the one, and to redis by the other
 	limit=120 expect 0 "${on_host[@]}" run --rootfs "$img" -m 256M --net back --net other --egress deny --allow-egress 198.51.100.1:7 -- \
 		python3 -c "$ask_redis
@@ -694,13 +813,15 @@ assert c.recv(10) == b'+PONG\r\n'
 	expect 0 "$mvm" rm -f "redis$$"
 }
 
-# As a user with no rights at all.
+# As a user with no rights at all. The third machine, on another network of the same user's, is a stand-in.
 test_rootless() { # with a VM
-	internet || return 0
+	local theirs
+	guests 1 || return 0
 	mkdir -m 700 theirs && chown 12345 theirs && chmod 777 .
 	by setpriv --reuid 12345 --regid 12345 --groups "$(stat -c %g /dev/kvm)" env XDG_RUNTIME_DIR="$PWD/theirs"
-	trap '"${on_host[@]}" ps -aq | xargs -r "${on_host[@]}" rm -f; until_so no_holder; end_world' EXIT
+	trap '"${on_host[@]}" ps -aq | xargs -r "${on_host[@]}" rm -f; end_guests; end_world' EXIT
 	expect 0 "${on_host[@]}" network create back
+	expect 0 "${on_host[@]}" network create other
 	redis_up_theirs() {
 		"${on_host[@]}" run -d --name "redis$$" --rootfs "$img" -m 256M --net back --allow-missing cgroup,landlock-net -- \
 			redis-server --protected-mode no --bind 0.0.0.0 :: --save "" >/dev/null
@@ -713,11 +834,17 @@ print(socket.create_connection(('198.51.100.1', 7), 5).recv(10))
 	equal "$out" "redis$$ 1
 b'tcp'"
 	equal "$(ps -o uid= -p "$(holder)" | tr -d ' ')" 12345
+	expect 0 "${on_host[@]}" network inspect back --format json
+	theirs=($(jq -r '.members[0] | .ip, .ip6' stdout))
+	closed_to_others "${theirs[@]}" 6379
+	XDG_RUNTIME_DIR=$PWD/theirs joined g1 net=other as=12345
+	rows g1 "tcp ${theirs[0]} 6379 no" "tcp ${theirs[1]} 6379 no" "tcp redis$$ 6379 no" "tcp redis$$.back 6379 no" "tcp 198.51.100.1 7 yes"
+	leave g1
 	# root's networks are others
 	refused "no such network" -- "$mvm" network inspect back
 	expect 0 "${on_host[@]}" rm -f "redis$$"
 	until_so no_holder
-	expect 0 "${on_host[@]}" network rm back
+	expect 0 "${on_host[@]}" network rm back other
 }
 
 # So many VMs, each of which reaches each other by name.

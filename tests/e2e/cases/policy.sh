@@ -10,11 +10,33 @@
 declare -A rules=(
 	[allow]=""
 	[deny]="egress=deny"
-	[ranges]="egress=deny allow-egress=198.51.100.1:7/tcp allow-egress=[2001:db8:99::/48]:7/udp allow-egress=198.51.100.2"
+	[ranges]="egress=deny allow-egress=198.51.100.1:7/tcp allow-egress=[2001:db8:99::/48]:7/udp allow-egress=198.51.100.2 allow-egress=2001:db8:98::/48"
 	[names]="egress=deny allow-egress=open.example:7/tcp allow-egress=*.wild.example"
 	[inside]="allow-egress=10.9.8.0/24:7 allow-egress=fd99::/16"
-	[host]="egress=deny allow-egress=203.0.113.2:8 allow-egress=169.254.169.254:7/tcp"
+	[host]="egress=deny allow-egress=203.0.113.2:8 allow-egress=169.254.169.254:7/tcp allow-egress=168.63.129.16 allow-egress=[2001:db8:55::2]:8 allow-egress=fd00:ec2::254"
 )
+
+# What the names have, a family each (tests/e2e/world.sh).
+declare -A addresses=(
+	[open.example]=198.51.100.1 [open.example6]=2001:db8:99::1
+	[a.wild.example]=8.8.8.8 [a.wild.example6]=2001:db8:98::1
+)
+
+# Each rule has of each kind what passes and what does not, but for these: what is denied altogether has nothing that passes;
+# a name is refused where something is denied, and answered where names are named or nothing is denied.
+impossible='
+deny tcp +
+deny tcp6 +
+deny udp +
+deny udp6 +
+deny ping +
+deny ping6 +
+deny dns +
+ranges dns +
+host dns +
+allow dns -
+inside dns -
+'
 
 # +: passes, -: does not, .: not tried there (the name beside it opens the address).
 matrix='
@@ -28,8 +50,12 @@ udp  198.51.100.2      8     +     -    +      -     +      -
 ping 198.51.100.2      0     +     -    +      -     +      -
 tcp  2001:db8:99::1    7     +     -    -      .     +      -
 udp  2001:db8:99::1    7     +     -    +      -     +      -
+tcp  2001:db8:99::1    8     +     -    -      -     +      -
 udp  2001:db8:99::1    8     +     -    -      -     +      -
 ping 2001:db8:99::1    0     +     -    -      -     +      -
+tcp  2001:db8:98::1    8     +     -    +      .     +      -
+udp  2001:db8:98::1    8     +     -    +      .     +      -
+ping 2001:db8:98::1    0     +     -    +      .     +      -
 tcp  10.9.8.7          7     -     -    -      -     +      -
 udp  10.9.8.7          7     -     -    -      -     +      -
 tcp  10.9.8.7          8     -     -    -      -     -      -
@@ -41,12 +67,20 @@ tcp  192.168.3.3       7     -     -    -      -     -      -
 tcp  169.254.169.254   7     -     -    -      -     -      +
 udp  169.254.169.254   7     -     -    -      -     -      -
 ping 169.254.169.254   0     -     -    -      -     -      -
-tcp  fd00:ec2::254     7     -     -    -      -     -      -
+tcp  168.63.129.16     7     -     -    -      -     -      +
+ping 168.63.129.16     0     -     -    -      -     -      +
+tcp  fd00:ec2::254     7     -     -    -      -     -      +
+ping fd00:ec2::254     0     -     -    -      -     -      +
 tcp  203.0.113.2       7     -     -    -      -     -      -
 tcp  203.0.113.2       8     -     -    -      -     -      +
 udp  203.0.113.2       7     -     -    -      -     -      -
+udp  203.0.113.2       8     -     -    -      -     -      +
+ping 203.0.113.2       0     -     -    -      -     -      -
 tcp  2001:db8:55::2    7     -     -    -      -     -      -
+tcp  2001:db8:55::2    8     -     -    -      -     -      +
 udp  2001:db8:55::2    7     -     -    -      -     -      -
+udp  2001:db8:55::2    8     -     -    -      -     -      +
+ping 2001:db8:55::2    0     -     -    -      -     -      -
 dns  open.example      0     +     -    -      +     +      -
 dns  other.example     0     +     -    -      -     +      -
 dns  a.wild.example    0     +     -    -      +     +      -
@@ -54,7 +88,13 @@ dns  wild.example      0     +     -    -      -     +      -
 tcp  open.example      7     +     -    .      +     +      -
 tcp6 open.example      7     +     -    .      +     +      -
 udp  open.example      7     +     -    .      -     +      -
+udp6 open.example      7     +     -    .      -     +      -
 tcp  a.wild.example    8     +     -    .      +     +      -
+tcp6 a.wild.example    8     +     -    .      +     +      -
+udp  a.wild.example    8     +     -    -      +     +      -
+udp6 a.wild.example    8     +     -    .      +     +      -
+ping a.wild.example    0     +     -    -      +     +      -
+ping6 a.wild.example   0     +     -    .      +     +      -
 '
 
 # wanted RULE KIND…: rows of the matrix, as "what to port yes|no".
@@ -65,6 +105,20 @@ wanted() {
 		index(kinds, " " $1 " ") && $at != "." { print $1, $2, $3, ($at == "+" ? "yes" : "no") }' <<<"$matrix"
 }
 
+# No cell of the matrix is empty, but for those that cannot be filled.
+test_matrix() {
+	local rule kind sign
+	for rule in "${!rules[@]}"; do
+		for kind in tcp tcp6 udp udp6 ping ping6 dns; do
+			for sign in + -; do echo "$rule $kind $sign"; done
+		done
+	done | sort >all
+	awk 'NF < 4 { next } $1 == "what" { for (i = 4; i <= NF; i++) name[i] = $i; next }
+		{ six = $1 != "dns" && ($2 ~ ":" && $1 !~ /6$/) ? "6" : ""; for (i = 4; i <= NF; i++) if ($i != ".") print name[i], $1 six, $i }' \
+		<<<"$matrix" | sort -u >filled
+	equal "$(comm -23 all filled)" "$(grep . <<<"$impossible" | sort)"
+}
+
 # What goes over the host's own devices, loopback among them.
 capture() {
 	ip netns exec "$here" tcpdump -nni any -s 200 -B 8192 --immediate-mode -U -w "cap.$1" 2>"cap.err" &
@@ -72,13 +126,13 @@ capture() {
 	until_so grep -q 'listening on' cap.err
 }
 
-# captured FILE WHAT TO PORT: whether such a packet is in it
+# captured FILE WHAT TO PORT: whether such a packet is in it. TO: an address, several with "or" between them, or a name to ask for.
 captured() {
 	local filter
 	case $2 in
 	dns) filter="dst port 53" ;;
-	ping) filter="dst host $3 and (icmp[icmptype] == icmp-echo or icmp6)" ;;
-	*) filter="dst host $3 and ${2%6} dst port $4" ;;
+	ping*) filter="dst host ($3) and (icmp[icmptype] == icmp-echo or (icmp6 and ip6[40] == 128))" ;; # 128: RFC 4443 §4.1
+	*) filter="dst host ($3) and ${2%6} dst port $4" ;;
 	esac
 	if [ "$2" = dns ]; then
 		tcpdump -nnr "$1" "$filter" 2>/dev/null | grep -q " AAAA\? $3\. \| A? $3\. "
@@ -87,21 +141,27 @@ captured() {
 	fi
 }
 
+# of_name WHAT NAME: the addresses by which a packet goes to it; any of them, where it is the proxy that chooses.
+of_name() {
+	case $1 in
+	*6) echo "${addresses[${2}6]}" ;;
+	*) echo "${addresses[$2]}${by_any:+ or ${addresses[${2}6]}}" ;;
+	esac
+}
+
 # checked NAME RULE ROWS SAID: what the guest said, and what was captured, is what the rows want.
 checked() {
-	local what to port may seen
+	local what to port may seen at
 	sleep 0.3 # the last packet's way into the file
 	kill "$dumper"
 	wait "$dumper"
 	[ "$4" = "$3" ] || die "$1, $2: $(diff <(echo "$4") <(echo "$3"))"
 	while read -r what to port may; do
-		case $what:$to in
-		dns:* | *:*[0-9]*) ;;
-		*) continue ;; # a name's addresses have rows of their own, or are in the guest's word
-		esac
+		at=$to
+		[ "$what" = dns ] || [ -z "${addresses[$to]:-}" ] || at=$(of_name "$what" "$to")
 		seen=no
-		! captured "cap.$2" "$what" "$to" "$port" || seen=yes
-		[ "$seen" = "$may" ] || die "$1, $2: $what $to $port: captured: $seen, wanted: $may; of $to: $(tcpdump -nnr "cap.$2" 2>/dev/null | grep -F " $to" | head)"
+		! captured "cap.$2" "$what" "$at" "$port" || seen=yes
+		[ "$seen" = "$may" ] || die "$1, $2: $what $to $port: captured: $seen, wanted: $may; of $at: $(tcpdump -nnr "cap.$2" 2>/dev/null | grep -F " ${at%% *}" | head)"
 	done <<<"$3"
 	printf '%s\n' "$3" | wc -l >>tried
 }
@@ -110,7 +170,7 @@ checked() {
 by_stand_in() {
 	local rule want
 	for rule in "${!rules[@]}"; do
-		want=$(wanted "$rule" tcp tcp6 udp ping dns)
+		want=$(wanted "$rule" tcp tcp6 udp udp6 ping ping6 dns)
 		capture "$rule"
 		# shellcheck disable=SC2086 # options are words
 		joined g1 "$1" ${rules[$rule]}
@@ -170,7 +230,7 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
 '
 
 test_proxy() { # with a VM
-	local rule want flags option
+	local rule want flags option by_any=yes
 	make_internet || return 0
 	for rule in "${!rules[@]}"; do
 		want=$(wanted "$rule" tcp)

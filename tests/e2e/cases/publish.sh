@@ -228,6 +228,26 @@ test_with_a_network() {
 	equal "$(client "$port" many 5)" 5
 }
 
+# A way out beside it, by which the ports do not lead: bytes by TCP and by UDP, and the way out is there.
+test_with_net_user() {
+	local on_it
+	# shellcheck source=tests/e2e/world.sh
+	. "$top/tests/e2e/world.sh"
+	make_internet || return 0
+	on_it=(nsenter --net="/run/netns/$here" timeout 60 python3 -c)
+	expect 0 "${on_host[@]}" run -d --name box --rootfs "$img" -m 256M --net user -p 0:80 -p 0:53/udp --receipt r.json -- \
+		python3 -c "$udp_server"
+	port=$(udp_port_of box 53)
+	equal "$("${on_it[@]}" "$udp_script" 127.0.0.1 "$port" say hello)" yes
+	equal "$("${on_it[@]}" "$udp_script" 127.0.0.1 "$port" sizes)" "True True True True True"
+	equal "$("${on_it[@]}" "$client_script" "$(port_of box)" bytes 10485760)" "10485760 True"
+	expect 0 "${on_host[@]}" exec box -- python3 -c "$probe" "tcp 198.51.100.1 7,udp 198.51.100.1 7,tcp 10.9.8.7 7"
+	equal "$out" "$(printf '%s\n' "tcp 198.51.100.1 7 yes" "udp 198.51.100.1 7 yes" "tcp 10.9.8.7 7 no")"
+	expect 0 "$mvm" stop box
+	equal "$(jq -c '[.channels.udp.to_clients_bytes >= 75985, .channels.accepted >= 1, .egress.refused.private >= 1]' r.json)" '[true,true,true]'
+	equal "$(nsenter --net="/run/netns/$here" ss -lntuH | grep -c ":$port ")" 0
+}
+
 # A guest's process that does not read, and a client that does not, hold nobody up but themselves: not the VM's end either.
 test_slow_ends() { # for the long run
 	publish_set_up || return 0

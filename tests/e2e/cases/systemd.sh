@@ -184,7 +184,7 @@ test_unit_network() {
 	until_so sh -c 'journalctl -u mvm@e2e --no-pager | grep -q "it is the host"'
 	systemctl stop mvm@e2e
 	equal "$(property ActiveState) $(property Result)" "inactive success"
-	pgrep -x pasta && die "pasta is still there"
+	pgrep -f '^pasta ' && die "pasta is still there"
 	pgrep -x mvm-net && die "mvm-net is still there"
 	true
 }
