@@ -69,8 +69,8 @@ static bool lists(const char *text, const char *word)
 static int list_path(const struct cgroup_list *list, const char *path)
 {
 	_cleanup_fd_ int fd = -1;
-	char line[PATH_MAX + 1];
-	size_t len = strlen(path);
+	char line[PATH_MAX + 1]; /* `path` is shorter than PATH_MAX */
+	int len = snprintf(line, sizeof(line), "%s\n", path);
 	ssize_t n;
 
 	if (!list->name)
@@ -78,10 +78,8 @@ static int list_path(const struct cgroup_list *list, const char *path)
 	fd = openat(list->dir_fd, list->name, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
-	memcpy(line, path, len);
-	line[len] = '\n';
-	n = write(fd, line, len + 1);
-	return n < 0 ? -errno : (size_t)n < len + 1 ? -ENOSPC : 0;
+	n = write(fd, line, (size_t)len);
+	return n < 0 ? -errno : n < len ? -ENOSPC : 0;
 }
 
 static int make_folder(struct cgroup *cgroup, const struct cgroup_list *list, const char *parent, const char *name)
