@@ -199,10 +199,11 @@ static int check_egress(const struct mvm_spec *spec, bool ruled, struct mvm_erro
 		return 0;
 	for (size_t i = 0; i < spec->nnets; i++)
 		if (spec->nets[i].mode == SPEC_NET_TAP || spec->nets[i].mode == SPEC_NET_SOCKET)
-			return error_set(
-				err, EINVAL,
-				"--%s: rules do not hold on --net %s=%s: who made it filters there: leave one out",
-				flag, spec->nets[i].mode == SPEC_NET_TAP ? "tap" : "socket", spec->nets[i].host);
+			return error_set(err, EINVAL,
+					 "--%s: rules do not hold on --net %s=%s: who made it filters there: "
+					 "leave one out, or give --net user instead",
+					 flag, spec->nets[i].mode == SPEC_NET_TAP ? "tap" : "socket",
+					 spec->nets[i].host);
 	if (!ruled)
 		return error_set(err, EINVAL,
 				 "--%s: rules are for --net user, --net bridge=, --proxy or a named network: add it",
