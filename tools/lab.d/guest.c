@@ -545,7 +545,8 @@ static void start_other_cpus(int cpus)
  * QEMU keeps what is pending for a CPU in one word, and in SVM's entries and exits that CPU changes it without a lock,
  * which loses an interrupt that another thread sets right then (until 10.2, "use atomic access for
  * interrupt_request"). A timer's that is lost is the last: the CPU's timers stand still, and every VM that sleeps there,
- * until some other interrupt has the CPU look. So each CPU interrupts the next ten times a second.
+ * until some other interrupt has the CPU look. So each CPU interrupts the next ten times a second; the balloon does it for
+ * one that is alone (tools/lab).
  */
 #define NUDGE_MS 100
 #define CPUS_MAX 64
