@@ -30,8 +30,10 @@ static void test_parse(void **state)
 		{ RECORD("4711", "\"vmm\"", "x"), -1 },
 		{ RECORD("4711", "\"vmm\"", "-1"), -1 },
 		{ RECORD("4711", "\"vmm\"", "99999999999999999999"), -1 },
-		/* a record of another kind, and one that a process wrote to /dev/kmsg: its facility stands before the text */
+		/* a record of another kind; those that a process wrote to /dev/kmsg have a facility; text of another record */
 		{ "5,812,91245,-;audit: type=1400 audit(1:2): pid=4711 sig=31 syscall=41\n", -1 },
+		{ "12,812,91245,-;audit: type=1326 audit(1:2): pid=4711 sig=31 syscall=41\n", -1 },
+		{ "5,812,91245,-;me;audit: type=1326 audit(1:2): pid=4711 sig=31 syscall=41\n", -1 },
 		{ "12,812,91245,-;me;audit: x type=1326 audit(1:2): pid=4711 sig=31 syscall=41\n", -1 },
 		{ "", -1 },
 	};

@@ -32,10 +32,12 @@ static bool number_of(const char *record, const char *key, long *ret)
 
 bool killed_call_parse(const char *record, pid_t pid, int *ret_number)
 {
-	const char *audit = strstr(record, ";audit: type=1326 ");
+	const char *audit = strchr(record, ';'); /* "PRIORITY,NUMBER,TIME,FLAGS;TEXT" */
 	long of, sig, number;
 
-	if (!audit || !number_of(audit, " pid=", &of) || of != pid || !number_of(audit, " sig=", &sig) || sig != 31 ||
+	/* Above 7 the priority has a facility: a process wrote it, not the kernel. */
+	if (!audit || strtol(record, NULL, 10) > 7 || strncmp(audit, ";audit: type=1326 ", 18) != 0 ||
+	    !number_of(audit, " pid=", &of) || of != pid || !number_of(audit, " sig=", &sig) || sig != 31 ||
 	    !number_of(audit, " syscall=", &number) || number < 0 || number > 0xffff)
 		return false;
 	*ret_number = (int)number;
