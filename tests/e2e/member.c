@@ -119,8 +119,12 @@ static void write_resolv(const char *namespace, const struct spec_net *net)
 	f = fopen(path, "we");
 	if (!f)
 		die(path);
-	fprintf(f, "nameserver %s\nsearch %s\n", inet_ntop(AF_INET, net->dns[0].bytes, address, sizeof(address)),
-		net->host);
+	for (unsigned i = 0; i < net->ndns; i++)
+		fprintf(f, "nameserver %s\n",
+			inet_ntop(net->dns[i].family == 4 ? AF_INET : AF_INET6, net->dns[i].bytes, address,
+				  sizeof(address)));
+	if (net->mode == SPEC_NET_NAMED)
+		fprintf(f, "search %s\n", net->host);
 	(void)fclose(f);
 }
 

@@ -242,11 +242,37 @@ static void test_rules(void **state)
 	assert_true(says(&both, "\t\tip daddr 192.168.0.63/32 goto new\n\t\tip daddr 10.9.0.0/23 goto new\n"));
 }
 
+/* The resolver asks the server that was named, as the guest; and nobody but the guest asks it. */
+static void test_rules_names(void **state)
+{
+	struct uplink_request request = on_bridge(UPLINK_IP4 | UPLINK_IP6 | UPLINK_DENY);
+
+	(void)state;
+	assert_false(says(&request, "dport 53"));
+	assert_false(says(&request, "snat"));
+	request.nnames = 1;
+	request.names[0] = (struct uplink_name){ .name = "example.org", .port = 443, .protocol = IPPROTO_TCP };
+	request.flags |= UPLINK_DNS6;
+	(void)inet_pton(AF_INET6, "2001:db8::53", request.place.server6);
+	assert_true(says(&request, "\t\tip daddr @name4_0 tcp dport 443 goto new\n"));
+	assert_true(says(&request, "\t\toifname \"out0\" ip6 daddr 2001:db8::53 udp dport 53 accept\n"));
+	assert_false(says(&request, "oifname \"out0\" ip daddr"));
+	assert_true(says(&request, "\t\tiifname \"vm0\" ip daddr 192.0.0.1 udp dport 53 drop\n"));
+	assert_true(says(&request, "\t\toifname \"out0\" ip saddr 192.0.0.1 snat ip to 10.9.0.5\n"
+				   "\t\toifname \"out0\" ip6 saddr fd6e:82a4:17c9::1 snat ip6 to fd09::5\n"));
+	request = on_bridge(UPLINK_IP4 | UPLINK_DENY | UPLINK_DNS4);
+	request.nnames = 1;
+	(void)inet_pton(AF_INET, "10.9.0.53", request.place.server4);
+	assert_true(says(&request, "\t\toifname \"out0\" ip daddr 10.9.0.53 udp dport 53 accept\n"));
+	assert_false(says(&request, "snat ip6"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_request), cmocka_unit_test(test_devices), cmocka_unit_test(test_names),
-		cmocka_unit_test(test_policy),  cmocka_unit_test(test_ids),     cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_request),     cmocka_unit_test(test_devices), cmocka_unit_test(test_names),
+		cmocka_unit_test(test_policy),      cmocka_unit_test(test_ids),     cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_rules_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,6 +48,29 @@ int net_bridge_check(struct spec_net *net, struct mvm_error *err)
 	return 0;
 }
 
+/* Whom the namespace's resolver asks: the first of each family that the guest has an address of. */
+static int take_servers(const char *flag, const struct spec_net *net, struct uplink_request *request,
+			struct mvm_error *err)
+{
+	for (unsigned i = net->ndns; i-- > 0;) {
+		const struct spec_net_address *server = &net->dns[i];
+
+		if (server->family == 4 && request->flags & UPLINK_IP4) {
+			request->flags |= UPLINK_DNS4;
+			memcpy(request->place.server4, server->bytes, sizeof(request->place.server4));
+		} else if (server->family == 6 && request->flags & UPLINK_IP6) {
+			request->flags |= UPLINK_DNS6;
+			memcpy(request->place.server6, server->bytes, sizeof(request->place.server6));
+		}
+	}
+	if (!(request->flags & (UPLINK_DNS4 | UPLINK_DNS6)))
+		return error_set(err, EINVAL,
+				 "%s: names in --allow-egress: nobody is there to ask for them: give dns=, of a family "
+				 "that the VM has an address of",
+				 flag);
+	return 0;
+}
+
 int net_bridge_request(const char *flag, const struct spec_net *net, const struct mvm_spec *spec,
 		       struct uplink_request *ret, struct mvm_error *err)
 {
@@ -69,6 +92,8 @@ int net_bridge_request(const char *flag, const struct spec_net *net, const struc
 	r = net_user_check_mtu(flag, net->mtu, net->ip6.family != 0, err);
 	if (r == 0)
 		r = net_user_rules(spec, ret->rules, &ret->nrules, ret->names, &ret->nnames, err);
+	if (r == 0 && ret->nnames)
+		r = take_servers(flag, net, ret, err);
 	if (r == 0)
 		r = net_user_links(flag, ret, err);
 	return r < 0 ? r : net_user_programs(flag, false, ret, err);
@@ -141,12 +166,14 @@ static int make_link(const char *flag, const struct spec_net *net, int namespace
 /* ---- the guest's side ---- */
 
 /* Nobody is on its link but the namespace, by which all others are reached: its network, and what its gateway leads to. */
-static void describe(struct spec_net *net)
+static void describe(struct spec_net *net, bool names)
 {
 	struct spec_net_address *own[] = { &net->ip, &net->ip6 }, *gateways[] = { &net->gateway, &net->gateway6 },
 				*routes[] = { &net->route, &net->route6 };
 	static const char *const namespace[] = { UPLINK_GATEWAY4, UPLINK_GATEWAY6 };
 
+	if (names) /* the namespace's resolver, and nobody else */
+		net->ndns = 0;
 	net->local = !net->gateway.family;
 	net->local6 = !net->gateway6.family;
 	for (unsigned six = 0; six < 2; six++) {
@@ -160,10 +187,12 @@ static void describe(struct spec_net *net)
 		own[six]->prefix = (uint8_t)(size * 8);
 		*gateways[six] = (struct spec_net_address){ .family = six ? 6 : 4 };
 		(void)inet_pton(six ? AF_INET6 : AF_INET, namespace[six], gateways[six] -> bytes);
+		if (names)
+			net->dns[net->ndns++] = *gateways[six];
 	}
 }
 
-int net_bridge_open(int fd, const char *flag, struct net_host_end *end, struct mvm_error *err)
+int net_bridge_open(int fd, const char *flag, bool names, struct net_host_end *end, struct mvm_error *err)
 {
 	struct uplink_message message = { .type = 0 };
 	_cleanup_fd_ int namespace = -1;
@@ -182,6 +211,6 @@ int net_bridge_open(int fd, const char *flag, struct net_host_end *end, struct m
 	if (r == 0 && message.type != UPLINK_READY)
 		r = error_set(err, EPROTO, "%s: mvm-net: install mvm again", flag);
 	if (r == 0)
-		describe(&end->net);
+		describe(&end->net, names);
 	return r;
 }

@@ -20,7 +20,10 @@ int net_bridge_check(struct spec_net *net, struct mvm_error *err);
 int net_bridge_request(const char *flag, const struct spec_net *net, const struct mvm_spec *spec,
 		       struct uplink_request *ret, struct mvm_error *err);
 
-/* Of mvm-net that was started with it, fd its socket: the link, then the tap; the end gets it, and what the agent is to set up. */
-int net_bridge_open(int fd, const char *flag, struct net_host_end *end, struct mvm_error *err);
+/*
+ * Of mvm-net that was started with it, fd its socket: the link, then the tap; the end gets it, and what the agent is to set up.
+ * `names`: the request has some, and the guest asks the namespace for them.
+ */
+int net_bridge_open(int fd, const char *flag, bool names, struct net_host_end *end, struct mvm_error *err);
 
 #endif

@@ -237,7 +237,7 @@ static int open_bridge(struct net_user *user, struct net_host_end *end, const st
 	if (r == 0)
 		r = net_holder_start(&user->holder, flag, who->parts, &request, NULL, err);
 	if (r == 0)
-		r = net_bridge_open(user->holder.fd, flag, end, err);
+		r = net_bridge_open(user->holder.fd, flag, request.nnames > 0, end, err);
 	user->links[0].fd = take_fd(&user->holder.fd);
 	return r;
 }

@@ -155,13 +155,6 @@ static int check_names(const struct mvm_spec *spec, struct mvm_error *err)
 					 "give a private address itself",
 					 value);
 		for (size_t k = 0; k < spec->nnets; k++)
-			if (spec->nets[k].mode == SPEC_NET_BRIDGE)
-				return error_set(
-					err, EINVAL,
-					"--allow-egress: '%.80s': names cannot be had with --net bridge=: nobody there "
-					"answers for them: give addresses, or --net user",
-					value);
-		for (size_t k = 0; k < spec->nnets; k++)
 			if (spec->nets[k].mode == SPEC_NET_USER && spec->nets[k].ndns)
 				return error_set(err, EINVAL,
 						 "--net: user: dns=: the VM's own resolver answers for the names of "

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <seccomp.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -82,9 +83,13 @@ static int connect_server(const struct resolver *r)
 	if (four) {
 		server.four.sin_port = htons(PORT);
 		(void)inet_pton(AF_INET, UPLINK_PASTA4, &server.four.sin_addr);
+		if (r->request->flags & UPLINK_BRIDGE)
+			memcpy(&server.four.sin_addr, r->request->place.server4, 4);
 	} else {
 		server.six.sin6_port = htons(PORT);
 		(void)inet_pton(AF_INET6, UPLINK_PASTA6, &server.six.sin6_addr);
+		if (r->request->flags & UPLINK_BRIDGE)
+			memcpy(&server.six.sin6_addr, r->request->place.server6, 16);
 	}
 	if (fd >= 0 && connect(fd, &server.any, four ? sizeof(server.four) : sizeof(server.six)) < 0) {
 		(void)close(fd);

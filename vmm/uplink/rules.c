@@ -318,11 +318,7 @@ void rules_put_guest(FILE *out, const struct policy *policy, const char *peers)
 	put_policy(out, policy);
 }
 
-/*
- * What the resolver is asked on `link`, and what it hears; then the same without being tracked, as each question's port would be an
- * entry of the host kernel's.
- */
-static void put_resolver(FILE *out, const char *link)
+void rules_put_resolver(FILE *out, const char *link)
 {
 	static const char *const addresses[] = { "ip daddr " UPLINK_GATEWAY4, "ip6 daddr " UPLINK_GATEWAY6 };
 
@@ -334,7 +330,7 @@ static void put_resolver(FILE *out, const char *link)
 	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" udp sport 53 ct state established accept\n", out);
 }
 
-static void put_untracked(FILE *out, const char *link)
+void rules_put_untracked(FILE *out, const char *link)
 {
 	static const char *const hooks[][3] = { { "in", "prerouting", "iifname" }, { "out", "output", "oifname" } };
 
@@ -352,16 +348,18 @@ static void put_untracked(FILE *out, const char *link)
 	}
 }
 
-/* The resolver's questions to pasta's forwarder, in an output chain. */
+void rules_put_server(FILE *out, const char *server, unsigned flows)
+{
+	(void)fprintf(out,
+		      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 ct state new ct count over %u drop\n"
+		      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 accept\n",
+		      server, flows, server);
+}
+
 void rules_put_servers(FILE *out, unsigned flows)
 {
-	static const char *const servers[] = { "ip daddr " UPLINK_PASTA4, "ip6 daddr " UPLINK_PASTA6 };
-
-	for (unsigned i = 0; i < N(servers); i++)
-		(void)fprintf(out,
-			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 ct state new ct count over %u drop\n"
-			      "\t\toifname \"" UPLINK_OUT "\" %s udp dport 53 accept\n",
-			      servers[i], flows, servers[i]);
+	rules_put_server(out, "ip daddr " UPLINK_PASTA4, flows);
+	rules_put_server(out, "ip6 daddr " UPLINK_PASTA6, flows);
 }
 
 /* What the namespace's own processes send: answers, and the resolver's questions. */
@@ -416,7 +414,7 @@ static void put_proxy_hooks(FILE *out, bool names)
 		    "\t\tiifname \"lo\" meta l4proto { icmp, icmpv6 } accept\n",
 		    out);
 	if (names) {
-		put_resolver(out, "lo");
+		rules_put_resolver(out, "lo");
 		(void)fputs("\t\tiifname \"lo\" ip saddr " UPLINK_GATEWAY4 " udp sport 53 accept\n"
 			    "\t\tiifname \"lo\" ip6 saddr " UPLINK_GATEWAY6 " udp sport 53 accept\n",
 			    out);
@@ -441,7 +439,7 @@ static void put_hooks(FILE *out, bool names)
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
 		    out);
 	if (names)
-		put_resolver(out, UPLINK_VM);
+		rules_put_resolver(out, UPLINK_VM);
 	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" drop\n"
 		    /* what every Linux says when a link comes up, to all */
 		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
@@ -552,7 +550,7 @@ char *rules_text(const struct uplink_request *request)
 		put_output(out, request->nnames > 0);
 	}
 	if (request->nnames)
-		put_untracked(out, policy.proxy ? "lo" : UPLINK_VM);
+		rules_put_untracked(out, policy.proxy ? "lo" : UPLINK_VM);
 	rules_put_translation(out);
 	(void)fputs("}\n", out);
 	if (!policy.proxy)

@@ -66,8 +66,24 @@ static void put_arrivals(FILE *out, const struct rules_link *link)
 		      RATE_IN, 2 * RATE_IN, FLOWS_IN);
 }
 
-static void put_hooks(FILE *out)
+/* The name server that the resolver asks, as a packet's destination; "": none of that family. */
+static const char *server_of(const struct uplink_request *request, bool four, char buf[64])
 {
+	char text[INET6_ADDRSTRLEN];
+
+	if (!(request->flags & (four ? UPLINK_DNS4 : UPLINK_DNS6)))
+		return "";
+	(void)inet_ntop(four ? AF_INET : AF_INET6, four ? request->place.server4 : request->place.server6, text,
+			sizeof(text));
+	(void)snprintf(buf, 64, "%s daddr %s", four ? "ip" : "ip6", text);
+	return buf;
+}
+
+static void put_hooks(FILE *out, const struct uplink_request *request)
+{
+	bool names = request->nnames > 0;
+	char buf[64];
+
 	(void)fputs("\tchain forward {\n"
 		    "\t\ttype filter hook forward priority filter\n"
 		    "\t\tpolicy drop\n"
@@ -79,8 +95,11 @@ static void put_hooks(FILE *out)
 		    "\t\tpolicy drop\n"
 		    /* who asks for the guest gets a place in the host's table of neighbours */
 		    "\t\tiifname \"" UPLINK_OUT "\" icmpv6 type nd-neighbor-solicit " ASKED " drop\n"
-		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n"
-		    "\t\tiifname \"" UPLINK_OUT "\" drop\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept\n",
+		    out);
+	if (names)
+		rules_put_resolver(out, UPLINK_VM);
+	(void)fputs("\t\tiifname \"" UPLINK_OUT "\" drop\n"
 		    "\t\tmeta pkttype { broadcast, multicast } drop\n"
 		    "\t\tgoto refuse_gateway\n"
 		    "\t}\n"
@@ -89,10 +108,27 @@ static void put_hooks(FILE *out)
 		    "\t\ttype filter hook output priority filter\n"
 		    "\t\tpolicy drop\n"
 		    "\t\toifname \"" UPLINK_VM "\" accept\n"
-		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept\n"
-		    "\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n"
+		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept\n",
+		    out);
+	for (unsigned i = 0; names && i < 2; i++)
+		if (*server_of(request, i == 0, buf))
+			rules_put_server(out, buf, FLOWS / 2);
+	(void)fputs("\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n"
 		    "\t}\n",
 		    out);
+}
+
+/* The resolver asks as the guest, too: nobody on the bridge knows the namespace's own address. */
+static void put_translation(FILE *out, const struct rules_link *link)
+{
+	(void)fputs("\tchain postrouting {\n\t\ttype nat hook postrouting priority srcnat\n", out);
+	if (*link->ip4)
+		(void)fprintf(out, "\t\toifname \"" UPLINK_OUT "\" ip saddr " UPLINK_GATEWAY4 " snat ip to %s\n",
+			      link->ip4);
+	if (*link->ip6)
+		(void)fprintf(out, "\t\toifname \"" UPLINK_OUT "\" ip6 saddr " UPLINK_GATEWAY6 " snat ip6 to %s\n",
+			      link->ip6);
+	(void)fputs("\t}\n", out);
 }
 
 /* The kernel asks for neighbours by an address of the link's, of which it has none: it asks as the guest. */
@@ -122,6 +158,8 @@ char *rules_bridge_text(const struct uplink_request *request)
 				 .flags = request->flags & UPLINK_DENY,
 				 .rules = rules,
 				 .nrules = allowed(request, rules),
+				 .names = request->names,
+				 .nnames = request->nnames,
 				 .links = request->links,
 				 .nlinks = request->nlinks };
 	size_t len = 0;
@@ -140,7 +178,11 @@ char *rules_bridge_text(const struct uplink_request *request)
 	rules_put_new(out, &policy, "new", &most);
 	rules_put_guest(out, &policy, "\t\tudp sport { 67, 547 } drop\n"); /* what only DHCP's servers say */
 	put_arrivals(out, &link);
-	put_hooks(out);
+	put_hooks(out, request);
+	if (request->nnames) {
+		rules_put_untracked(out, UPLINK_VM);
+		put_translation(out, &link);
+	}
 	(void)fputs("}\n", out);
 	rules_put_ingress(out, &policy, &link);
 	put_questions(out, &link);

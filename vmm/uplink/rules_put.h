@@ -53,8 +53,15 @@ bool rules_refuses(const struct policy *policy, unsigned reason); /* whether the
 void rules_put_new(FILE *out, const struct policy *policy, const char *chain, const struct rules_flows *most);
 /* The chain that all a VM sends goes through; `peers`: rules before the policy. */
 void rules_put_guest(FILE *out, const struct policy *policy, const char *peers);
-void rules_put_servers(FILE *out,
-		       unsigned flows); /* the resolver's questions to pasta's forwarder, in an output chain */
+/*
+ * What the resolver is asked on `link`, and what it hears, in an input chain; and chains for it not to be tracked, as each
+ * question's port would be an entry of the host kernel's.
+ */
+void rules_put_resolver(FILE *out, const char *link);
+void rules_put_untracked(FILE *out, const char *link);
+/* The resolver's questions in an output chain: to one server ("ip daddr …"), and to pasta's forwarder. */
+void rules_put_server(FILE *out, const char *server, unsigned flows);
+void rules_put_servers(FILE *out, unsigned flows);
 void rules_put_traffic(FILE *out); /* counters of what crosses the link to the outside */
 void rules_put_translation(FILE *out);
 void rules_put_ingress(FILE *out, const struct policy *policy, const struct rules_link *link);

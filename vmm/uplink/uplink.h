@@ -16,7 +16,7 @@
 #include "uplink/dns.h"
 
 #define UPLINK_TUN     "/dev/net/tun"
-#define UPLINK_VERSION 4U
+#define UPLINK_VERSION 5U
 #define UPLINK_FD      0 /* the socket, in mvm-net */
 #define UPLINK_RULES   64U
 #define UPLINK_NAMES   64U
@@ -104,7 +104,7 @@ _Static_assert(sizeof(struct uplink_name) == 258, "wire");
 
 /*
  * DNS4, DNS6: pasta passes questions on to a name server of the host's by that family: the guest's, or
- * the resolver's under DENY. PROXY: there is no tap, and no
+ * the resolver's under DENY; with BRIDGE: its place has a server of that family, for the resolver. PROXY: there is no tap, and no
  * guest on a link; the guest's connections come as descriptors to a process in the namespace (proxy.c).
  */
 enum {
@@ -150,10 +150,11 @@ static inline void uplink_host6(const struct uplink_subnet *subnet, uint32_t hos
 struct uplink_place {
 	uint8_t ip4[4], ip6[16];
 	uint8_t gateway4[4], gateway6[16]; /* zeroes: nothing leads out of that network */
+	uint8_t server4[4], server6[16]; /* with DNS4, DNS6 */
 	uint8_t bits4, bits6; /* of its network's addresses */
 };
 
-_Static_assert(sizeof(struct uplink_place) == 42, "wire");
+_Static_assert(sizeof(struct uplink_place) == 62, "wire");
 
 /*
  * Two descriptors come with a request of PROXY: the end of a SOCK_SEQPACKET socket by which connections come, each with a byte;

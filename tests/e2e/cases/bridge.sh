@@ -498,6 +498,26 @@ print("asked")' "$PWD/own/mvm-bridge" "$near"
 	equal "$(ports)" 0
 }
 
+# Names, of which it asks the resolver of its namespace, and that one the server that was named: here by IPv6 alone, and one of
+# the host's own. (A server of the guest's by IPv4, and all kinds of packets: policy.sh.)
+test_names() {
+	local names="egress=deny allow-egress=open.example:7/tcp allow-egress=rebind.example"
+	bridged 1 || return 0
+	# shellcheck disable=SC2086 # options are words
+	joined g1 "net=bridge=br0,ip6=fd09::5/64,gw6=fd09::1,mac=$own_mac,dns=2001:db8:98::1,dns=203.0.113.1" $names
+	equal "$(cat "/etc/netns/g1/resolv.conf")" "nameserver fd6e:82a4:17c9::1"
+	rows g1 "tcp6 open.example 7 yes" "tcp6 open.example 8 no" "dns other.example 0 no" "tcp6 rebind.example 7 no" "udp 2001:db8:98::1 53 no"
+	until_so grep -q 'refused.*other.example.*name' said.g1
+	equal "$(sort -u asked | xargs)" "open.example rebind.example"
+	leave g1
+	until_so no_holder
+	rm asked
+	# shellcheck disable=SC2086
+	joined g1 "net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,mac=$own_mac,dns=203.0.113.2" $names
+	rows g1 "tcp open.example 7 yes" "dns other.example 0 no" "tcp rebind.example 7 no" "udp 203.0.113.2 53 no" "tcp 203.0.113.2 7 no"
+	leave g1
+}
+
 test_refused() {
 	bridged 1 || return 0
 	join - net=bridge=br7,ip=10.9.0.5/24
@@ -518,9 +538,12 @@ test_refused() {
 	said - "this host's own address"
 	join - "net=bridge=a b,ip=10.9.0.5/24"
 	said - "no name of a network device"
+	join - net=bridge=br0,ip=10.9.0.5/24 egress=deny allow-egress=example.org
+	said - "give dns="
+	join - net=bridge=br0,ip=10.9.0.5/24,dns=fd09::1 egress=deny allow-egress=example.org
+	said - "give dns="
 	until_so no_holder
 	equal "$(ports)" 0
-	refused "names cannot be had" -- run --net bridge=br0,ip=10.9.0.5/24 --egress deny --allow-egress example.org -- true
 	refused "leave the other bridge out" -- run --net bridge=br0,ip=10.9.0.5/24 --net bridge=br1,ip=10.9.1.5/24 -- true
 	refused "leave user out" -- run --net bridge=br0,ip=10.9.0.5/24 --net user -- true
 	refused "leave --proxy out" -- run --net bridge=br0,ip=10.9.0.5/24 --proxy -- true

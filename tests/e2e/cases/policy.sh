@@ -193,11 +193,9 @@ test_network() {
 	by_stand_in net=net
 }
 
-# On a bridge, where nobody answers for names; its own network and what others begin there are tests/e2e/cases/bridge.sh's.
+# On a bridge, with a name server of its own; its own network and what others begin there are tests/e2e/cases/bridge.sh's.
 test_bridge() {
 	guests 1 || return 0
-	unset "rules[names]"
-	matrix=$(grep -v '\.example' <<<"$matrix")
 	ip -n "$here" link add br0 type bridge
 	ip -n "$here" address add 10.77.0.1/24 dev br0
 	ip -n "$here" address add fd77::1/64 dev br0 nodad
@@ -205,7 +203,7 @@ test_bridge() {
 	ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 	ip -n "$there" route add 10.77.0.0/24 via 203.0.113.2
 	ip -n "$there" -6 route add fd77::/64 via 2001:db8:55::2
-	by_stand_in net=bridge=br0,ip=10.77.0.5/24,gw=10.77.0.1,ip6=fd77::5/64,gw6=fd77::1
+	by_stand_in net=bridge=br0,ip=10.77.0.5/24,gw=10.77.0.1,ip6=fd77::5/64,gw6=fd77::1,dns=8.8.8.8
 }
 
 # The same rows as far as they are TCP, by CONNECT.
