@@ -1,6 +1,9 @@
 # For the scripts that run rows in lanes (tests/e2e/lane): crash, faults. Sourced; they set $mvm, $top and $seconds.
 # A row is a test: it begins with good=yes, each thing that is wrong calls `why`, and it ends with `told NAME`.
 
+# shellcheck source=tests/e2e/looks.sh
+. "$top/tests/e2e/looks.sh"
+
 why() {
 	echo "# $*" | tr '\n' ' '
 	echo
@@ -14,11 +17,12 @@ told() {
 
 # await WHAT COMMAND…: it succeeds in time
 await() {
-	local what=$1 end=$((SECONDS + seconds))
+	local what=$1 end=$((SECONDS + seconds)) looked=$EPOCHREALTIME
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ $SECONDS -lt $end ] || { why "never so: $what"; return 1; }
-		sleep 0.05
+		between_looks "$looked"
+		looked=$EPOCHREALTIME
 	done
 }
 

@@ -9,7 +9,7 @@ in_box() {
 	"$mvm" exec box "$@"
 }
 
-test_cp_files_and_folders() {
+test_cp_files_and_folders() { # with a VM
 	cp_set_up
 	mkdir -p tree/sub/empty
 	echo data >file
@@ -70,7 +70,7 @@ test_cp_files_and_folders() {
 	cmp file ./c:d || die "a name with a colon"
 }
 
-test_cp_streams() {
+test_cp_streams() { # with a VM
 	cp_set_up
 	mkdir -p tree/sub
 	echo data >tree/sub/file
@@ -114,7 +114,7 @@ test_cp_streams() {
 	expect 1 "$mvm" exec box -- ls /tmp/up /etc/evil
 }
 
-test_cp_large_and_sparse() {
+test_cp_large_and_sparse() { # with a VM
 	cp_set_up 512M
 	head -c 100000000 /dev/urandom >large
 	expect 0 "$mvm" cp large box:/tmp/
@@ -135,7 +135,7 @@ test_cp_large_and_sparse() {
 }
 
 # What the caller writes is the caller's: a path may go up, and inside ends at the workload's root.
-test_cp_paths_that_go_up() {
+test_cp_paths_that_go_up() { # with a VM
 	cp_set_up
 	echo data >file
 	mkdir here
@@ -154,7 +154,7 @@ test_cp_paths_that_go_up() {
 	equal "$(ls | xargs)" "file got got2 here passwd stderr stdout up"
 }
 
-test_cp_is_refused() {
+test_cp_is_refused() { # with a VM
 	cp_set_up
 	echo data >file
 	refused nosuch -- "$mvm" cp file nosuch:/tmp
@@ -201,7 +201,7 @@ test_cp_is_refused() {
 	[ -z "$(find dev ! -type d ! -type l ! -type f)" ] || die "a device was made"
 }
 
-test_cp_with_no_room() {
+test_cp_with_no_room() { # with a VM
 	cp_set_up
 	head -c 60000000 /dev/urandom >large
 	refused 'no space' -- "$mvm" cp large box:/tmp/large
@@ -221,7 +221,7 @@ test_cp_with_no_room() {
 	umount small
 }
 
-test_cp_owners_and_modes() {
+test_cp_owners_and_modes() { # with a VM
 	cp_set_up
 	in_box sh -c 'mkdir /t && echo x >/t/suid && chmod 6755 /t/suid && echo y >/t/mine && chown 1234:5678 /t/mine &&
 		chmod 666 /t/mine'
@@ -238,7 +238,7 @@ test_cp_owners_and_modes() {
 }
 
 # A VM that is not there to answer, before and in the middle.
-test_cp_and_the_end() {
+test_cp_and_the_end() { # with a VM
 	cp_set_up
 	echo data >file
 	expect 0 "$mvm" pause box
@@ -274,7 +274,7 @@ test_cp_and_the_end() {
 }
 
 # Who works in the destination meanwhile swaps its folders for links, and gains nothing by it.
-test_cp_in_a_race() {
+test_cp_in_a_race() { # with a VM
 	cp_set_up
 	mkdir -p tree/sub
 	for i in $(seq 50); do echo marker >"tree/sub/marker$i"; done

@@ -121,7 +121,7 @@ while True:
         if b"MARKz" in frame:
             break
 ' "$tap" >seen &
-	until grep -q ready seen; do sleep 0.05; done
+	until_so grep -q ready seen
 	expect 0 debian --net "tap=$tap,ip=10.9.7.2/24,ip6=fd09::2/64,mac=$mac" --receipt receipt.json -- python3 -c '
 import socket, struct
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
@@ -252,6 +252,33 @@ print("done")
 	expect 0 "$mvm" rm "net$$"
 }
 
+# While the host's end sends as fast as it can, all through it, disk, streams and further commands work.
+test_flooded() {
+	local flood
+	tap || return 0
+	truncate -s 8M disk
+	expect 0 detached --name box --net "tap=$tap,ip=10.9.7.2/24,mac=$mac" --disk disk -- sleep 1000
+	trap 'jobs -p | xargs -r kill; "$mvm" rm -f box >/dev/null; ip link del "$tap" 2>/dev/null' EXIT
+	python3 -c '
+import itertools, socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+for n in itertools.count():
+    try:
+        s.sendto(bytes(1400), ("10.9.7.2" if n % 2 else "10.9.7.255", 9))
+    except OSError:
+        pass
+' &
+	flood=$!
+	until_so eval '[ "$(cat /sys/class/net/$tap/statistics/tx_packets)" -gt 5000 ]'
+	expect 0 "$mvm" exec box -- sh -c 'dd if=/dev/vdb of=/dev/null bs=64k && dd if=/dev/zero of=/dev/vdb bs=64k count=128 conv=fsync && echo done'
+	equal "$out" done
+	expect 0 bash -c 'head -c 1000000 /dev/urandom >sent; "$mvm" exec -i box -- cat <sent | cmp - sent'
+	kill $flood || die "the flood ended before"
+	wait $flood
+	expect 0 "$mvm" stop box
+}
+
 # What a guest does not listen to costs it nothing: groups that it did not join, others' addresses; until it listens to all.
 test_filter() {
 	tap || return 0
@@ -269,7 +296,7 @@ while True:
         s.send(to + mine + b"\x88\xb5" + b"MARK" + mark + bytes(60))
 ' "$tap" >ready &
 	trap 'kill %1; ip link del "$tap" 2>/dev/null' EXIT
-	until grep -q ready ready; do sleep 0.05; done
+	until_so grep -q ready ready
 	limit=120 expect 0 debian --net "tap=$tap,mac=$mac" --receipt receipt.json -- python3 -c '
 import socket, struct, time
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88b5))
@@ -374,7 +401,7 @@ while True:
 c.sendall(got[-1000000:])
 c.close()
 ' >server.out &
-	until grep -q ready server.out; do sleep 0.05; done
+	until_so grep -q ready server.out
 	limit=120 expect 0 debian --net "tap=$tap,ip=10.9.7.2/24" --disk "$PWD/sent,ro" --pcap cap --receipt receipt.json -- python3 -c '
 import socket
 s = socket.create_connection(("10.9.7.1", 7001))
@@ -504,7 +531,7 @@ test_refused() {
 	refused "10.9.7.1 is this host's own address ($tap)" -- run --net "tap=$tap,ip=10.9.7.1/24" -- true
 	refused "fd09::1 is this host's own address ($tap)" -- run --net "tap=$tap,ip6=fd09::1/64" -- true
 	"$mvm" run --rootfs "$img" --net "tap=$tap" -- sh -c 'echo up; sleep 1000' >out &
-	until grep -q up out; do sleep 0.05; done
+	until_so grep -q up out
 	refused "tap=$tap" "in use" -- run --net "tap=$tap" -- true
 	kill %1
 	wait

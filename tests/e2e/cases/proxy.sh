@@ -75,7 +75,7 @@ for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"],
 print("serving", flush=True)
 threading.Event().wait()
 ' "$2" >"serving.$2" 2>&1 &
-	until grep -qs . "serving.$2"; do sleep 0.05; done
+	until_so grep -qs . "serving.$2"
 	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
 }
 
@@ -342,7 +342,7 @@ test_ends() {
 		supervisor) kill -KILL "$(awk '/^PPid:/ { print $2 }' "/proc/$outer/status")" ;;
 		proxy)
 			kill -KILL "$proxy"
-			until "$mvm" logs "p$$" 2>&1 | grep -q 'no way out any more: the proxy ended'; do sleep 0.05; done
+			until_so says_of logs "p$$" -- -q 'no way out any more: the proxy ended'
 			expect 1 "$mvm" exec "p$$" -- python3 -c '
 import socket, sys
 s = socket.create_connection(("127.0.0.1", 3128), 60)

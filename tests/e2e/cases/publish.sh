@@ -150,7 +150,7 @@ echo_vm() {
 }
 
 # nginx in a VM, as curl and wrk find it on a published port: whole answers, and under load no error.
-test_nginx() {
+test_nginx() { # with a VM
 	local conf size
 	publish_set_up || return 0
 	conf=$(base64 -w0 "$top/tests/bench/nginx.conf")
@@ -172,7 +172,7 @@ test_nginx() {
 	expect 0 "$mvm" stop web
 }
 
-test_http() {
+test_http() { # with a VM
 	publish_set_up || return 0
 	expect 0 detached --name web -p 127.0.0.1::80 -p '[::1]::80' -- sh -c \
 		'mkdir /tmp/www; echo hello from the VM >/tmp/www/index.html; exec busybox httpd -f -p 80 -h /tmp/www'
@@ -217,7 +217,7 @@ test_connections() { # for the long run
 }
 
 # With a network device it is the same.
-test_with_a_network() {
+test_with_a_network() { # with a VM
 	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to make a tap"; return; }
 	publish_set_up || return 0
 	modprobe tun 2>/dev/null
@@ -229,7 +229,7 @@ test_with_a_network() {
 }
 
 # A way out beside it, by which the ports do not lead: bytes by TCP and by UDP, and the way out is there.
-test_with_net_user() {
+test_with_net_user() { # with a VM
 	local on_it
 	# shellcheck source=tests/e2e/world.sh
 	. "$top/tests/e2e/world.sh"
@@ -262,7 +262,7 @@ test_slow_ends() { # for the long run
 }
 
 # What the command has written when it ends arrives, and the run is over then.
-test_last_words() {
+test_last_words() { # with a VM
 	publish_set_up || return 0
 	port=$(python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])')
 	run -p "$port:80" --receipt r.json -- sh -c 'yes | head -c 3000000 | nc -l -p 80' &
@@ -277,7 +277,7 @@ test_last_words() {
 	equal "$(client "$port" listening)" no
 }
 
-test_pause() {
+test_pause() { # with a VM
 	publish_set_up || return 0
 	echo_vm box -p 0:80
 	expect 0 "$mvm" pause box
@@ -318,7 +318,7 @@ hold_port() {
 	until_so test -e held
 }
 
-test_refused() {
+test_refused() { # with a VM
 	publish_set_up || return 0
 	echo_vm box -p 0:80
 	refused "taken by mvm-supervisor (process $(of box supervisor))" "or 0 for any" -- run -p "$port:1" -- true
@@ -339,7 +339,7 @@ test_refused() {
 }
 
 # Whoever is killed: nothing listens, and nothing runs.
-test_killed() {
+test_killed() { # with a VM
 	publish_set_up || return 0
 	echo_vm box -p 0:80
 	supervisor=$(of box supervisor) vmm=$(of box vmm)
@@ -418,7 +418,7 @@ udp_vm() {
 	equal "$(udp "$port" say hello)" yes
 }
 
-test_udp() {
+test_udp() { # with a VM
 	publish_set_up || return 0
 	udp_vm box -p 0:53/udp -p 0.0.0.0:0:54/udp -p 0:55/udp -p '[::1]:0:56/udp' -p 0:80/tcp --receipt r.json
 	equal "$(udp "$port" sizes)" "True True True True True"
@@ -470,7 +470,7 @@ test_udp_flood() { # for the long run
 }
 
 # The port is the VM's over its runs; with the VM it goes. Who serves it may die without the VM.
-test_udp_ends() {
+test_udp_ends() { # with a VM
 	publish_set_up || return 0
 	udp_vm box -p 0:53/udp --restart always
 	"$mvm" exec box -- pkill -o python3 || true # which is the end of that run
@@ -497,22 +497,11 @@ test_udp_ends() {
 	[ "$(ss -ulnH "sport = :$port" | wc -l)" -eq 0 ] || die "still bound"
 }
 
-fakes=$(dirname "$PWD")/fake-publish
-export fakes
+# shellcheck source=tests/e2e/fake.sh
+. "$top/tests/e2e/fake.sh"
 
-# The stand-in for the VMM (tests/e2e/fake_vmm.c).
 fake() {
-	if [ ! -x "$fakes/mvm-vmm" ]; then
-		mkdir -p "$fakes"
-		cc -D_GNU_SOURCE -I"$top/include" -I"$top/guest" -O1 -static -o "$fakes/vmm" "$top/tests/e2e/fake_vmm.c" \
-			"$top/guest/proto.c" || die "the stand-in does not build"
-		cp "$mvm" "$(dirname "$mvm")/mvm-supervisor" "$fakes/"
-		printf '070701' >"$fakes/agent.cpio"
-		cp "$top/build/kernel/vmlinux" "$fakes/"
-		truncate -s 1M "$fakes/app.img"
-		mke2fs -q -t ext2 "$fakes/app.img"
-		mv "$fakes/vmm" "$fakes/mvm-vmm"
-	fi
+	fake_set_up
 	"$fakes/mvm" run --rootfs "$fakes/app.img" "$@"
 }
 export -f fake
@@ -558,7 +547,7 @@ test_supervisor_killed() {
 }
 
 # Sockets that a service manager listens on, as sd_listen_fds(3) has it.
-test_handed_over() {
+test_handed_over() { # with a VM
 	publish_set_up || return 0
 	local activate='
 import os, socket, sys

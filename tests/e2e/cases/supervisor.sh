@@ -146,7 +146,7 @@ c, _ = s.accept()
 while c.recv(65536):
     pass
 ' >peer &
-		until grep -qs listening peer; do sleep 0.05; done
+		until_so grep -qs listening peer
 		bad "$@"
 		wait
 		equal "$(tcpdump -Knqtr cap 2>/dev/null | wc -l)" "$(jq .capture.frames receipt.json)"

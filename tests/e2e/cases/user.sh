@@ -225,7 +225,7 @@ test_ends() {
 			until ! kill -0 "$pid" 2>/dev/null || grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null; do sleep 0.05; done
 		done
 		case $who in outer | inner | pasta)
-			until "$mvm" logs "net$$" 2>&1 | grep -q 'no way out any more'; do sleep 0.05; done
+			until_so says_of logs "net$$" -- -q 'no way out any more'
 			;;
 		esac
 		expect 0 "$mvm" rm -f "net$$"
@@ -260,7 +260,7 @@ while reach("8.8.8.8") and time.monotonic() < end:
 print("then", reach("8.8.8.8"), flush=True)
 time.sleep(1000)
 '
-	until "$mvm" logs "net$$" | grep -q answer; do sleep 0.05; done
+	until_so says_of logs "net$$" -- -q answer
 	# pasta's socket is open for all who know its port; the answer to nobody's question ends in the namespace
 	for i in $(nsenter --net="/run/netns/$here" ss -Hlnu | awk '$4 ~ /^0.0.0.0:/ { sub(/.*:/, "", $4); print $4 }'); do
 		((i >= 32768 && i <= 60999)) || die "the guest took the host's port $i"
@@ -273,10 +273,10 @@ for source in "198.51.100.2", "203.0.113.1":
 ' "$i"
 	done
 	ip -n "$here" address add 8.8.8.8/32 dev lo
-	until "$mvm" logs "net$$" | grep -q then; do sleep 0.05; done
+	until_so says_of logs "net$$" -- -q then
 	equal "$("$mvm" logs "net$$")" "$(printf '%s\n' "first True" "answer b'x'" "then False")"
 	# told a second later at most
-	until "$mvm" metrics | grep -qE 'mvm_vm_egress_refused_total\{.*why="host"\} [1-9]'; do sleep 0.05; done
+	until_so says_of metrics -- -qE 'mvm_vm_egress_refused_total\{.*why="host"\} [1-9]'
 	expect 0 "$mvm" rm -f "net$$"
 }
 
@@ -296,10 +296,10 @@ for i in range(40000):
 print("done", flush=True)
 time.sleep(1000)
 '
-	until "$mvm" logs "net$$" | grep -q done; do sleep 0.05; done
+	until_so says_of logs "net$$" -- -q done
 	n=$(nsenter -t "$(pgrep -P "$(pgrep -x -o mvm-net)")" -n cat /proc/sys/net/netfilter/nf_conntrack_count)
 	((n >= 1000 && n <= 4200)) || die "$n connections"
-	until "$mvm" metrics | grep -qE 'mvm_vm_egress_refused_total\{.*why="flows"\} [1-9][0-9]{3}'; do sleep 0.05; done
+	until_so says_of metrics -- -qE 'mvm_vm_egress_refused_total\{.*why="flows"\} [1-9][0-9]{3}'
 	expect 0 "$mvm" stats --flows "net$$" --format json # the busiest of them, and how many there are
 	equal "$(jq -c '[(.flows | length), .all >= 1000, .all <= 4200, .flows[0].to, .flows[0].from, .flows[0].protocol]' stdout)" \
 		'[256,true,true,"198.51.100.1","192.0.0.2","udp"]'
@@ -319,7 +319,7 @@ while n < 3000000:
 c.sendall(b"y" * 100000)
 c.recv(1)
 ' >server &
-	until grep -q listening server; do sleep 0.05; done
+	until_so grep -q listening server
 	started "net$$" --receipt r.json -- python3 -c '
 import socket, time
 s = socket.create_connection(("198.51.100.1", 99))
@@ -334,7 +334,7 @@ u.recv(1000)
 print("done", n, flush=True)
 time.sleep(1000)
 '
-	until "$mvm" logs "net$$" | grep -q "done 100000"; do sleep 0.05; done
+	until_so says_of logs "net$$" -- -q "done 100000"
 	expect 0 "$mvm" stats --flows "net$$" --format json
 	equal "$(jq -c '.flows[0] | [.protocol, .from, .to, .to_port, .answered, .out_bytes > 3000000, .out_bytes < 3500000,
 		.in_bytes > 100000, .in_bytes < 200000, .age_s < 600]' stdout)" \
@@ -366,7 +366,7 @@ while True:
     c, _ = s.accept()
     print("visited", flush=True)
 '
-	until "$mvm" logs "a$$" | grep -q up; do sleep 0.05; done
+	until_so says_of logs "a$$" -- -q up
 	policy "" "tcp 192.0.0.1 7 no" "tcp 192.0.0.2 9 no" "tcp 203.0.113.2 7 no" "tcp 198.51.100.1 7 yes"
 	equal "$("$mvm" logs "a$$")" up
 	expect 0 "$mvm" rm -f "a$$"
