@@ -150,6 +150,8 @@ kernel: ## the guest kernel, build/kernel/vmlinux
 	$(Q)kernel-config/build --variant mvm
 kernel-qemu: kernel ## its twin that QEMU's microvm machine boots too (bench)
 	$(Q)kernel-config/build --variant qemu
+kernel-bzimage: kernel ## the guest kernel as a bzImage (check-long)
+	$(Q)kernel-config/build --variant bzimage
 IMAGE := build/images/debian.img
 IMAGE_PACKAGES := python3-minimal libpython3-stdlib vim-tiny fio procps iproute2 ncurses-bin attr redis-server iperf3 nginx-light
 image: ## the Debian rootfs that demo and tests run
@@ -286,5 +288,5 @@ help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
-.PHONY: all setup kernel kernel-qemu image lab demo units fuzzers check check-unit check-e2e check-life check-escape check-hostile \
+.PHONY: all setup kernel kernel-qemu kernel-bzimage image lab demo units fuzzers check check-unit check-e2e check-life check-escape check-hostile \
 	check-kvm check-readme check-long hostile asan ubsan tsan fuzz lint coverage bench install dist clean help FORCE

@@ -13,6 +13,15 @@ test_user() {
 	refused no-such-user -- run -u no-such-user -- true
 }
 
+# As distributions have theirs: compressed, and unpacked by itself.
+test_bzimage() { # for the long run
+	local kernel=$top/build/kernel/bzImage
+	[ -f "$kernel" ] || die "make kernel-bzimage"
+	expect 0 "$mvm" run --rootfs "$small/small.ext4" -m 128M -c 2 --kernel "$kernel" --receipt r.json -- sh -c 'nproc; cat /proc/version'
+	[[ $out == 2$'\n'*-mvm* ]] || die "$out"
+	equal "$(jq -r .kernel.sha256 r.json)" "$(sha256sum <"$kernel" | cut -d' ' -f1)"
+}
+
 test_cpus_and_memory() {
 	expect 0 run -c 4 -- nproc
 	equal "$out" 4
