@@ -102,6 +102,31 @@ while True:
 	until_so grep -q up "echoes.$1"
 }
 
+# made_up_errors GUEST TO PORT OTHER tcp|udp FIRST LAST: it sends TO errors (host unreachable) about packets of TO:PORT for OTHER, at each
+# port from FIRST to before LAST.
+made_up_errors() {
+	local guest=$1
+	shift
+	expect 0 ip netns exec "$guest" python3 -c '
+import socket, struct, sys, time
+to, port, other, kind, first, last = sys.argv[1:]
+kind = {"tcp": 6, "udp": 17}[kind]
+def checksum(data):
+    n = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    n = (n & 0xffff) + (n >> 16)
+    return struct.pack("!H", ~(n + (n >> 16)) & 0xffff)
+def header(n):
+    h = struct.pack("!BBHHHBBH", 0x45, 0, 20 + n, 0, 0, 64, kind, 0) + socket.inet_aton(to) + socket.inet_aton(other)
+    return h[:10] + checksum(h) + h[12:]
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+for n in range(int(first), int(last)):
+    data = struct.pack("!BBHI", 3, 1, 0, 0) + header(20) + struct.pack("!HHHH", int(port), n, 20, 0) + b"made up here"
+    s.sendto(data[:2] + checksum(data) + data[4:], (to, 0))
+    if n % 64 == 0:
+        time.sleep(0.002) # the tap holds so many
+' "$@"
+}
+
 # rows GUEST ROW…: a row is "KIND ADDRESS-OR-NAME PORT yes|no", of what the guest tries.
 rows() {
 	local guest=$1 rows="" want="" kind to port may

@@ -4,7 +4,7 @@
 
 # What the kernel has for networks of ordinary users.
 network_modules() {
-	modprobe -a tun nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
+	modprobe -a tun nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_nat nft_reject_inet nfnetlink_log 2>/dev/null
 	[ -w /dev/net/tun ] || return
 	[ "$(stat -c %a /dev/net/tun)" = 666 ] || chmod 666 /dev/net/tun # as udev has it
 }
@@ -59,6 +59,7 @@ names = {
     "alias.example": ["open.example"],
     "a.wild.example": ["8.8.8.8", "2001:db8:98::1"],
     "wild.example": ["8.8.8.8"],
+    "near.example": ["2001:db8:70::7"],
     "rebind.example": ["10.9.8.7", "203.0.113.2", "169.254.169.254", "fd99::1"],
 }
 def wire(name):

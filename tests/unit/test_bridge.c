@@ -257,6 +257,10 @@ static void test_rules_names(void **state)
 	assert_true(says(&request, "\t\tip daddr @name4_0 tcp dport 443 goto new\n"));
 	assert_true(says(&request, "\t\toifname \"out0\" ip6 daddr 2001:db8::53 udp dport 53 accept\n"));
 	assert_false(says(&request, "oifname \"out0\" ip daddr"));
+	/* errors about its questions are nobody's to make up, and names open nothing of the guest's own network */
+	assert_true(says(&request, "\t\tct state related ct original ip saddr 10.9.0.5 accept\n"));
+	assert_true(says(&request, "\t\tct state related,invalid drop\n"));
+	assert_true(says(&request, "\t\tip6 daddr fd09::/64 goto to_private\n"));
 	assert_true(says(&request, "\t\tiifname \"vm0\" ip daddr 192.0.0.1 udp dport 53 drop\n"));
 	assert_true(says(&request, "\t\toifname \"out0\" ip saddr 192.0.0.1 snat ip to 10.9.0.5\n"
 				   "\t\toifname \"out0\" ip6 saddr fd6e:82a4:17c9::1 snat ip6 to fd09::5\n"));

@@ -48,26 +48,51 @@ int net_bridge_check(struct spec_net *net, struct mvm_error *err)
 	return 0;
 }
 
-/* Whom the namespace's resolver asks: the first of each family that the guest has an address of. */
-static int take_servers(const char *flag, const struct spec_net *net, struct uplink_request *request,
-			struct mvm_error *err)
+static bool is_in(const struct spec_net_address *a, const uint8_t *network, unsigned bits)
 {
-	for (unsigned i = net->ndns; i-- > 0;) {
-		const struct spec_net_address *server = &net->dns[i];
+	unsigned whole = bits / 8, rest = bits % 8;
 
-		if (server->family == 4 && request->flags & UPLINK_IP4) {
-			request->flags |= UPLINK_DNS4;
-			memcpy(request->place.server4, server->bytes, sizeof(request->place.server4));
-		} else if (server->family == 6 && request->flags & UPLINK_IP6) {
-			request->flags |= UPLINK_DNS6;
-			memcpy(request->place.server6, server->bytes, sizeof(request->place.server6));
-		}
+	return memcmp(a->bytes, network, whole) == 0 &&
+	       (!rest || (a->bytes[whole] ^ network[whole]) >> (8 - rest) == 0);
+}
+
+/* A host's address, and neither the guest's own nor one of the namespace's. */
+static bool can_be_asked(const struct spec_net_address *server, const struct spec_net_address *own)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff }; /* IPv4 in IPv6: RFC 4291 §2.5.5.2 */
+	bool six = server->family == 6;
+	uint8_t namespace[16];
+
+	(void)inet_pton(six ? AF_INET6 : AF_INET, six ? UPLINK_GATEWAY6 : UPLINK_GATEWAY4, namespace);
+	return spec_net_is_host(server) && !is_in(server, namespace, six ? UPLINK_BITS6 : UPLINK_BITS4) &&
+	       !(six && is_in(server, mapped, 96)) &&
+	       !(own->family && memcmp(server->bytes, own->bytes, six ? 16 : 4) == 0);
+}
+
+int net_bridge_server(const struct spec_net *net, const struct spec_net_address **ret, struct mvm_error *err)
+{
+	*ret = NULL;
+	for (unsigned i = 0; i < net->ndns; i++) {
+		const struct spec_net_address *server = &net->dns[i];
+		bool six = server->family == 6;
+		const struct spec_net_address *own = six ? &net->ip6 : &net->ip;
+		char text[INET6_ADDRSTRLEN];
+
+		if (!can_be_asked(server, own))
+			return error_set(
+				err, EINVAL,
+				"--net: bridge=%s: dns=%s: no name server on that network: give the address of "
+				"one, as it is asked for the names of --allow-egress",
+				net->host, inet_ntop(six ? AF_INET6 : AF_INET, server->bytes, text, sizeof(text)));
+		if (!*ret && own->family &&
+		    ((six ? net->gateway6.family : net->gateway.family) || is_in(server, own->bytes, own->prefix)))
+			*ret = server;
 	}
-	if (!(request->flags & (UPLINK_DNS4 | UPLINK_DNS6)))
+	if (!*ret)
 		return error_set(err, EINVAL,
-				 "%s: names in --allow-egress: nobody is there to ask for them: give dns=, of a family "
-				 "that the VM has an address of",
-				 flag);
+				 "--net: bridge=%s: names in --allow-egress: nobody is there to ask for them: give "
+				 "dns=, an address on the VM's network or behind its gw= or gw6=",
+				 net->host);
 	return 0;
 }
 
@@ -75,6 +100,7 @@ int net_bridge_request(const char *flag, const struct spec_net *net, const struc
 		       struct uplink_request *ret, struct mvm_error *err)
 {
 	bool deny = spec->egress && !strcmp(spec->egress, "deny");
+	const struct spec_net_address *server = NULL;
 	struct uplink_place *place = &ret->place;
 	int r;
 
@@ -93,7 +119,12 @@ int net_bridge_request(const char *flag, const struct spec_net *net, const struc
 	if (r == 0)
 		r = net_user_rules(spec, ret->rules, &ret->nrules, ret->names, &ret->nnames, err);
 	if (r == 0 && ret->nnames)
-		r = take_servers(flag, net, ret, err);
+		r = net_bridge_server(net, &server, err);
+	if (r == 0 && server) {
+		ret->flags |= server->family == 4 ? UPLINK_DNS4 : UPLINK_DNS6;
+		memcpy(server->family == 4 ? place->server4 : place->server6, server->bytes,
+		       server->family == 4 ? 4 : 16);
+	}
 	if (r == 0)
 		r = net_user_links(flag, ret, err);
 	return r < 0 ? r : net_user_programs(flag, false, ret, err);

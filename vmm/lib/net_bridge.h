@@ -16,6 +16,9 @@
 /* That there is such a device, and that the MTU is one of its; what was left out is filled in. */
 int net_bridge_check(struct spec_net *net, struct mvm_error *err);
 
+/* Where there are names in --allow-egress: whom the namespace's resolver asks, the first dns= that can be reached. */
+int net_bridge_server(const struct spec_net *net, const struct spec_net_address **ret, struct mvm_error *err);
+
 /* `flag`: for errors, as "--net: bridge=br0". */
 int net_bridge_request(const char *flag, const struct spec_net *net, const struct mvm_spec *spec,
 		       struct uplink_request *ret, struct mvm_error *err);

@@ -147,14 +147,22 @@ static json_object *command_object(const struct mvm_spec *spec)
 	return o;
 }
 
-static json_object *nets_array(const struct vm_files *files)
+/* Of a bridge what the user said of it, not what the guest is told of the namespace in between. */
+static json_object *nets_array(const struct mvm_spec *spec, const struct vm_files *files)
 {
 	json_object *array = json_object_new_array();
 	char text[SPEC_NET_TEXT];
 
-	for (unsigned i = 0; i < files->nets.n; i++)
-		(void)json_object_array_add(array,
-					    json_object_new_string(spec_net_text(&files->nets.ends[i].net, text)));
+	for (unsigned i = 0; i < files->nets.n; i++) {
+		struct spec_net net = files->nets.ends[i].net;
+
+		if (net.mode == SPEC_NET_BRIDGE) {
+			net = spec->nets[i];
+			memcpy(net.mac, files->nets.ends[i].net.mac, sizeof(net.mac));
+			net.mtu = files->nets.ends[i].net.mtu;
+		}
+		(void)json_object_array_add(array, json_object_new_string(spec_net_text(&net, text)));
+	}
 	return array;
 }
 
@@ -177,7 +185,7 @@ static json_object *asked_object(const struct mvm_spec *spec, const struct vm_fi
 	add_limit(o, "boot_timeout_ns", spec->boot_timeout_ns);
 	add_limit(o, "blk_iops", spec->blk_iops);
 	add_limit(o, "blk_bps", spec->blk_bps);
-	receipt_add(o, "net", nets_array(files));
+	receipt_add(o, "net", nets_array(spec, files));
 	add_limit(o, "net_pps", spec->net_pps);
 	add_limit(o, "net_bps", spec->net_bps);
 	add_limit(o, "pcap_max", spec->pcap_max);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lib/net_bridge.h"
 #include "lib/net_proxy.h"
 #include "lib/restart.h"
 #include "lib/spec_egress.h"
@@ -154,11 +155,17 @@ static int check_names(const struct mvm_spec *spec, struct mvm_error *err)
 					 "that is public is open: add --egress deny, or "
 					 "give a private address itself",
 					 value);
-		for (size_t k = 0; k < spec->nnets; k++)
+		for (size_t k = 0; k < spec->nnets; k++) {
+			const struct spec_net_address *server;
+
+			if (spec->nets[k].mode == SPEC_NET_BRIDGE &&
+			    net_bridge_server(&spec->nets[k], &server, err) < 0)
+				return -EINVAL;
 			if (spec->nets[k].mode == SPEC_NET_USER && spec->nets[k].ndns)
 				return error_set(err, EINVAL,
 						 "--net: user: dns=: the VM's own resolver answers for the names of "
 						 "--allow-egress: leave dns= out, or name addresses");
+		}
 	}
 	return 0;
 }

@@ -58,8 +58,7 @@ static int parse_address(const char *label, const char *key, const char *value, 
 	return 0;
 }
 
-/* What no host of a network can have: RFC 6890, RFC 4291 §2.5 and §2.7. */
-static bool is_host(const struct spec_net_address *a)
+bool spec_net_is_host(const struct spec_net_address *a)
 {
 	const uint8_t *b = a->bytes;
 
@@ -78,7 +77,7 @@ static int set_own(const char *label, const char *key, const char *value, unsign
 
 	if (r < 0)
 		return r;
-	if (ret->family != family || !is_host(ret))
+	if (ret->family != family || !spec_net_is_host(ret))
 		return error_set(err, EINVAL, "%s: %s=%.60s: no address that a host of an IPv%u network can have",
 				 label, key, value, family);
 	return 0;

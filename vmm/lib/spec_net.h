@@ -49,6 +49,9 @@ struct spec_net {
 /* Whether a network may be called so. */
 bool spec_net_is_name(const char *name);
 
+/* Whether a host of a network can have it: RFC 6890, RFC 4291 §2.5 and §2.7. */
+bool spec_net_is_host(const struct spec_net_address *address);
+
 int spec_net_parse(const char *label, const char *value, struct spec_net *ret_net, struct mvm_error *err);
 
 /* As spec_net_parse() reads it; returns buf. */

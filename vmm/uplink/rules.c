@@ -304,16 +304,38 @@ static void put_policy(FILE *out, const struct policy *policy)
 	rules_put(out, policy, "\t\tgoto to_egress~\n\t}\n");
 }
 
-void rules_put_guest(FILE *out, const struct policy *policy, const char *peers)
+/*
+ * An error passes that is about a connection of the guest's own: conntrack looks at what the error holds and to whom it goes,
+ * not at who sends it, and would take one about the resolver's or another member's for related.
+ */
+static void put_known(FILE *out, const struct rules_link *link)
+{
+	if (!link) {
+		(void)fputs("\t\tct state established,related accept\n\t\tct state invalid drop\n", out);
+		return;
+	}
+	(void)fputs("\t\tct state established accept\n", out);
+	if (*link->ip4)
+		(void)fprintf(out,
+			      "\t\tct state related ct original ip saddr %s accept\n"
+			      "\t\tct state related ct original ip daddr %s accept\n",
+			      link->ip4, link->ip4);
+	if (*link->ip6)
+		(void)fprintf(out,
+			      "\t\tct state related ct original ip6 saddr %s accept\n"
+			      "\t\tct state related ct original ip6 daddr %s accept\n",
+			      link->ip6, link->ip6);
+	(void)fputs("\t\tct state related,invalid drop\n", out);
+}
+
+void rules_put_guest(FILE *out, const struct policy *policy, const struct rules_link *link, const char *peers)
 {
 	put_named(out, policy, UPLINK_HOST);
 	put_named(out, policy, UPLINK_METADATA);
 	put_named(out, policy, UPLINK_PRIVATE);
 	put_named(out, policy, UPLINK_EGRESS);
-	rules_put(out, policy,
-		  "\tchain guest~ {\n"
-		  "\t\tct state established,related accept\n"
-		  "\t\tct state invalid drop\n");
+	rules_put(out, policy, "\tchain guest~ {\n");
+	put_known(out, link);
 	(void)fputs(peers, out);
 	put_policy(out, policy);
 }
@@ -542,7 +564,7 @@ char *rules_text(const struct uplink_request *request)
 	rules_put_sets(out);
 	rules_put_refusals(out, &policy);
 	rules_put_new(out, &policy, "new", &most);
-	rules_put_guest(out, &policy, "");
+	rules_put_guest(out, &policy, policy.proxy ? NULL : &link, "");
 	if (policy.proxy) {
 		put_proxy_hooks(out, request->nnames > 0);
 	} else {

@@ -42,6 +42,20 @@ static uint32_t allowed(const struct uplink_request *request, struct uplink_rule
 	return n;
 }
 
+/* What is nobody's public internet: the host's networks, and the guest's own, which the host need not be on. */
+static uint32_t links(const struct uplink_request *request, struct uplink_rule links[UPLINK_LINKS + 2])
+{
+	const struct uplink_place *place = &request->place;
+	uint32_t n = request->nlinks;
+
+	memcpy(links, request->links, n * sizeof(links[0]));
+	if (request->flags & UPLINK_IP4)
+		links[n++] = network_of(4, place->ip4, place->bits4);
+	if (request->flags & UPLINK_IP6)
+		links[n++] = network_of(6, place->ip6, place->bits6);
+	return n;
+}
+
 /* What comes for the guest; an address of its own comes from nowhere else. */
 static void put_arrivals(FILE *out, const struct rules_link *link)
 {
@@ -153,15 +167,15 @@ char *rules_bridge_text(const struct uplink_request *request)
 {
 	char ip4[INET_ADDRSTRLEN] = "", ip6[INET6_ADDRSTRLEN] = "", *text = NULL;
 	struct rules_link link = { .device = UPLINK_VM, .ip4 = ip4, .ip6 = ip6, .mac = request->mac };
-	struct uplink_rule rules[UPLINK_RULES + 2];
+	struct uplink_rule rules[UPLINK_RULES + 2], near[UPLINK_LINKS + 2];
 	struct policy policy = { .of = "",
 				 .flags = request->flags & UPLINK_DENY,
 				 .rules = rules,
 				 .nrules = allowed(request, rules),
 				 .names = request->names,
 				 .nnames = request->nnames,
-				 .links = request->links,
-				 .nlinks = request->nlinks };
+				 .links = near,
+				 .nlinks = links(request, near) };
 	size_t len = 0;
 	FILE *out = open_memstream(&text, &len);
 
@@ -176,7 +190,7 @@ char *rules_bridge_text(const struct uplink_request *request)
 	rules_put_sets(out);
 	rules_put_refusals(out, &policy);
 	rules_put_new(out, &policy, "new", &most);
-	rules_put_guest(out, &policy, "\t\tudp sport { 67, 547 } drop\n"); /* what only DHCP's servers say */
+	rules_put_guest(out, &policy, &link, "\t\tudp sport { 67, 547 } drop\n"); /* what only DHCP's servers say */
 	put_arrivals(out, &link);
 	put_hooks(out, request);
 	if (request->nnames) {

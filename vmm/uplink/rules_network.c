@@ -310,7 +310,7 @@ char *rules_join_text(const struct uplink_request *request, const struct rules_l
 	most_peer.own = share_peer(limits).own;
 	rules_put_new(out, &policy, "new", &most_out);
 	rules_put_new(out, &policy, "peer", &most_peer);
-	rules_put_guest(out, &policy, peers_text(&request->subnet, &policy, peers));
+	rules_put_guest(out, &policy, &link, peers_text(&request->subnet, &policy, peers));
 	put_gateway(out, &policy, &gateway);
 	(void)fputs("}\n", out);
 	rules_put_ingress(out, &policy, &link);

@@ -51,8 +51,8 @@ void rules_put_refusals(FILE *out, const struct policy *policy); /* counters, se
 bool rules_refuses(const struct policy *policy, unsigned reason); /* whether there is such a chain */
 /* A chain that lets a new connection pass, as long as there are not too many. */
 void rules_put_new(FILE *out, const struct policy *policy, const char *chain, const struct rules_flows *most);
-/* The chain that all a VM sends goes through; `peers`: rules before the policy. */
-void rules_put_guest(FILE *out, const struct policy *policy, const char *peers);
+/* The chain that all a VM sends goes through; `link`: NULL with a proxy; `peers`: rules before the policy. */
+void rules_put_guest(FILE *out, const struct policy *policy, const struct rules_link *link, const char *peers);
 /*
  * What the resolver is asked on `link`, and what it hears, in an input chain; and chains for it not to be tracked, as each
  * question's port would be an entry of the host kernel's.

@@ -511,14 +511,63 @@ test_names() {
 	equal "$(sort -u asked | xargs)" "open.example rebind.example"
 	leave g1
 	until_so no_holder
-	rm asked
+	: >asked
 	# shellcheck disable=SC2086
-	joined g1 "net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,mac=$own_mac,dns=203.0.113.2" $names
+	joined g1 "net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,mac=$own_mac,dns=203.0.113.2" $names allow-egress=x.silent
 	rows g1 "tcp open.example 7 yes" "dns other.example 0 no" "tcp rebind.example 7 no" "udp 203.0.113.2 53 no" "tcp 203.0.113.2 7 no"
+	nobody_else_asks
+	no_made_up_errors 203.0.113.2
+	leave g1
+}
+
+# A machine on the bridge is no guest of the resolver's, whatever it takes the guest for.
+nobody_else_asks() {
+	ip -n "$near" route add 192.0.0.1/32 via 10.9.0.5
+	expect 0 ip netns exec "$near" python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(2)
+s.connect(("192.0.0.1", 53))
+s.send(b"\0\7\1\0\0\1\0\0\0\0\0\0\4open\7example\0\0\1\0\1")
+try:
+    print(s.recv(512))
+except OSError:
+    print("nothing")'
+	equal "$out" nothing
+	ip -n "$near" route del 192.0.0.1/32
+}
+
+# no_made_up_errors SERVER: while a question waits there, the guest sends errors about it, whatever port it has: none arrives.
+no_made_up_errors() {
+	ip netns exec "$here" tcpdump -nni br0 --immediate-mode -U -w cap.errors "icmp[icmptype] == icmp-unreach" 2>cap.err &
+	dumper=$!
+	until_so grep -q 'listening on' cap.err
+	ip netns exec g1 python3 -c 'import socket; socket.getaddrinfo("x.silent", 7)' 2>/dev/null &
+	until_so grep -qx x.silent asked
+	made_up_errors g1 "$1" 53 192.0.0.1 udp 32768 61000
+	sleep 0.5 # the last one has a way to go
+	kill "$dumper"
+	wait "$dumper"
+	equal "$(tcpdump -nnr cap.errors 2>/dev/null)" ""
+}
+
+# What a name has on the guest's own network is not opened, though the host is not on it and it looks public; an address is.
+test_names_of_neighbours() {
+	local net="net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,ip6=2001:db8:70::5/64,mac=$own_mac,dns=2001:db8:98::1,dns=203.0.113.1"
+	bridged 1 || return 0
+	ip -n "$near" address add 2001:db8:70::7/64 dev eth0 nodad
+	joined g1 "$net" egress=deny allow-egress=near.example allow-egress=open.example:7 # by the one server that it has a way to
+	rows g1 "tcp open.example 7 yes" "dns near.example 0 yes" "tcp6 near.example 7 no" "tcp 2001:db8:70::7 7 no"
+	until_so grep -q 'refused tcp \[2001:db8:70::7\]:7 private' said.g1
+	leave g1
+	until_so no_holder
+	joined g1 "$net" egress=deny allow-egress=near.example allow-egress=2001:db8:70::7
+	rows g1 "tcp6 near.example 7 yes"
 	leave g1
 }
 
 test_refused() {
+	local dns
 	bridged 1 || return 0
 	join - net=bridge=br7,ip=10.9.0.5/24
 	said - "bridge=br7: there is no such device" "ip link add br7 type bridge"
@@ -538,12 +587,15 @@ test_refused() {
 	said - "this host's own address"
 	join - "net=bridge=a b,ip=10.9.0.5/24"
 	said - "no name of a network device"
-	join - net=bridge=br0,ip=10.9.0.5/24 egress=deny allow-egress=example.org
-	said - "give dns="
-	join - net=bridge=br0,ip=10.9.0.5/24,dns=fd09::1 egress=deny allow-egress=example.org
-	said - "give dns="
 	until_so no_holder
 	equal "$(ports)" 0
+	for dns in "" ,dns=fd09::1 ,dns=203.0.113.1; do
+		refused "give dns=" -- run --net "bridge=br0,ip=10.9.0.5/24$dns" --egress deny --allow-egress example.org -- true
+	done
+	for dns in 127.0.0.53 0.0.0.0 224.0.0.1 192.0.0.1 192.0.0.7 10.9.0.5 ::1 :: fe80::1 ff02::1 ::ffff:10.9.0.1 fd6e:82a4:17c9::2 fd09::5; do
+		refused "dns=$dns: no name server" -- \
+			run --net "bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,ip6=fd09::5/64,gw6=fd09::1,dns=$dns" --egress deny --allow-egress example.org -- true
+	done
 	refused "leave the other bridge out" -- run --net bridge=br0,ip=10.9.0.5/24 --net bridge=br1,ip=10.9.1.5/24 -- true
 	refused "leave user out" -- run --net bridge=br0,ip=10.9.0.5/24 --net user -- true
 	refused "leave --proxy out" -- run --net bridge=br0,ip=10.9.0.5/24 --proxy -- true

@@ -190,6 +190,7 @@ test_egress() {
 # A server outside that keeps what it accepts: how many there are now is in `held`. Each hears something: Debian 12's pasta gives
 # up a connection without a byte after 23 s.
 holds() {
+	rm -f held
 	nsenter --net="/run/netns/$there" python3 -c '
 import os, selectors, socket
 sel, n = selectors.DefaultSelector(), 0
@@ -219,7 +220,6 @@ while True:
             n -= 1
     tell()
 ' &
-	rm -f held
 	until_so test -e held
 }
 

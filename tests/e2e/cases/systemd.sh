@@ -165,7 +165,7 @@ test_unit_socket() {
 test_unit_network() {
 	unit_set_up
 	trap 'kill "$server"; ip link del mvmout; systemctl kill -s KILL mvm@e2e; systemctl stop mvm@e2e; systemctl reset-failed mvm@e2e; umount "$place"; rmdir "$place"; rm -rf /etc/mvm /run/systemd/system/mvm@*' EXIT
-	modprobe -a tun dummy nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_reject_inet nfnetlink_log 2>/dev/null
+	modprobe -a tun dummy nf_tables nft_ct nft_limit nft_log nft_connlimit nft_masq nft_nat nft_reject_inet nfnetlink_log 2>/dev/null
 	chmod 666 /dev/net/tun
 	ip link add mvmout type dummy
 	ip address add 198.51.100.7/24 dev mvmout
