@@ -24,9 +24,13 @@ is() { # VM KEY VALUE
 	[ "$(of "$1" "$2")" = "$3" ]
 }
 
+at_least() { # VM KEY VALUE
+	[ "$(of "$1" "$2")" -ge "$3" ]
+}
+
 # In its back-off, with seconds to go: six restarts are behind it.
 in_back_off() { # VM
-	is "$1" state restarting && [ "$(of "$1" restarts)" -ge 7 ]
+	is "$1" state restarting && at_least "$1" restarts 7
 }
 
 # So often and no more; each start has the image as it is, and the same id; who waits, waits for the last end.
@@ -61,14 +65,14 @@ test_on_failure() {
 test_always() {
 	restart_set_up
 	expect 0 detached --name ever --restart always -- sh -c 'echo run; exit 0'
-	until_so sh -c "[ \$('$mvm' ps --format json | jq '.[0].restarts') -ge 2 ]"
+	until_so at_least ever restarts 2
 	expect 0 "$mvm" ps
 	expect 0 "$mvm" stop -t 0s ever
 	equal "$(of ever state)" ended
 	expect 0 "$mvm" ps -q
 	equal "$out" ""
 	expect 0 "$mvm" start ever
-	until_so is ever restarts 1
+	until_so at_least ever restarts 1
 	expect 0 "$mvm" rm -f ever
 	all_gone
 }
