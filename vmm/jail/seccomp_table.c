@@ -74,7 +74,7 @@ static const struct jail_rule rules[] = {
 	CALL(getpid, ON_IO, 0, "pthread_kill()"),
 	WHERE(tgkill, ON_IO, 0, EQ32(2, KICK), "a vCPU is kicked out of the guest"),
 	WHERE(madvise, ON_DISK, 0, EQ32(2, MADV_DONTNEED), "the stack of a thread that ends"),
-	WHERE(rt_sigprocmask, ON_IO | ON_DISK, 0, EQ32(3, 8), "a thread that ends, or kicks another, blocks all signals"),
+	WHERE(rt_sigprocmask, ON_IO | ON_DISK, 0, EQ32(3, 8), "a thread that is made, ends, or kicks another, blocks all signals"),
 	CALL(exit, ON_VCPU | ON_DISK, 0, "a thread's end"),
 	CALL(exit_group, ON_IO, 0, "the VMM's end"),
 
@@ -91,7 +91,6 @@ static const struct jail_rule rules[] = {
 	WHERE(timerfd_create, ON_START, 0, EQ32(0, 1 /* CLOCK_MONOTONIC */), "the panic's grace; limits"),
 	WHERE(rt_sigaction, ON_START, 0, EQ32(0, KICK), "the kick's handler"),
 	WHERE(rt_sigaction, ON_START, 0, EQ32(0, 33 /* glibc's SIGSETXID */), "the first pthread_create()"),
-	CALL(rt_sigprocmask, ON_START, 0, "a thread's signals"),
 	WHERE(clone, ON_START, 0, EQ32(0, THREAD_FLAGS), "threads: clone3 is answered ENOSYS, its flags are out of a filter's sight"),
 	CALL(set_robust_list, ON_START, 0, "a thread's start"),
 	CALL(rseq, ON_START, 0, "a thread's start"),
