@@ -109,7 +109,7 @@ static const struct jail_rule rules[] = {
 	ARCH_JAIL_IOCTLS(X)
 #undef X
 	IOCTL(KVM_GET_REGS, ON_IO, 0, "the registers of a guest that crashed"),
-	IOCTL(KVM_GET_SREGS, ON_IO, 0, "the registers of a guest that crashed"),
+	IOCTL(KVM_GET_SREGS, ON_IO, 0, "the boot state of a vCPU; the registers of a guest that crashed"),
 };
 /* clang-format on */
 

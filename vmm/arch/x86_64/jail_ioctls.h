@@ -8,7 +8,6 @@
 	X(KVM_GET_SUPPORTED_CPUID, "the guest's CPUID is made from it")                                                \
 	X(KVM_SET_CPUID2, "the guest's CPUID")                                                                         \
 	X(KVM_SET_MSRS, "boot state of a vCPU")                                                                        \
-	X(KVM_GET_SREGS, "boot state of a vCPU, and a crash's registers")                                              \
 	X(KVM_SET_SREGS, "boot state of a vCPU")                                                                       \
 	X(KVM_SET_FPU, "boot state of a vCPU")                                                                         \
 	X(KVM_SET_REGS, "boot state of a vCPU")
