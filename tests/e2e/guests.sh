@@ -102,21 +102,20 @@ while True:
 	until_so grep -q up "echoes.$1"
 }
 
-# made_up_errors GUEST TO PORT OTHER tcp|udp FIRST LAST: it sends TO errors (host unreachable) about packets of TO:PORT for OTHER, at each
+# made_up_errors GUEST TO PORT OTHER FIRST LAST: it sends TO errors (host unreachable) about datagrams of TO:PORT for OTHER, at each
 # port from FIRST to before LAST.
 made_up_errors() {
 	local guest=$1
 	shift
 	expect 0 ip netns exec "$guest" python3 -c '
 import socket, struct, sys, time
-to, port, other, kind, first, last = sys.argv[1:]
-kind = {"tcp": 6, "udp": 17}[kind]
+to, port, other, first, last = sys.argv[1:]
 def checksum(data):
     n = sum(struct.unpack("!%dH" % (len(data) // 2), data))
     n = (n & 0xffff) + (n >> 16)
     return struct.pack("!H", ~(n + (n >> 16)) & 0xffff)
 def header(n):
-    h = struct.pack("!BBHHHBBH", 0x45, 0, 20 + n, 0, 0, 64, kind, 0) + socket.inet_aton(to) + socket.inet_aton(other)
+    h = struct.pack("!BBHHHBBH", 0x45, 0, 20 + n, 0, 0, 64, socket.IPPROTO_UDP, 0) + socket.inet_aton(to) + socket.inet_aton(other)
     return h[:10] + checksum(h) + h[12:]
 s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
 for n in range(int(first), int(last)):

@@ -80,23 +80,21 @@ static void put_arrivals(FILE *out, const struct rules_link *link)
 		      RATE_IN, 2 * RATE_IN, FLOWS_IN);
 }
 
-/* The name server that the resolver asks, as a packet's destination; "": none of that family. */
-static const char *server_of(const struct uplink_request *request, bool four, char buf[64])
+/* The one name server that the resolver asks. */
+static void put_server(FILE *out, const struct uplink_request *request)
 {
-	char text[INET6_ADDRSTRLEN];
+	const struct uplink_place *place = &request->place;
+	bool four = request->flags & UPLINK_DNS4;
+	char address[INET6_ADDRSTRLEN], server[64];
 
-	if (!(request->flags & (four ? UPLINK_DNS4 : UPLINK_DNS6)))
-		return "";
-	(void)inet_ntop(four ? AF_INET : AF_INET6, four ? request->place.server4 : request->place.server6, text,
-			sizeof(text));
-	(void)snprintf(buf, 64, "%s daddr %s", four ? "ip" : "ip6", text);
-	return buf;
+	(void)inet_ntop(four ? AF_INET : AF_INET6, four ? place->server4 : place->server6, address, sizeof(address));
+	(void)snprintf(server, sizeof(server), "%s daddr %s", four ? "ip" : "ip6", address);
+	rules_put_server(out, server, FLOWS / 2);
 }
 
 static void put_hooks(FILE *out, const struct uplink_request *request)
 {
 	bool names = request->nnames > 0;
-	char buf[64];
 
 	(void)fputs("\tchain forward {\n"
 		    "\t\ttype filter hook forward priority filter\n"
@@ -124,9 +122,8 @@ static void put_hooks(FILE *out, const struct uplink_request *request)
 		    "\t\toifname \"" UPLINK_VM "\" accept\n"
 		    "\t\ticmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept\n",
 		    out);
-	for (unsigned i = 0; names && i < 2; i++)
-		if (*server_of(request, i == 0, buf))
-			rules_put_server(out, buf, FLOWS / 2);
+	if (names)
+		put_server(out, request);
 	(void)fputs("\t\toifname \"" UPLINK_OUT "\" ct state established,related accept\n"
 		    "\t}\n",
 		    out);

@@ -544,7 +544,7 @@ no_made_up_errors() {
 	until_so grep -q 'listening on' cap.err
 	ip netns exec g1 python3 -c 'import socket; socket.getaddrinfo("x.silent", 7)' 2>/dev/null &
 	until_so grep -qx x.silent asked
-	made_up_errors g1 "$1" 53 192.0.0.1 udp 32768 61000
+	made_up_errors g1 "$1" 53 192.0.0.1 32768 61000
 	sleep 0.5 # the last one has a way to go
 	kill "$dumper"
 	wait "$dumper"

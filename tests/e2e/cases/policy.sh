@@ -199,6 +199,9 @@ test_bridge() {
 	ip -n "$here" link add br0 type bridge
 	ip -n "$here" address add 10.77.0.1/24 dev br0
 	ip -n "$here" address add fd77::1/64 dev br0 nodad
+	# another port, as a bridge has: without one its link, and IPv6 there, only come up a while after the guest
+	ip -n "$here" link add up0 type dummy
+	ip -n "$here" link set up0 master br0 up
 	ip -n "$here" link set br0 up
 	ip netns exec "$here" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 	ip -n "$there" route add 10.77.0.0/24 via 203.0.113.2

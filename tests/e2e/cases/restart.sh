@@ -65,13 +65,14 @@ test_on_failure() {
 test_always() {
 	restart_set_up
 	expect 0 detached --name ever --restart always -- sh -c 'echo run; exit 0'
-	until_so at_least ever restarts 2
+	until_so at_least ever restarts 3
 	expect 0 "$mvm" ps
 	expect 0 "$mvm" stop -t 0s ever
 	equal "$(of ever state)" ended
 	expect 0 "$mvm" ps -q
 	equal "$out" ""
 	expect 0 "$mvm" start ever
+	! at_least ever restarts 3 || die "it goes on counting"
 	until_so at_least ever restarts 1
 	expect 0 "$mvm" rm -f ever
 	all_gone
