@@ -43,7 +43,8 @@ int guestmem_new(uint64_t bytes, gpa_t hole_start, gpa_t hole_end, struct guestm
 	struct guestmem *gm;
 	int err;
 
-	if (bytes == 0 || bytes % 4096 || hole_start % 4096 || hole_end < hole_start || hole_start == 0)
+	if (bytes == 0 || bytes % GUESTMEM_PAGE || hole_start % GUESTMEM_PAGE || hole_end < hole_start ||
+	    hole_start == 0)
 		return -EINVAL;
 	gm = calloc(1, sizeof(*gm));
 	if (!gm)
@@ -87,6 +88,22 @@ int guestmem_slice(const struct guestmem *gm, gpa_t gpa, size_t len, void **ret_
 		}
 	}
 	return -EFAULT;
+}
+
+int guestmem_map(const struct guestmem *gm, gpa_t gpa, size_t len, int fd, uint64_t offset)
+{
+	void *hva;
+	int err = guestmem_slice(gm, gpa, len, &hva);
+
+	if (err || !len)
+		return err;
+	if ((gpa | len | offset) % GUESTMEM_PAGE || offset > INT64_MAX - len)
+		return -EINVAL;
+	if (mmap(hva, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset) ==
+		    MAP_FAILED ||
+	    madvise(hva, len, MADV_DONTDUMP) < 0)
+		return -errno;
+	return 0;
 }
 
 int guestmem_read(const struct guestmem *gm, gpa_t gpa, void *dst, size_t len)

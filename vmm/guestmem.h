@@ -17,6 +17,7 @@
 typedef uint64_t gpa_t;
 
 #define GUESTMEM_REGIONS_MAX 2
+#define GUESTMEM_PAGE        4096ULL
 
 struct guestmem_region {
 	gpa_t gpa;
@@ -41,5 +42,12 @@ void guestmem_free(struct guestmem *gm);
 int guestmem_read(const struct guestmem *gm, gpa_t gpa, void *dst, size_t len);
 int guestmem_write(const struct guestmem *gm, gpa_t gpa, const void *src, size_t len);
 int guestmem_slice(const struct guestmem *gm, gpa_t gpa, size_t len, void **ret_hva);
+
+/*
+ * Puts a file's bytes where memory was, both from a page's start: pages that the page cache has, until the guest writes to one and
+ * gets a copy of its own; the file never changes. For a file that nobody cuts or writes into: what is beyond its end is SIGBUS.
+ * Before the guest runs. Returns 0, -EFAULT, -EINVAL or what mmap(2) returns.
+ */
+int guestmem_map(const struct guestmem *gm, gpa_t gpa, size_t len, int fd, uint64_t offset);
 
 #endif

@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 #define VMM_CONFIG_MAGIC   0x434d564dU /* "MVMC" */
-#define VMM_CONFIG_VERSION 5U
+#define VMM_CONFIG_VERSION 6U
 
 /* The descriptors that every VMM starts with; all others are named in struct vmm_config. */
 enum vmm_fd {
@@ -49,7 +49,8 @@ enum vmm_config_flags {
 	VMM_CONFIG_RNG = 1U << 0, /* attach virtio-rng */
 	VMM_CONFIG_VSOCK = 1U << 1, /* attach virtio-vsock */
 	VMM_CONFIG_CONSOLE = 1U << 2, /* console_fd is valid */
-	VMM_CONFIG_ALL = (1U << 3) - 1,
+	VMM_CONFIG_KERNEL_MAPPED = 1U << 3, /* nobody writes into kernel_fd's file: it may be mapped, not copied */
+	VMM_CONFIG_ALL = (1U << 4) - 1,
 };
 
 enum vmm_disk_flags {

@@ -22,7 +22,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		fd = memfd_create("kernel", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, 0) < 0 || pwrite(fd, data, size, 0) != (ssize_t)size)
 		abort();
-	if (boot_load_kernel(gm, fd, size, &kernel) == 0 && kernel.end < X86_HIMEM)
-		abort(); /* a kernel below 1 MiB would overwrite the boot tables */
+	for (unsigned mapped = 0; mapped < 2; mapped++)
+		if (boot_load_kernel(gm, fd, size, mapped, &kernel) == 0 && kernel.end < X86_HIMEM)
+			abort(); /* a kernel below 1 MiB would overwrite the boot tables */
 	return 0;
 }

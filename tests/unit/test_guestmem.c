@@ -111,6 +111,55 @@ static void test_guards(void **state)
 	}
 }
 
+/* A file's pages in the guest's memory: the guest's writes are its own. */
+static void test_map(void **state)
+{
+	static const struct {
+		const char *name;
+		gpa_t gpa;
+		size_t len;
+		uint64_t offset;
+		int want;
+	} cases[] = {
+		{ "not a page", MIB + 1, 4096, 0, -EINVAL },
+		{ "not pages", MIB, 4095, 0, -EINVAL },
+		{ "not a page of the file", MIB, 4096, 1, -EINVAL },
+		{ "an offset beyond all", MIB, 4096, INT64_MAX - 4095, -EINVAL },
+		{ "beyond memory", HOLE_START - 4096, 8192, 0, -EFAULT },
+		{ "in the hole", HOLE_START, 4096, 0, -EFAULT },
+		{ "wraps", HOLE_END, SIZE_MAX - 4095, 0, -EFAULT },
+		{ "nothing", MIB, 0, 0, 0 },
+	};
+	const struct guestmem *gm = *state;
+	int fd = memfd_create("file", MFD_CLOEXEC);
+	char page[4096], back[2];
+
+	assert_true(fd >= 0);
+	for (unsigned i = 0; i < 3; i++) {
+		memset(page, 'a' + (int)i, sizeof(page));
+		assert_int_equal(write(fd, page, sizeof(page)), sizeof(page));
+	}
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		int got = guestmem_map(gm, cases[i].gpa, cases[i].len, fd, cases[i].offset);
+
+		if (got != cases[i].want)
+			fail_msg("%s: %d, wanted %d", cases[i].name, got, cases[i].want);
+	}
+	assert_int_equal(guestmem_write(gm, MIB - 4096, "before", 6), 0);
+	assert_int_equal(guestmem_map(gm, MIB, 8192, fd, 4096), 0);
+	assert_int_equal(guestmem_read(gm, MIB + 4095, back, 2), 0);
+	assert_memory_equal(back, "bc", 2);
+	assert_int_equal(guestmem_read(gm, MIB + 8191, back, 2), 0);
+	assert_memory_equal(back, "c\0", 2);
+	assert_int_equal(guestmem_read(gm, MIB - 4096, back, 2), 0);
+	assert_memory_equal(back, "be", 2);
+	assert_int_equal(guestmem_write(gm, MIB, "own", 3), 0);
+	assert_int_equal(pread(fd, page, 3, 4096), 3);
+	assert_memory_equal(page, "bbb", 3);
+	assert_int_equal(guestmem_map(gm, MIB, 4096, -1, 0), -EBADF);
+	(void)close(fd);
+}
+
 static void test_sizes(void **state)
 {
 	struct guestmem *gm = NULL;
@@ -138,6 +187,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_slices, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bytes_come_back, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_guards, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_map, setup, teardown),
 		cmocka_unit_test(test_sizes),
 	};
 

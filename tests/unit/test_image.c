@@ -293,6 +293,35 @@ static void test_kernels(void **state)
 	expect_kernel("compressed", &k, sizeof(k), "gzip");
 }
 
+static void test_kernel_mappable(void **state)
+{
+	static const struct {
+		mode_t mode;
+		bool may;
+	} modes[] = { { 0444, true }, { 0755, true }, { 0664, false }, { 0646, false } };
+	int fd;
+
+	(void)state;
+	write_file("kernel", "a kernel", 8);
+	fd = open("kernel", O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		assert_int_equal(chmod("kernel", modes[i].mode), 0);
+		assert_int_equal(image_kernel_mappable(fd), modes[i].may);
+	}
+	assert_int_equal(chmod("kernel", 0644), 0);
+	if (geteuid() == 0) {
+		assert_int_equal(chown("kernel", 1000, 1000), 0);
+		assert_false(image_kernel_mappable(fd)); /* somebody else's */
+	}
+	assert_int_equal(unlink("kernel"), 0);
+	(void)close(fd);
+	fd = open("/proc/version", O_RDONLY | O_CLOEXEC); /* root's, but of a file system that maps none */
+	assert_true(fd >= 0);
+	assert_false(image_kernel_mappable(fd));
+	(void)close(fd);
+}
+
 static void test_bzimage(void **state)
 {
 	uint8_t image[4096] = { 0 };
@@ -517,12 +546,13 @@ static int leave_folder(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_probe),          cmocka_unit_test(test_probe_short),
-		cmocka_unit_test(test_rootfs_files),   cmocka_unit_test(test_locks),
-		cmocka_unit_test(test_kernels),        cmocka_unit_test(test_bzimage),
-		cmocka_unit_test(test_kernel_version), cmocka_unit_test(test_initrd),
-		cmocka_unit_test(test_cmdline),        cmocka_unit_test(test_host),
-		cmocka_unit_test(test_cgroup_memory),  cmocka_unit_test(test_devices),
+		cmocka_unit_test(test_probe),        cmocka_unit_test(test_probe_short),
+		cmocka_unit_test(test_rootfs_files), cmocka_unit_test(test_locks),
+		cmocka_unit_test(test_kernels),      cmocka_unit_test(test_kernel_mappable),
+		cmocka_unit_test(test_bzimage),      cmocka_unit_test(test_kernel_version),
+		cmocka_unit_test(test_initrd),       cmocka_unit_test(test_cmdline),
+		cmocka_unit_test(test_host),         cmocka_unit_test(test_cgroup_memory),
+		cmocka_unit_test(test_devices),
 	};
 
 	return cmocka_run_group_tests(tests, enter_folder, leave_folder);

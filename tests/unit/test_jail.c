@@ -199,6 +199,10 @@ static void test_host_conf(void **state)
 		{ "events =\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
 		{ "events = file:/var/log/mvm.json # all\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
 		{ "\nevents = nowhere\n", "line 2", 0, 0, 0 },
+		{ "share-kernel = no\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
+		{ " share-kernel=yes # all are mine\n", NULL, JAIL_LAYER_LSM, IDS_FIRST, IDS_COUNT },
+		{ "\nshare-kernel =\n", "line 2: share-kernel: give yes or no", 0, 0, 0 },
+		{ "share-kernel = 1\n", "line 1: share-kernel", 0, 0, 0 },
 		{ "x = y\n", "'x' is no setting", 0, 0, 0 },
 		{ "\nallow-missing\n", "line 2", 0, 0, 0 },
 	};
@@ -231,6 +235,7 @@ static void test_host_conf(void **state)
 		assert_int_equal(conf.may_lack, cases[i].may_lack);
 		assert_int_equal(conf.uid_first, cases[i].first);
 		assert_int_equal(conf.uid_count, cases[i].count);
+		assert_int_equal(conf.share_kernel, strstr(cases[i].text, "share-kernel=yes") != NULL);
 	}
 	assert_int_equal(fchmod(fd, 0666), 0);
 	assert_int_equal(host_conf_read(path, &conf, &err), -EPERM);

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 #include <elf.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -47,16 +48,21 @@ static void good_elf(struct image *im)
 	memset(im->text, 0xcc, sizeof(im->text));
 }
 
-static int load(const void *bytes, size_t len, struct boot_kernel *ret, struct guestmem *gm)
+static int load_so(const void *bytes, size_t len, bool mapped, struct boot_kernel *ret, struct guestmem *gm)
 {
 	int fd = memfd_create("kernel", MFD_CLOEXEC);
 	int err;
 
 	assert_true(fd >= 0);
 	assert_int_equal(write(fd, bytes, len), len);
-	err = boot_load_kernel(gm, fd, len, ret);
+	err = boot_load_kernel(gm, fd, len, mapped, ret);
 	(void)close(fd);
 	return err;
+}
+
+static int load(const void *bytes, size_t len, struct boot_kernel *ret, struct guestmem *gm)
+{
+	return load_so(bytes, len, false, ret, gm);
 }
 
 static int setup(void **state)
@@ -90,6 +96,71 @@ static void test_good_elf(void **state)
 	assert_int_equal(byte, 0);
 }
 
+/* Pages of the page cache: whether the kernel's file lies behind an address of the guest's. */
+static bool is_mapped(struct guestmem *gm, gpa_t gpa)
+{
+	char line[512];
+	void *hva;
+	bool found = false;
+	FILE *maps = fopen("/proc/self/maps", "re");
+
+	assert_non_null(maps);
+	assert_int_equal(guestmem_slice(gm, gpa, 1, &hva), 0);
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long long start, end;
+
+		if (sscanf(line, "%llx-%llx", &start, &end) == 2 && (uintptr_t)hva >= start && (uintptr_t)hva < end)
+			found = strstr(line, "memfd:kernel") != NULL;
+	}
+	(void)fclose(maps);
+	return found;
+}
+
+/* Mapped is what is whole pages of segments that are not written; all of it reads as if it had been copied. */
+static void test_mapped(void **state)
+{
+	static const struct {
+		const char *name;
+		uint32_t flags;
+		unsigned file, memory; /* offsets of the segment, in the file and in memory */
+		unsigned len;
+		bool mapped;
+	} cases[] = {
+		{ "text", PF_R | PF_X, SEG_FILE, 0, SEG_SIZE, true },
+		{ "text and a bit", PF_R | PF_X, SEG_FILE, 0, SEG_SIZE - 4095, true },
+		{ "less than a page", PF_R | PF_X, SEG_FILE, 0, 4095, false },
+		{ "data", PF_R | PF_W, SEG_FILE, 0, SEG_SIZE, false },
+		{ "text in the middle of a file's page", PF_R | PF_X, SEG_FILE + 16, 0, SEG_SIZE - 16, false },
+		{ "text in the middle of a page", PF_R | PF_X, SEG_FILE, 16, SEG_SIZE, false },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		gpa_t at = 16 * MIB + cases[i].memory;
+		uint8_t got[SEG_SIZE + 1], want[SEG_SIZE + 1] = { 0 };
+		struct boot_kernel k;
+		struct guestmem *gm;
+		struct image im;
+
+		good_elf(&im);
+		for (unsigned b = 0; b < SEG_SIZE; b++)
+			im.text[b] = (uint8_t)(b * 7 + b / 256);
+		im.eh.e_entry = at;
+		im.ph[0].p_flags = cases[i].flags;
+		im.ph[0].p_offset = cases[i].file;
+		im.ph[0].p_paddr = at;
+		im.ph[0].p_filesz = cases[i].len;
+		assert_int_equal(guestmem_new(MEM, X86_HOLE_START, X86_HOLE_END, &gm), 0);
+		assert_int_equal(load_so(&im, sizeof(im), true, &k, gm), 0);
+		if (is_mapped(gm, at) != cases[i].mapped)
+			fail_msg("%s: mapped: %d", cases[i].name, !cases[i].mapped);
+		memcpy(want, (uint8_t *)&im + cases[i].file, cases[i].len);
+		assert_int_equal(guestmem_read(gm, at, got, sizeof(got)), 0);
+		assert_memory_equal(got, want, sizeof(got));
+		guestmem_free(gm);
+	}
+}
+
 #define ELVES(X)                                                                                                       \
 	X("arm64", -ENOEXEC, im.eh.e_machine = EM_AARCH64)                                                             \
 	X("32-bit", -ENOEXEC, im.eh.e_ident[EI_CLASS] = ELFCLASS32)                                                    \
@@ -116,9 +187,11 @@ static void test_good_elf(void **state)
 		int got;                                                                                               \
 		good_elf(&im);                                                                                         \
 		(void)(change);                                                                                        \
-		got = load(&im, sizeof(im), &k, *state);                                                               \
-		if (got != (want))                                                                                     \
-			fail_msg("%s: %d, wanted %d", name, got, want);                                                \
+		for (unsigned mapped = 0; mapped < 2; mapped++) {                                                      \
+			got = load_so(&im, sizeof(im), mapped, &k, *state);                                            \
+			if (got != (want))                                                                             \
+				fail_msg("%s: %d, wanted %d (mapped: %u)", name, got, want, mapped);                   \
+		}                                                                                                      \
 	}
 
 static void test_bad_elves(void **state)
@@ -190,6 +263,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_good_elf, setup, teardown),
+		cmocka_unit_test(test_mapped),
 		cmocka_unit_test_setup_teardown(test_bad_elves, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_cut_short, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_bzimage, setup, teardown),

@@ -33,6 +33,7 @@ static const struct {
 	{ "smt", doctor_check_smt },
 	{ "core-scheduling", doctor_check_core_sched },
 	{ "ksm", doctor_check_ksm },
+	{ "settings", doctor_check_settings },
 	{ "swap", doctor_check_swap },
 	{ "memory", doctor_check_memory },
 	{ "limits", doctor_check_limits },

@@ -130,6 +130,7 @@ void doctor_check_mitigations(const struct doctor_host *host, struct doctor_resu
 void doctor_check_smt(const struct doctor_host *host, struct doctor_result *r);
 void doctor_check_core_sched(const struct doctor_host *host, struct doctor_result *r);
 void doctor_check_ksm(const struct doctor_host *host, struct doctor_result *r);
+void doctor_check_settings(const struct doctor_host *host, struct doctor_result *r);
 void doctor_check_swap(const struct doctor_host *host, struct doctor_result *r);
 
 void doctor_check_cgroup(const struct doctor_host *host, struct doctor_result *r);

@@ -1,11 +1,13 @@
-/* Checks of what VMs share with each other and with the disk: CPU, cores, pages, swap. */
+/* Checks of what VMs share with each other and with the disk: CPU, cores, pages, settings, swap. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/doctor.h"
+#include "lib/host_conf.h"
 #include "lib/text.h"
 
 #define ISSUES_MAX   128 /* files in vulnerabilities/: some 25 in 2025 */
@@ -129,6 +131,27 @@ void doctor_check_ksm(const struct doctor_host *host, struct doctor_result *r)
 		doctor_remedy(r,
 			      "echo 2 | sudo tee /sys/kernel/mm/ksm/run (stops and separates), and disable ksm.service "
 			      "or ksmtuned.service");
+	}
+}
+
+void doctor_check_settings(const struct doctor_host *host, struct doctor_result *r)
+{
+	struct host_conf conf;
+	struct mvm_error err;
+	char path[PATH_MAX];
+
+	if (doctor_path(host, path, "%s", HOST_CONF_PATH) < 0)
+		return;
+	if (host_conf_read(path, &conf, &err) < 0) {
+		doctor_found(r, MVM_CHECK_PROBLEM, "no VM starts: %s", err.text);
+		doctor_remedy(r, "put %s right", path);
+	} else if (conf.share_kernel) {
+		doctor_found(r, MVM_CHECK_WARNING,
+			     "%s: share-kernel: who is in one VM can tell by its caches what another's kernel runs",
+			     path);
+		doctor_remedy(r, "where VMs are not all of one owner: remove the line share-kernel");
+	} else {
+		doctor_found(r, MVM_CHECK_OK, access(path, F_OK) == 0 ? "%s is right" : "there is no %s", path);
 	}
 }
 

@@ -78,7 +78,14 @@ static int set_line(const char *path, unsigned number, char *line, struct host_c
 		(void)snprintf(conf->events, sizeof(conf->events), "%s", value);
 		return *value ? event_sink_check(what, value, err) : 0;
 	}
-	return error_set(err, EINVAL, "%s: line %u: '%.40s' is no setting: allow-missing, events and uid-range are",
+	if (!strcmp(name, "share-kernel")) {
+		conf->share_kernel = !strcmp(value, "yes");
+		if (!conf->share_kernel && strcmp(value, "no") != 0)
+			return error_set(err, EINVAL, "%s: line %u: share-kernel: give yes or no", path, number);
+		return 0;
+	}
+	return error_set(err, EINVAL,
+			 "%s: line %u: '%.40s' is no setting: allow-missing, events, share-kernel and uid-range are",
 			 path, number, name);
 }
 

@@ -7,10 +7,12 @@
  *                                                     Without the line: JAIL_LAYERS_DEFAULT (jail/layers.h)
  *            events = journald                        where all VMs' events go besides (event_sink.h)
  *            uid-range = 1900000000-1900065535        where root's VMs have their uids from
+ *            share-kernel = yes                       VMs map the kernel's text instead of copying it; no by default
  */
 #ifndef LIB_HOST_CONF_H
 #define LIB_HOST_CONF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "mvm/mvm.h"
@@ -20,6 +22,7 @@
 struct host_conf {
 	unsigned may_lack; /* enum jail_layer */
 	uint32_t uid_first, uid_count;
+	bool share_kernel;
 	char events[256]; /* ""; nowhere */
 };
 

@@ -11,6 +11,7 @@
 #ifndef LIB_IMAGE_H
 #define LIB_IMAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -48,6 +49,12 @@ int image_open_rootfs(const char *path, bool rw, struct image_file *ret_file, co
 
 /* Opens a kernel and checks architecture and completeness. *ret_needs: bytes of guest memory it takes. */
 int image_open_kernel(const char *path, struct image_file *ret_file, uint64_t *ret_needs, struct mvm_error *err);
+
+/*
+ * Whether a kernel's file may be mapped into guests: only root and the caller can write into it, and its file system maps files.
+ * Anybody else's writes would reach a guest that runs.
+ */
+bool image_kernel_mappable(int fd);
 
 /* The checks alone; `head` is the start of the file, pread() on fd is used for program headers. */
 int image_probe_kernel(const char *path, int fd, uint64_t size, uint64_t *ret_needs, struct mvm_error *err);

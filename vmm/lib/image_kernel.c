@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "host_arch.h"
@@ -131,6 +132,17 @@ int image_open_kernel(const char *path, struct image_file *ret_file, uint64_t *r
 	else
 		*ret_file = file;
 	return r;
+}
+
+bool image_kernel_mappable(int fd)
+{
+	struct stat st;
+	void *page;
+
+	if (fstat(fd, &st) < 0 || (st.st_uid != 0 && st.st_uid != geteuid()) || st.st_mode & (S_IWGRP | S_IWOTH))
+		return false;
+	page = mmap(NULL, 1, PROT_READ, MAP_PRIVATE, fd, 0);
+	return page != MAP_FAILED && munmap(page, 1) == 0;
 }
 
 /* A bzImage's banner: header field kernel_version, an offset from 0x200. */

@@ -213,7 +213,7 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 	}
 	hooks_stage("net-made");
 	if (r == 0)
-		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
+		r = vm_files_describe(s->spec, &s->files, s->conf.share_kernel, config, handover, &err);
 	if (r == 0)
 		r = supervisor_output_open(s, &err);
 	if (r == 0 && s->attach_listener < 0)

@@ -232,8 +232,8 @@ static void describe_initrd(struct vmm_config *config, struct handover *handover
 	initrd->size = file->size;
 }
 
-int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, struct vmm_config *config,
-		      struct handover *handover, struct mvm_error *err)
+int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, bool share_kernel,
+		      struct vmm_config *config, struct handover *handover, struct mvm_error *err)
 {
 	char id[VMM_DISK_ID_MAX + 1];
 
@@ -249,6 +249,8 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 	config->kvm_fd = hand_over(handover, files->kvm);
 	config->kernel_fd = hand_over(handover, files->kernel.fd);
 	config->kernel_size = files->kernel.size;
+	if (share_kernel && image_kernel_mappable(files->kernel.fd))
+		config->flags |= VMM_CONFIG_KERNEL_MAPPED;
 	config->console_fd = -1;
 	if (files->console >= 0) {
 		config->console_fd = hand_over(handover, files->console);

@@ -56,9 +56,9 @@ void vm_files_disk_id(const struct mvm_spec *spec, unsigned disk, char ret_id[VM
 
 /*
  * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the fixed ones.
- * *config need not be zeroed.
+ * *config need not be zeroed. share_kernel: the kernel's text may be mapped, if its file allows that.
  */
-int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, struct vmm_config *config,
-		      struct handover *handover, struct mvm_error *err);
+int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, bool share_kernel,
+		      struct vmm_config *config, struct handover *handover, struct mvm_error *err);
 
 #endif

@@ -1,6 +1,6 @@
 # What `mvm doctor` says of the machine this runs on, and of worse ones.
 names="kvm kvm-device kvm-api cpu clock kernel user-namespaces seccomp landlock lsm cgroup delegation mitigations smt \
-core-scheduling ksm swap memory limits random state-folder net-user net-bridge mvm-supervisor mvm-net mvm-udp mvm-bridge mvm-vmm agent.cpio vmlinux"
+core-scheduling ksm settings swap memory limits random state-folder net-user net-bridge mvm-supervisor mvm-net mvm-udp mvm-bridge mvm-vmm agent.cpio vmlinux"
 
 # the line of one check, of what was printed last
 line() {

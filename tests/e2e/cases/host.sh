@@ -1,8 +1,9 @@
 # The host is left as it was.
-# What all of it takes: KiB of shared memory and of the kernel's own, KiB in use, open files.
+# What all of it takes: KiB of shared memory and of the kernel's own, KiB in use but by caches, open files.
 taken() {
-	awk '$1 == "Shmem:" {shared = $2} $1 == "Slab:" {slab = $2} $1 == "MemTotal:" {total = $2} $1 == "MemAvailable:" {free = $2}
-		FILENAME ~ "file-nr" {files = $1} END {print shared, slab, total - free, files}' /proc/meminfo /proc/sys/fs/file-nr
+	awk '$1 == "Shmem:" {shared = $2} $1 == "Slab:" {slab = $2} $1 == "MemTotal:" {used += $2}
+		$1 ~ /^(MemFree|Buffers|Cached|SReclaimable):$/ {used -= $2}
+		FILENAME ~ "file-nr" {files = $1} END {print shared, slab, used, files}' /proc/meminfo /proc/sys/fs/file-nr
 }
 
 # no_more_than SHARED SLAB USED FILES: by less than 1 MiB of shared memory, 8 MiB of the kernel's and 16 MiB in all (half a MiB of each

@@ -284,3 +284,33 @@ test_inspected() {
 	fi
 	stop_vm
 }
+
+# kernel_pages TEXT: KiB of ./vmlinux that a VM of it maps, and how many of them are its own, with /etc/mvm.conf as given
+kernel_pages() {
+	start_vm with_conf 644 "$1" run --kernel vmlinux --
+	awk -v "file=$PWD/vmlinux" '$1 ~ /^[0-9a-f]+-[0-9a-f]+$/ {ours = $NF == file} ours && $1 == "Rss:" {rss += $2}
+		ours && $1 == "Anonymous:" {own += $2} END {print rss + 0, own + 0}' "/proc/$vmm/smaps" >pages
+	stop_vm
+	cat pages
+}
+
+# The kernel's text is in memory once for all VMs where the operator says so, and others than root and the caller cannot write it.
+test_share_kernel() {
+	local rss own
+	[ "$(id -u)" -eq 0 ] || { echo "SKIP needs root, to see what a VMM maps"; return; }
+	cp "$top/build/kernel/vmlinux" vmlinux
+	chmod 644 vmlinux
+	equal "$(kernel_pages '')" "0 0"
+	sha256sum vmlinux >before
+	read -r rss own < <(kernel_pages 'share-kernel = yes\n')
+	[ "$rss" -gt 2048 ] || die "$rss KiB of it are mapped"
+	[ $((own * 3)) -lt "$rss" ] || die "$own KiB of $rss are the VM's own"
+	sha256sum --quiet -c before
+	chmod 664 vmlinux
+	equal "$(kernel_pages 'share-kernel = yes\n')" "0 0"
+	refused /etc/mvm.conf "line 1" yes no -- with_conf 644 'share-kernel = perhaps\n' run -- true
+	expect 0 with_conf 644 'share-kernel = yes\n' "$mvm" doctor
+	grep -Eq '^settings +warning +.*share-kernel' stdout || die "$out"
+	expect 1 with_conf 644 'share-kernel = perhaps\n' "$mvm" doctor
+	grep -Eq '^settings +problem +.*give yes or no' stdout || die "$out"
+}

@@ -9,6 +9,7 @@
 #define VMM_X86_BOOT_H
 
 #include <asm/bootparam.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "guestmem.h"
@@ -19,6 +20,10 @@ struct boot_kernel {
 	struct setup_header header; /* a bzImage's own; made up for an ELF image */
 };
 
-int boot_load_kernel(const struct guestmem *mem, int fd, uint64_t size, struct boot_kernel *ret_kernel);
+/*
+ * `mapped`: what the kernel does not write of itself (the segments of an ELF file that are not PF_W) is mapped from the file:
+ * nothing of it is copied, and all VMs of a host have it in memory once. Else everything is read.
+ */
+int boot_load_kernel(const struct guestmem *mem, int fd, uint64_t size, bool mapped, struct boot_kernel *ret_kernel);
 
 #endif

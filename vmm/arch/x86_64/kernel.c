@@ -53,9 +53,11 @@ static int read_header(int fd, uint64_t offset, void *dst, size_t len)
 	return (size_t)n == len ? 0 : -ENODATA;
 }
 
-static int load_segment(const struct guestmem *mem, int fd, uint64_t size, const Elf64_Phdr *ph, gpa_t *end)
+static int load_segment(const struct guestmem *mem, int fd, uint64_t size, bool mapped, const Elf64_Phdr *ph,
+			gpa_t *end)
 {
-	uint64_t file_end, mem_end;
+	uint64_t file_end, mem_end, pages = 0;
+	int err;
 
 	if (__builtin_add_overflow(ph->p_offset, ph->p_filesz, &file_end) || file_end > size) {
 		log_error("kernel: cut short: a segment ends at byte %llu of %llu", (unsigned long long)file_end,
@@ -70,10 +72,17 @@ static int load_segment(const struct guestmem *mem, int fd, uint64_t size, const
 	}
 	if (mem_end > *end)
 		*end = mem_end;
-	return load_bytes(mem, fd, ph->p_offset, ph->p_paddr, ph->p_filesz);
+	if (mapped && !(ph->p_flags & PF_W) && (ph->p_offset | ph->p_paddr) % GUESTMEM_PAGE == 0) {
+		pages = ph->p_filesz & ~(GUESTMEM_PAGE - 1);
+		err = guestmem_map(mem, ph->p_paddr, pages, fd, ph->p_offset);
+		if (err)
+			return err;
+	}
+	return load_bytes(mem, fd, ph->p_offset + pages, ph->p_paddr + pages, ph->p_filesz - pages);
 }
 
-static int load_elf(const struct guestmem *mem, int fd, uint64_t size, const Elf64_Ehdr *eh, struct boot_kernel *ret)
+static int load_elf(const struct guestmem *mem, int fd, uint64_t size, bool mapped, const Elf64_Ehdr *eh,
+		    struct boot_kernel *ret)
 {
 	Elf64_Phdr phdrs[PHNUM_MAX];
 	bool entry_inside = false;
@@ -98,7 +107,7 @@ static int load_elf(const struct guestmem *mem, int fd, uint64_t size, const Elf
 
 		if (ph->p_type != PT_LOAD || ph->p_memsz == 0)
 			continue;
-		err = load_segment(mem, fd, size, ph, &end);
+		err = load_segment(mem, fd, size, mapped, ph, &end);
 		if (err) {
 			if (err != -ENOEXEC)
 				log_error("kernel: loading a segment at 0x%llx: %s", (unsigned long long)ph->p_paddr,
@@ -167,7 +176,7 @@ static int load_bzimage(const struct guestmem *mem, int fd, uint64_t size, struc
 	return 0;
 }
 
-int boot_load_kernel(const struct guestmem *mem, int fd, uint64_t size, struct boot_kernel *ret_kernel)
+int boot_load_kernel(const struct guestmem *mem, int fd, uint64_t size, bool mapped, struct boot_kernel *ret_kernel)
 {
 	Elf64_Ehdr eh;
 	int err = read_header(fd, 0, &eh, sizeof(eh));
@@ -177,6 +186,6 @@ int boot_load_kernel(const struct guestmem *mem, int fd, uint64_t size, struct b
 		return -ENOEXEC;
 	}
 	if (memcmp(eh.e_ident, ELFMAG, SELFMAG) == 0)
-		return load_elf(mem, fd, size, &eh, ret_kernel);
+		return load_elf(mem, fd, size, mapped, &eh, ret_kernel);
 	return load_bzimage(mem, fd, size, ret_kernel);
 }

@@ -213,7 +213,8 @@ int arch_vm_load(struct vm *vm, const struct vmm_config *config)
 {
 	struct boot_kernel kernel;
 	struct boot_params *params;
-	int err = boot_load_kernel(vm->mem, config->kernel_fd, config->kernel_size, &kernel);
+	int err = boot_load_kernel(vm->mem, config->kernel_fd, config->kernel_size,
+				   config->flags & VMM_CONFIG_KERNEL_MAPPED, &kernel);
 
 	if (err)
 		return err;
