@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #define GUARD_SIZE (2UL << 20) /* also aligns the region for transparent huge pages */
 
@@ -92,6 +93,7 @@ int guestmem_slice(const struct guestmem *gm, gpa_t gpa, size_t len, void **ret_
 
 int guestmem_map(const struct guestmem *gm, gpa_t gpa, size_t len, int fd, uint64_t offset)
 {
+	struct stat st;
 	void *hva;
 	int err = guestmem_slice(gm, gpa, len, &hva);
 
@@ -99,6 +101,10 @@ int guestmem_map(const struct guestmem *gm, gpa_t gpa, size_t len, int fd, uint6
 		return err;
 	if ((gpa | len | offset) % GUESTMEM_PAGE || offset > INT64_MAX - len)
 		return -EINVAL;
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size < offset + len)
+		return -ENODATA;
 	if (mmap(hva, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset) ==
 		    MAP_FAILED ||
 	    madvise(hva, len, MADV_DONTDUMP) < 0)

@@ -45,8 +45,8 @@ int guestmem_slice(const struct guestmem *gm, gpa_t gpa, size_t len, void **ret_
 
 /*
  * Puts a file's bytes where memory was, both from a page's start: pages that the page cache has, until the guest writes to one and
- * gets a copy of its own; the file never changes. For a file that nobody cuts or writes into: what is beyond its end is SIGBUS.
- * Before the guest runs. Returns 0, -EFAULT, -EINVAL or what mmap(2) returns.
+ * gets a copy of its own; the file never changes. For a file of pages of that size, which nobody cuts or writes into: what is
+ * beyond its end later is SIGBUS. Before the guest runs. Returns 0, -EFAULT, -EINVAL, -ENODATA (cut short) or what mmap(2) returns.
  */
 int guestmem_map(const struct guestmem *gm, gpa_t gpa, size_t len, int fd, uint64_t offset);
 

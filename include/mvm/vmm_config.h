@@ -49,7 +49,7 @@ enum vmm_config_flags {
 	VMM_CONFIG_RNG = 1U << 0, /* attach virtio-rng */
 	VMM_CONFIG_VSOCK = 1U << 1, /* attach virtio-vsock */
 	VMM_CONFIG_CONSOLE = 1U << 2, /* console_fd is valid */
-	VMM_CONFIG_KERNEL_MAPPED = 1U << 3, /* nobody writes into kernel_fd's file: it may be mapped, not copied */
+	VMM_CONFIG_KERNEL_MAPPED = 1U << 3, /* only root and the caller can write kernel_fd's file: map it */
 	VMM_CONFIG_ALL = (1U << 4) - 1,
 };
 

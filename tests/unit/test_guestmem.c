@@ -5,6 +5,8 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -111,6 +113,28 @@ static void test_guards(void **state)
 	}
 }
 
+/* proc(5): "dd" of VmFlags, for what lies at gpa */
+static bool is_never_dumped(const struct guestmem *gm, gpa_t gpa)
+{
+	char line[512];
+	void *hva;
+	bool ours = false, never = false;
+	FILE *maps = fopen("/proc/self/smaps", "re");
+
+	assert_non_null(maps);
+	assert_int_equal(guestmem_slice(gm, gpa, 1, &hva), 0);
+	while (fgets(line, sizeof(line), maps)) {
+		unsigned long long start, end;
+
+		if (sscanf(line, "%llx-%llx ", &start, &end) == 2)
+			ours = (uintptr_t)hva >= start && (uintptr_t)hva < end;
+		if (ours && !strncmp(line, "VmFlags:", 8))
+			never = strstr(line, " dd") != NULL;
+	}
+	(void)fclose(maps);
+	return never;
+}
+
 /* A file's pages in the guest's memory: the guest's writes are its own. */
 static void test_map(void **state)
 {
@@ -129,6 +153,8 @@ static void test_map(void **state)
 		{ "in the hole", HOLE_START, 4096, 0, -EFAULT },
 		{ "wraps", HOLE_END, SIZE_MAX - 4095, 0, -EFAULT },
 		{ "nothing", MIB, 0, 0, 0 },
+		{ "beyond the file", MIB, 8192, 8192, -ENODATA },
+		{ "all of it, to memory's end", HOLE_START - 12288, 12288, 0, 0 },
 	};
 	const struct guestmem *gm = *state;
 	int fd = memfd_create("file", MFD_CLOEXEC);
@@ -158,6 +184,9 @@ static void test_map(void **state)
 	assert_memory_equal(page, "bbb", 3);
 	assert_int_equal(guestmem_map(gm, MIB, 4096, -1, 0), -EBADF);
 	(void)close(fd);
+	assert_true(is_never_dumped(gm, MIB));
+	assert_true(is_never_dumped(gm, HOLE_END));
+	test_guards(state);
 }
 
 static void test_sizes(void **state)

@@ -293,32 +293,41 @@ static void test_kernels(void **state)
 	expect_kernel("compressed", &k, sizeof(k), "gzip");
 }
 
-static void test_kernel_mappable(void **state)
+static void test_kernel_share(void **state)
 {
 	static const struct {
 		mode_t mode;
 		bool may;
 	} modes[] = { { 0444, true }, { 0755, true }, { 0664, false }, { 0646, false } };
-	int fd;
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd, disk;
 
 	(void)state;
 	write_file("kernel", "a kernel", 8);
 	fd = open("kernel", O_RDONLY | O_CLOEXEC);
-	assert_true(fd >= 0);
+	disk = open("kernel", O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0 && disk >= 0);
+	assert_int_equal(fcntl(disk, F_OFD_SETLK, &lock), 0);
+	assert_false(image_kernel_share(fd)); /* a VM writes to it */
+	lock.l_type = F_UNLCK;
+	assert_int_equal(fcntl(disk, F_OFD_SETLK, &lock), 0);
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		assert_int_equal(chmod("kernel", modes[i].mode), 0);
-		assert_int_equal(image_kernel_mappable(fd), modes[i].may);
+		assert_int_equal(image_kernel_share(fd), modes[i].may);
 	}
+	lock.l_type = F_WRLCK;
+	assert_int_equal(fcntl(disk, F_OFD_SETLK, &lock), -1); /* now nobody does */
+	(void)close(disk);
 	assert_int_equal(chmod("kernel", 0644), 0);
 	if (geteuid() == 0) {
 		assert_int_equal(chown("kernel", 1000, 1000), 0);
-		assert_false(image_kernel_mappable(fd)); /* somebody else's */
+		assert_false(image_kernel_share(fd)); /* somebody else's */
 	}
 	assert_int_equal(unlink("kernel"), 0);
 	(void)close(fd);
-	fd = open("/proc/version", O_RDONLY | O_CLOEXEC); /* root's, but of a file system that maps none */
+	fd = open("/proc/version", O_RDONLY | O_CLOEXEC); /* root's, but of no local file system */
 	assert_true(fd >= 0);
-	assert_false(image_kernel_mappable(fd));
+	assert_false(image_kernel_share(fd));
 	(void)close(fd);
 }
 
@@ -548,7 +557,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_probe),        cmocka_unit_test(test_probe_short),
 		cmocka_unit_test(test_rootfs_files), cmocka_unit_test(test_locks),
-		cmocka_unit_test(test_kernels),      cmocka_unit_test(test_kernel_mappable),
+		cmocka_unit_test(test_kernels),      cmocka_unit_test(test_kernel_share),
 		cmocka_unit_test(test_bzimage),      cmocka_unit_test(test_kernel_version),
 		cmocka_unit_test(test_initrd),       cmocka_unit_test(test_cmdline),
 		cmocka_unit_test(test_host),         cmocka_unit_test(test_cgroup_memory),

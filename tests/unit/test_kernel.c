@@ -131,13 +131,14 @@ static void test_mapped(void **state)
 		{ "less than a page", PF_R | PF_X, SEG_FILE, 0, 4095, false },
 		{ "data", PF_R | PF_W, SEG_FILE, 0, SEG_SIZE, false },
 		{ "text in the middle of a file's page", PF_R | PF_X, SEG_FILE + 16, 0, SEG_SIZE - 16, false },
+		{ "text up to the end of memory", PF_R | PF_X, SEG_FILE, MEM - SEG_SIZE - 16 * MIB, SEG_SIZE, true },
 		{ "text in the middle of a page", PF_R | PF_X, SEG_FILE, 16, SEG_SIZE, false },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		gpa_t at = 16 * MIB + cases[i].memory;
-		uint8_t got[SEG_SIZE + 1], want[SEG_SIZE + 1] = { 0 };
+		uint8_t got[SEG_SIZE], want[SEG_SIZE] = { 0 };
 		struct boot_kernel k;
 		struct guestmem *gm;
 		struct image im;
@@ -150,13 +151,14 @@ static void test_mapped(void **state)
 		im.ph[0].p_offset = cases[i].file;
 		im.ph[0].p_paddr = at;
 		im.ph[0].p_filesz = cases[i].len;
+		im.ph[0].p_memsz = MEM - at < im.ph[0].p_memsz ? MEM - at : im.ph[0].p_memsz;
 		assert_int_equal(guestmem_new(MEM, X86_HOLE_START, X86_HOLE_END, &gm), 0);
 		assert_int_equal(load_so(&im, sizeof(im), true, &k, gm), 0);
 		if (is_mapped(gm, at) != cases[i].mapped)
 			fail_msg("%s: mapped: %d", cases[i].name, !cases[i].mapped);
 		memcpy(want, (uint8_t *)&im + cases[i].file, cases[i].len);
-		assert_int_equal(guestmem_read(gm, at, got, sizeof(got)), 0);
-		assert_memory_equal(got, want, sizeof(got));
+		assert_int_equal(guestmem_read(gm, at, got, SEG_SIZE), 0);
+		assert_memory_equal(got, want, SEG_SIZE);
 		guestmem_free(gm);
 	}
 }

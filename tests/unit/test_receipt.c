@@ -94,6 +94,7 @@ static void test_contents(void **state)
 
 	(void)state;
 	vm_files_init(&files);
+	files.kernel_shared = true;
 	files.kernel_path = strdup("/k");
 	files.kernel.size = 5;
 	files.fs_type = "erofs";
@@ -212,6 +213,7 @@ static void test_contents(void **state)
 	assert_string_equal(field(root, "/isolation/missing/0"), "landlock-net");
 	assert_string_equal(field(root, "/isolation/in_force/0"), "namespaces");
 	assert_string_equal(field(root, "/isolation/cgroup"), "false");
+	assert_string_equal(field(root, "/isolation/kernel_shared"), "true");
 	broker_free(&broker);
 	(void)json_object_put(root);
 	free(text);

@@ -147,11 +147,11 @@ void doctor_check_settings(const struct doctor_host *host, struct doctor_result 
 		doctor_remedy(r, "put %s right", path);
 	} else if (conf.share_kernel) {
 		doctor_found(r, MVM_CHECK_WARNING,
-			     "%s: share-kernel: who is in one VM can tell by its caches what another's kernel runs",
+			     "%s: share-kernel: who is in one VM can tell what another's kernel runs, and slow it down",
 			     path);
 		doctor_remedy(r, "where VMs are not all of one owner: remove the line share-kernel");
 	} else {
-		doctor_found(r, MVM_CHECK_OK, access(path, F_OK) == 0 ? "%s is right" : "there is no %s", path);
+		doctor_found(r, MVM_CHECK_OK, access(path, F_OK) == 0 ? "%s can be read" : "there is no %s", path);
 	}
 }
 

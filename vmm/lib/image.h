@@ -51,10 +51,10 @@ int image_open_rootfs(const char *path, bool rw, struct image_file *ret_file, co
 int image_open_kernel(const char *path, struct image_file *ret_file, uint64_t *ret_needs, struct mvm_error *err);
 
 /*
- * Whether a kernel's file may be mapped into guests: only root and the caller can write into it, and its file system maps files.
- * Anybody else's writes would reach a guest that runs.
+ * Whether a kernel's file may be mapped into guests that run for long: only root and the caller can write into it, by what a local
+ * file system says of it, and no VM has it as a disk. Locks it as a disk that is read.
  */
-bool image_kernel_mappable(int fd);
+bool image_kernel_share(int fd);
 
 /* The checks alone; `head` is the start of the file, pread() on fd is used for program headers. */
 int image_probe_kernel(const char *path, int fd, uint64_t size, uint64_t *ret_needs, struct mvm_error *err);

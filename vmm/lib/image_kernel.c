@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "host_arch.h"
@@ -134,15 +136,32 @@ int image_open_kernel(const char *path, struct image_file *ret_file, uint64_t *r
 	return r;
 }
 
-bool image_kernel_mappable(int fd)
-{
-	struct stat st;
-	void *page;
+#define OVERFLOW_UID 65534U /* in a user namespace: all that have no number there */
 
-	if (fstat(fd, &st) < 0 || (st.st_uid != 0 && st.st_uid != geteuid()) || st.st_mode & (S_IWGRP | S_IWOTH))
+/* Of a file system that is somebody else's (FUSE, NFS, 9p), owners and modes may be anything, and what is read twice may differ. */
+static bool is_local(int fd)
+{
+	static const uint32_t local[] = {
+		EXT4_SUPER_MAGIC,      XFS_SUPER_MAGIC, BTRFS_SUPER_MAGIC,    F2FS_SUPER_MAGIC,
+		OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,     EROFS_SUPER_MAGIC_V1, SQUASHFS_MAGIC,
+	};
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) < 0)
 		return false;
-	page = mmap(NULL, 1, PROT_READ, MAP_PRIVATE, fd, 0);
-	return page != MAP_FAILED && munmap(page, 1) == 0;
+	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
+		if ((uint32_t)fs.f_type == local[i])
+			return true;
+	return false;
+}
+
+bool image_kernel_share(int fd)
+{
+	struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET };
+	struct stat st;
+
+	return fstat(fd, &st) == 0 && (st.st_uid == 0 || (st.st_uid == geteuid() && st.st_uid != OVERFLOW_UID)) &&
+	       !(st.st_mode & (S_IWGRP | S_IWOTH)) && is_local(fd) && fcntl(fd, F_OFD_SETLK, &lock) == 0;
 }
 
 /* A bzImage's banner: header field kernel_version, an offset from 0x200. */

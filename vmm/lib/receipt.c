@@ -408,6 +408,16 @@ static void add_what(const struct receipt *receipt, json_object *root)
 	receipt_add(root, "asked", spec ? asked_object(spec, receipt->files) : NULL);
 }
 
+static json_object *isolation_object(const struct receipt *receipt)
+{
+	json_object *o = receipt->jail ? inspect_isolation(receipt->jail) : NULL;
+
+	if (o)
+		receipt_add(o, "kernel_shared",
+			    json_object_new_boolean(receipt->files && receipt->files->kernel_shared));
+	return o;
+}
+
 char *receipt_text(const struct receipt *receipt)
 {
 	const struct verdict *verdict = receipt->verdict;
@@ -431,7 +441,7 @@ char *receipt_text(const struct receipt *receipt)
 	add_what(receipt, root);
 	receipt_add(root, "used", receipt->used ? used_object(receipt->used) : NULL);
 	receipt_add(root, "devices", receipt->counters && receipt->spec ? receipt_devices(receipt) : NULL);
-	receipt_add(root, "isolation", receipt->jail ? inspect_isolation(receipt->jail) : NULL);
+	receipt_add(root, "isolation", isolation_object(receipt));
 	channels = channels_object(receipt->broker, receipt->spec);
 	add_published(channels, receipt->publish);
 	receipt_add(channels, "udp", udp_object(receipt->udp));

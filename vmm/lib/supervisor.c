@@ -203,7 +203,7 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 	if (r == 0 && s->spec->sign)
 		r = receipt_can_sign(&s->receipt, &err);
 	if (r == 0)
-		r = vm_files_open(s->spec, &s->files, &err);
+		r = vm_files_open(s->spec, s->conf.share_kernel, &s->files, &err);
 	if (r == 0 && s->state.fd < 0)
 		r = open_folder(s, &err);
 	hooks_stage("folder-made");
@@ -213,7 +213,7 @@ static int prepare(struct supervisor *s, struct vmm_config *config, struct hando
 	}
 	hooks_stage("net-made");
 	if (r == 0)
-		r = vm_files_describe(s->spec, &s->files, s->conf.share_kernel, config, handover, &err);
+		r = vm_files_describe(s->spec, &s->files, config, handover, &err);
 	if (r == 0)
 		r = supervisor_output_open(s, &err);
 	if (r == 0 && s->attach_listener < 0)

@@ -152,7 +152,7 @@ static int check_fits(const struct mvm_spec *spec, uint64_t kernel, uint64_t age
 	return 0;
 }
 
-int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mvm_error *err)
+int vm_files_open(const struct mvm_spec *spec, bool share_kernel, struct vm_files *files, struct mvm_error *err)
 {
 	uint64_t kernel = 0, agent = 0, initrd = 0;
 	int r = image_open_rootfs(spec->rootfs, spec->rw, &files->rootfs, &files->fs_type, err);
@@ -177,6 +177,7 @@ int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mv
 		r = open_console(spec->console, &files->console, err);
 	if (r == 0)
 		r = net_host_open(&files->nets, spec->nets, spec->nnets, err);
+	files->kernel_shared = r == 0 && share_kernel && image_kernel_share(files->kernel.fd);
 	files->emulated = !host_arch_has_virtualization();
 	return r;
 }
@@ -232,8 +233,8 @@ static void describe_initrd(struct vmm_config *config, struct handover *handover
 	initrd->size = file->size;
 }
 
-int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, bool share_kernel,
-		      struct vmm_config *config, struct handover *handover, struct mvm_error *err)
+int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, struct vmm_config *config,
+		      struct handover *handover, struct mvm_error *err)
 {
 	char id[VMM_DISK_ID_MAX + 1];
 
@@ -249,7 +250,7 @@ int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files,
 	config->kvm_fd = hand_over(handover, files->kvm);
 	config->kernel_fd = hand_over(handover, files->kernel.fd);
 	config->kernel_size = files->kernel.size;
-	if (share_kernel && image_kernel_mappable(files->kernel.fd))
+	if (files->kernel_shared)
 		config->flags |= VMM_CONFIG_KERNEL_MAPPED;
 	config->console_fd = -1;
 	if (files->console >= 0) {

@@ -21,6 +21,7 @@ struct vm_files {
 	int rootfs_direct, disks_direct[SPEC_USER_DISKS]; /* those written to, again with O_DIRECT; -1: not there */
 	struct net_host nets;
 	char *kernel_path;
+	bool kernel_shared; /* its text is mapped, not copied */
 	const char *fs_type; /* static */
 	bool emulated; /* the host's KVM emulates the guest kernel: no VMX, no SVM */
 };
@@ -35,7 +36,9 @@ struct handover {
 };
 
 void vm_files_init(struct vm_files *files);
-int vm_files_open(const struct mvm_spec *spec, struct vm_files *files, struct mvm_error *err);
+
+/* share_kernel: the kernel's text may be mapped, if its file allows that. */
+int vm_files_open(const struct mvm_spec *spec, bool share_kernel, struct vm_files *files, struct mvm_error *err);
 void vm_files_close(struct vm_files *files);
 
 /* How large the largest file that is written to may become, bytes. */
@@ -56,9 +59,9 @@ void vm_files_disk_id(const struct mvm_spec *spec, unsigned disk, char ret_id[VM
 
 /*
  * Fills config and the hand-over list from VMM_FD_FIRST on; the caller sets the fixed ones.
- * *config need not be zeroed. share_kernel: the kernel's text may be mapped, if its file allows that.
+ * *config need not be zeroed.
  */
-int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, bool share_kernel,
-		      struct vmm_config *config, struct handover *handover, struct mvm_error *err);
+int vm_files_describe(const struct mvm_spec *spec, const struct vm_files *files, struct vmm_config *config,
+		      struct handover *handover, struct mvm_error *err);
 
 #endif

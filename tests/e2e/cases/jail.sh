@@ -287,7 +287,7 @@ test_inspected() {
 
 # kernel_pages TEXT: KiB of ./vmlinux that a VM of it maps, and how many of them are its own, with /etc/mvm.conf as given
 kernel_pages() {
-	start_vm with_conf 644 "$1" run --kernel vmlinux --
+	start_vm with_conf 644 "$1" run "${lacking[@]}" --kernel vmlinux --receipt receipt --
 	awk -v "file=$PWD/vmlinux" '$1 ~ /^[0-9a-f]+-[0-9a-f]+$/ {ours = $NF == file} ours && $1 == "Rss:" {rss += $2}
 		ours && $1 == "Anonymous:" {own += $2} END {print rss + 0, own + 0}' "/proc/$vmm/smaps" >pages
 	stop_vm
@@ -306,6 +306,7 @@ test_share_kernel() {
 	[ "$rss" -gt 2048 ] || die "$rss KiB of it are mapped"
 	[ $((own * 3)) -lt "$rss" ] || die "$own KiB of $rss are the VM's own"
 	sha256sum --quiet -c before
+	equal "$(jq .isolation.kernel_shared receipt)" true
 	chmod 664 vmlinux
 	equal "$(kernel_pages 'share-kernel = yes\n')" "0 0"
 	refused /etc/mvm.conf "line 1" yes no -- with_conf 644 'share-kernel = perhaps\n' run -- true

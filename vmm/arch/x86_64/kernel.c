@@ -75,7 +75,7 @@ static int load_segment(const struct guestmem *mem, int fd, uint64_t size, bool 
 	if (mapped && !(ph->p_flags & PF_W) && (ph->p_offset | ph->p_paddr) % GUESTMEM_PAGE == 0) {
 		pages = ph->p_filesz & ~(GUESTMEM_PAGE - 1);
 		err = guestmem_map(mem, ph->p_paddr, pages, fd, ph->p_offset);
-		if (err)
+		if (err || pages == ph->p_filesz)
 			return err;
 	}
 	return load_bytes(mem, fd, ph->p_offset + pages, ph->p_paddr + pages, ph->p_filesz - pages);
