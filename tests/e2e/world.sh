@@ -48,7 +48,8 @@ make_internet() {
 	by
 }
 
-# TCP and UDP echo on port 7 and 8 of every address there, and the names: who was spoken to is in `heard`.
+# TCP and UDP echo on port 7 and 8 of every address there, and the names: who was spoken to is in `heard`. Names ending in .silent have
+# no answer; port.forged and address.forged have one from another port and from another address than was asked.
 serve() {
 	nsenter --net="/run/netns/$1" python3 -c '
 import selectors, socket, subprocess, sys, re
@@ -60,6 +61,9 @@ names = {
     "a.wild.example": ["8.8.8.8", "2001:db8:98::1"],
     "wild.example": ["8.8.8.8"],
     "near.example": ["2001:db8:70::7"],
+    "right.forged": ["198.51.100.1"],
+    "port.forged": ["198.51.100.1"],
+    "address.forged": ["198.51.100.1"],
     "rebind.example": ["10.9.8.7", "203.0.113.2", "169.254.169.254", "fd99::1"],
 }
 def wire(name):
@@ -73,7 +77,7 @@ def records(name, kind):
             yield name, kind, socket.inet_pton(socket.AF_INET6 if kind == 28 else socket.AF_INET, a)
 def dns(data):
     if len(data) < 12:
-        return b"answer"
+        return "", b"answer"
     labels, at = [], 12
     while data[at]:
         labels.append(data[at + 1:at + 1 + data[at]].decode())
@@ -81,11 +85,20 @@ def dns(data):
     name, kind = ".".join(labels), int.from_bytes(data[at + 1:at + 3], "big")
     asked.write(name + "\n")
     if labels[-1] == "silent":
-        return None
+        return name, None
     found = list(records(name, kind))
-    return (data[:2] + (0x8180 if name in names else 0x8183).to_bytes(2, "big") + b"\0\1" + len(found).to_bytes(2, "big")
+    return name, (data[:2] + (0x8180 if name in names else 0x8183).to_bytes(2, "big") + b"\0\1" + len(found).to_bytes(2, "big")
         + bytes(4) + data[12:at + 5]
         + b"".join(wire(n) + k.to_bytes(2, "big") + b"\0\1\0\0\0\5" + len(d).to_bytes(2, "big") + d for n, k, d in found))
+datagrams = {}
+# Whence an answer about `name` goes that `a` was asked for.
+def speaker(name, a):
+    if name == "port.forged":
+        return datagrams[a, 8]
+    if name == "address.forged":
+        return next(u for (other, port), u in datagrams.items()
+            if port == 53 and other != a and not other.startswith(("127.", "::1")) and (":" in other) == (":" in a))
+    return datagrams[a, 53]
 heard, asked = (open(name, "a", buffering=1) for name in ("heard", "asked"))
 for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"], capture_output=True, text=True).stdout)):
     if a.startswith("fe80"):
@@ -100,6 +113,7 @@ for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"],
         u = socket.socket(family, socket.SOCK_DGRAM)
         u.bind((a, port))
         sel.register(u, 1, (a, port, "udp"))
+        datagrams[a, port] = u
 print("serving", flush=True)
 while True:
     for key, _ in sel.select():
@@ -110,9 +124,9 @@ while True:
             c.close()
         else:
             data, peer = key.fileobj.recvfrom(2000)
-            data = dns(data) if port == 53 else data
+            name, data = dns(data) if port == 53 else ("", data)
             if data:
-                key.fileobj.sendto(data, peer)
+                (speaker(name, a) if name else key.fileobj).sendto(data, peer)
         heard.write(f"{who} {kind} {a} {port}\n")
 ' "$2" >"serving.$2" 2>&1 &
 	until grep -qs . "serving.$2"; do sleep 0.05; done

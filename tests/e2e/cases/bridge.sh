@@ -512,6 +512,12 @@ test_names() {
 	leave g1
 	until_so no_holder
 	: >asked
+	joined g1 "net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,mac=$own_mac,dns=203.0.113.1" egress=deny "allow-egress=*.forged:7"
+	rows g1 "tcp right.forged 7 yes" "dns port.forged 0 no" "dns address.forged 0 no"
+	equal "$(sort -u asked | xargs)" "address.forged port.forged right.forged"
+	leave g1
+	until_so no_holder
+	: >asked
 	# shellcheck disable=SC2086
 	joined g1 "net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,mac=$own_mac,dns=203.0.113.2" $names allow-egress=x.silent
 	rows g1 "tcp open.example 7 yes" "dns other.example 0 no" "tcp rebind.example 7 no" "udp 203.0.113.2 53 no" "tcp 203.0.113.2 7 no"
