@@ -48,7 +48,7 @@ make_internet() {
 	by
 }
 
-# TCP and UDP echo on port 7 and 8 of every address there, and the names: who was spoken to is in `heard`. Names ending in .silent have
+# serve NAMESPACE WHO [PORT…]: TCP and UDP echo on port 7 and 8 of every address there, and the names: who was spoken to is in `heard`. Names ending in .silent have
 # no answer; port.forged and address.forged have one from another port and from another address than was asked.
 serve() {
 	nsenter --net="/run/netns/$1" python3 -c '
@@ -104,7 +104,7 @@ for a in set(re.findall(r"inet6? ([0-9a-f.:]+)/", subprocess.run(["ip", "addr"],
     if a.startswith("fe80"):
         continue
     family = socket.AF_INET6 if ":" in a else socket.AF_INET
-    for port in 7, 8, 53:
+    for port in map(int, sys.argv[2:] or ("7", "8", "53")):
         t = socket.socket(family, socket.SOCK_STREAM)
         t.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         t.bind((a, port))
@@ -128,7 +128,7 @@ while True:
             if data:
                 (speaker(name, a) if name else key.fileobj).sendto(data, peer)
         heard.write(f"{who} {kind} {a} {port}\n")
-' "$2" >"serving.$2" 2>&1 &
+' "${@:2}" >"serving.$2" 2>&1 &
 	until grep -qs . "serving.$2"; do sleep 0.05; done
 	grep -q serving "serving.$2" || die "$(cat "serving.$2")"
 }

@@ -517,6 +517,11 @@ test_names() {
 	equal "$(sort -u asked | xargs)" "address.forged port.forged right.forged"
 	leave g1
 	until_so no_holder
+	serve "$near" near 53
+	joined g1 "net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,mac=$own_mac,dns=10.9.0.7" egress=deny allow-egress=open.example:7 # a neighbour
+	rows g1 "tcp open.example 7 yes" "udp 10.9.0.7 53 no" "dns other.example 0 no"
+	leave g1
+	until_so no_holder
 	: >asked
 	# shellcheck disable=SC2086
 	joined g1 "net=bridge=br0,ip=10.9.0.5/24,gw=10.9.0.1,mac=$own_mac,dns=203.0.113.2" $names allow-egress=x.silent
