@@ -179,6 +179,10 @@ units: $(UNITS)
 $(B)/member: $(call obj,tests/e2e/member.c) $(B)/libmvm.a
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
 
+# Threads that use a VM through libmvm, for tests/e2e/cases/lib.sh.
+$(B)/threads: $(call obj,tests/e2e/threads.c) $(B)/libmvm.a
+	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)
+
 # The rows of the seccomp table, for tests/escape/minimal.
 $(B)/tests/rows: $(call obj,tests/escape/rows.c) $(B)/libmvm.a
 	$(Q)$(CC) $(CFLAGS_ALL) -pie $(LDFLAGS) $(SANITIZE) -o $@ $^ $(LDLIBS_LIB)

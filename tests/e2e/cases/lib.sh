@@ -47,3 +47,12 @@ test_static() {
 	readelf -d "$bin/static" | grep -q NEEDED && die "not linked statically"
 	runs "$bin/static"
 }
+
+# Eight threads at once that run commands in a VM, copy and attach, under ThreadSanitizer, which fails the program for what it finds.
+test_threads() {
+	tidy_up
+	[ -x "$top/build/tsan/threads" ] || die "make VARIANT=tsan build/tsan/threads"
+	detached --name box -- sh -c 'while :; do echo tick; sleep 0.3; done' >/dev/null
+	limit=200 expect 0 env TSAN_OPTIONS="suppressions=$top/tests/tsan.supp atexit_sleep_ms=0 die_after_fork=0" "$top/build/tsan/threads" box
+	equal "$out$err" ""
+}
