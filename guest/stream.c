@@ -114,8 +114,23 @@ static void type_eof(struct stream *s)
 }
 
 /*
- * Whether all is sent that was written before stream_finish(): a terminal that says EAGAIN has brought up what was
- * on its way to it (n_tty(4) flushes first). The count bounds what others go on to write.
+ * What the terminal has, upwards. A read that finds nothing has waited for what was on its way (n_tty_read() flushes the port's
+ * work first), but not for what that work put off at this moment, as the buffer was full when it looked (n_tty_receive_buf_common() queues
+ * it anew): EAGAIN and EIO are believed the second time.
+ */
+static enum move move_up(struct stream *s)
+{
+	const struct stream_buffer *b = s->to_host;
+	enum move out = move_buffered(s->local, s->sock, s->to_host);
+
+	if (b->begin == b->end && (out == MOVE_END || (out == MOVE_WAIT && s->last)))
+		out = move_buffered(s->local, s->sock, s->to_host);
+	return out;
+}
+
+/*
+ * Whether all is sent that was written before stream_finish(): nothing was found any more. The count bounds what others go on to
+ * write.
  */
 static bool tty_is_done(struct stream *s, enum move out)
 {
@@ -134,7 +149,7 @@ static void pump_tty(struct stream *s)
 	enum move out = MOVE_WAIT, in = MOVE_WAIT;
 
 	for (int i = 0; i < ROUNDS; i++) {
-		out = move_buffered(s->local, s->sock, s->to_host);
+		out = move_up(s);
 		if (out == MOVE_END || tty_is_done(s, out)) {
 			finish_to_host(s);
 			return;
