@@ -2,9 +2,8 @@
 
 import json
 import subprocess
-import threading
 
-from benchlib.runs import Broken, RUN_TIMEOUT, drop_caches, paired_ratio, summary
+from benchlib.runs import Broken, again_if_stuck, drop_caches, paired_ratio, summary, whole_output
 from benchlib.vmms import Mvm, Qemu
 
 JOBS = {  # of blk.fio: (title, fio's key, unit)
@@ -15,18 +14,12 @@ JOBS = {  # of blk.fio: (title, fio's key, unit)
 }
 
 
+@again_if_stuck
 def fio(vmm, files, job):
     cmd = vmm.command(["fio", "--output-format=json", f"--section={job}", "/bench/blk.fio"], disk=files.blk)
     # stdin stays open and silent: at its end QEMU would close the port that the guest writes to.
     child = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    timer = threading.Timer(RUN_TIMEOUT, child.kill)
-    timer.start()
-    try:
-        text = child.stdout.read().decode(errors="replace")
-        child.wait()
-    finally:
-        timer.cancel()
-        child.stdin.close()
+    text = whole_output(child, cmd)
     try:
         # fio prefaces its JSON with warnings.
         return json.loads(text[text.index("{"):text.rindex("}") + 1])["jobs"][0]

@@ -5,11 +5,10 @@ import os
 import re
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.request
 
-from benchlib.runs import Broken, RUN_TIMEOUT, interleave, paired_ratio, summary
+from benchlib.runs import Broken, Stuck, RUN_TIMEOUT, again_if_stuck, interleave, paired_ratio, summary, whole_output
 from benchlib.vmms import WORKLOAD, Link, Mvm, Qemu
 
 CASES = {  # title, unit, what divides for the table
@@ -95,17 +94,9 @@ def start(net, args):
 
 
 def finish(child, stop=False):
-    timer = threading.Timer(RUN_TIMEOUT, child.kill)
-    timer.start()
-    try:
-        if stop:
-            child.terminate()
-        text = child.stdout.read().decode(errors="replace")
-        child.wait()
-    finally:
-        timer.cancel()
-        child.stdin.close()
-    return text
+    if stop:
+        child.terminate()
+    return whole_output(child, child.args, silent=stop)
 
 
 def iperf(net, seconds, reverse):
@@ -145,13 +136,13 @@ def nginx(net, seconds):
                     break
             except OSError as e:
                 if time.monotonic() > end or child.poll() is not None:
-                    raise Broken(f"{net.name}: nginx: {e}") from None
+                    raise (Broken if child.poll() is not None else Stuck)(f"{net.name}: nginx: {e}") from None
                 time.sleep(0.05)
         done = subprocess.run(["wrk", "-t", "1", "-c", "16", "-d", f"{seconds}s", url], capture_output=True, text=True,
                               check=False, timeout=RUN_TIMEOUT)
         found = re.search(r"Requests/sec:\s+([\d.]+)", done.stdout)
         if not found or "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-            raise Broken(f"{net.name}: wrk: {done.stdout}{done.stderr}")
+            raise Stuck(f"{net.name}: wrk: {done.stdout}{done.stderr}")
         return float(found.group(1))
     finally:
         finish(child, stop=True)
@@ -164,26 +155,21 @@ def check_mtu(net):
         raise Broken(f"{net.name}: an MTU of {USER_MTU} was wanted: {text[-500:]}")
 
 
-def once(net, case, seconds):
+@again_if_stuck
+def measure(net, case, seconds):
     if case == "ping":
         return ping(net)
     return nginx(net, seconds) if case == "nginx" else iperf(net, seconds, case.endswith("in"))
 
 
-def measure(net, case, seconds, found):
-    """Once more where the guest's CPU reset itself: the lab's emulated one does, once in some hundred thousand exits."""
-    try:
-        return once(net, case, seconds)
-    except Broken as e:
-        if "triple fault" not in str(e):
-            raise
-        found["repeated"] += 1
-        return once(net, case, seconds)
-
-
 def compare(title, nets, cases, options, found, progress):
     for case in cases:
-        results = interleave(nets, options.net_pairs, lambda name, c=case: measure(nets[name], c, options.net_seconds, found), progress)
+        try:
+            results = interleave(nets, options.net_pairs,
+                                 lambda name, c=case: measure(nets[name], c, options.net_seconds), progress)
+        except Broken as e:  # the other cases are worth their lines
+            found["failed"].append(str(e))
+            continue
         found["cases"][case] = {name: summary(v) | {"name": nets[name].name, "ratio": paired_ratio(results["mvm"], v)}
                                 for name, v in results.items()}
     found["commands"][title] = {name: net.command(["iperf3", "-c", net.link.host]) for name, net in nets.items()}
@@ -192,7 +178,7 @@ def compare(title, nets, cases, options, found, progress):
 def run(files, options, progress):
     nets = {"mvm": Networked(Mvm(files), 0), "qemu": Networked(Qemu(files), 1, vhost=False),
             "qemu-vhost": Networked(Qemu(files), 2, vhost=True)}
-    found = {"skipped": {}, "cases": {}, "commands": {}, "repeated": 0}
+    found = {"skipped": {}, "cases": {}, "commands": {}, "failed": []}
     subprocess.run(["modprobe", "-a", "tun", "vhost_net", "veth"], capture_output=True, check=False)
     with tempfile.TemporaryDirectory(prefix="mvm-bench-") as folder:
         os.chmod(folder, 0o777)  # passt gives up root
@@ -201,7 +187,7 @@ def run(files, options, progress):
             for net in (*nets.values(), *user.values()):
                 net.make()
             try:
-                ping(nets["qemu-vhost"])
+                measure(nets["qemu-vhost"], "ping", options.net_seconds)
             except Broken as e:
                 found["skipped"]["qemu-vhost"] = str(e)
                 nets.pop("qemu-vhost").remove()
@@ -224,7 +210,5 @@ def show(found, out):
             table.append((title, row["name"], f"{row['median'] / scale:.0f} {unit}", f"{row['ratio']:.2f}",
                           "less is better" if case in SMALLER_IS_BETTER else ""))
     out.table(table)
-    if found["repeated"]:
-        out.line(f"{found['repeated']} runs were repeated: the guest's CPU had reset itself")
     for name, why in found["skipped"].items():
         out.line(f"{name} skipped: {why}")

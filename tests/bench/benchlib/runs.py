@@ -1,18 +1,65 @@
 """Running one command under the stopwatch, and the small statistics of paired runs."""
 
+import functools
 import json
 import os
+import signal
 import statistics
 import subprocess
 import tempfile
+import threading
 
 RUN_TIMEOUT = 120  # seconds; a run that hangs is a failure, not a slow one
+TRIES = 4
 
 
 class Broken(Exception):
     """A run did not do what it was started for: the bench fails, with this reason."""
 
 
+class Stuck(Broken):
+    """The run went on for ever, or its guest's CPU reset itself, as a lab's emulated CPU makes of some (README.md)."""
+
+
+repeated = []  # what was Stuck and done again, for the report
+
+
+def again_if_stuck(run):
+    """A decorator: `run` again where it was Stuck, TRIES times in all, which is told in the report."""
+    @functools.wraps(run)
+    def patient(*args, **options):
+        for _ in range(TRIES - 1):
+            try:
+                return run(*args, **options)
+            except Stuck as e:
+                repeated.append(" ".join(str(e).split())[:500])
+        return run(*args, **options)
+    return patient
+
+
+def whole_output(child, cmd, silent=False):
+    """All that `child` prints, after which its stdin is closed; Stuck when that does not end in time, or (unless silent) is nothing."""
+    def kill():
+        late.append(True)
+        child.kill()
+
+    late = []
+    timer = threading.Timer(RUN_TIMEOUT, kill)
+    timer.start()
+    try:
+        text = child.stdout.read().decode(errors="replace")
+        child.wait()
+    finally:
+        timer.cancel()
+        child.stdin.close()
+    if late:
+        raise Stuck(f"{' '.join(cmd)}: no end within {RUN_TIMEOUT} s: {text[:500]}")
+    if "triple fault" in text or not (text or silent):  # QEMU says nothing when it is reset
+        raise Stuck(f"{' '.join(cmd)}: {text[:500] or 'it said nothing'}")
+    return text
+
+
+@again_if_stuck
 def stopwatch(files, cmd, feed=0, vsock_port=0, expect=""):
     """Runs cmd; the stopwatch's report as a dict. Broken when the output does not hold `expect`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -22,16 +69,23 @@ def stopwatch(files, cmd, feed=0, vsock_port=0, expect=""):
                (["-v", str(vsock_port)] if vsock_port else []) + ["--"] + cmd
         # stderr is a file: a pipe that nobody reads would stop who writes there.
         with open(err, "wb") as stderr:
+            child = subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=stderr, start_new_session=True)
             try:
-                done = subprocess.run(args, stdin=subprocess.DEVNULL, stderr=stderr, timeout=RUN_TIMEOUT)
+                child.wait(RUN_TIMEOUT)
             except subprocess.TimeoutExpired:
-                raise Broken(f"{' '.join(cmd)}: no end within {RUN_TIMEOUT} s") from None
+                os.killpg(child.pid, signal.SIGKILL)  # the VMM as well
+                child.wait()
+                raise Stuck(f"{' '.join(cmd)}: no end within {RUN_TIMEOUT} s") from None
         with open(err, "rb") as stderr:
             complaints = stderr.read().decode(errors="replace").strip()
-        if done.returncode != 0:
-            raise Broken(f"{' '.join(cmd)}: {complaints or done.returncode}")
+        if "triple fault" in complaints:
+            raise Stuck(f"{' '.join(cmd)}: {complaints}")
+        if child.returncode != 0:
+            raise Broken(f"{' '.join(cmd)}: {complaints or child.returncode}")
         with open(out, "rb") as report:
             result = json.load(report)
+    if not result["bytes"]:
+        raise Stuck(f"{' '.join(cmd)}: it said nothing")
     if result["status"] != 0 or expect not in result["text"]:
         raise Broken(f"{' '.join(cmd)}: status {result['status']}, output '{result['text']}', stderr '{complaints}'")
     return result
