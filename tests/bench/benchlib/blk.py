@@ -1,9 +1,8 @@
 """virtio-blk: fio in the guest on a raw disk, direct=1."""
 
 import json
-import subprocess
 
-from benchlib.runs import Broken, again_if_stuck, drop_caches, paired_ratio, summary, whole_output
+from benchlib.runs import Broken, again_if_stuck, drop_caches, paired_ratio, start, summary, whole_output
 from benchlib.vmms import Mvm, Qemu
 
 JOBS = {  # of blk.fio: (title, fio's key, unit)
@@ -17,9 +16,7 @@ JOBS = {  # of blk.fio: (title, fio's key, unit)
 @again_if_stuck
 def fio(vmm, files, job):
     cmd = vmm.command(["fio", "--output-format=json", f"--section={job}", "/bench/blk.fio"], disk=files.blk)
-    # stdin stays open and silent: at its end QEMU would close the port that the guest writes to.
-    child = subprocess.Popen(cmd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    text = whole_output(child, cmd)
+    text = whole_output(start(cmd))
     try:
         # fio prefaces its JSON with warnings.
         return json.loads(text[text.index("{"):text.rindex("}") + 1])["jobs"][0]

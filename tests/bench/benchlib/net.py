@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.request
 
-from benchlib.runs import Broken, Stuck, RUN_TIMEOUT, again_if_stuck, interleave, paired_ratio, summary, whole_output
+from benchlib.runs import Broken, Stuck, RUN_TIMEOUT, again_if_stuck, interleave, paired_ratio, start, summary, whole_output
 from benchlib.vmms import WORKLOAD, Link, Mvm, Qemu
 
 CASES = {  # title, unit, what divides for the table
@@ -88,15 +88,10 @@ class User(Networked):
             "-device", f"virtio-net-device,netdev=n0,host_mtu={USER_MTU}"))
 
 
-def start(net, args):
-    # stdin stays open and silent: at its end QEMU would close the port that the guest writes to.
-    return subprocess.Popen(net.command(args), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-
 def finish(child, stop=False):
     if stop:
         child.terminate()
-    return whole_output(child, child.args, silent=stop)
+    return whole_output(child, silent=stop)
 
 
 def iperf(net, seconds, reverse):
@@ -104,7 +99,7 @@ def iperf(net, seconds, reverse):
                               stderr=subprocess.DEVNULL)
     try:
         args = ["iperf3", "-c", net.link.host, "-t", str(seconds), "-O", "1", "-J"] + (["-R"] if reverse else [])
-        text = finish(start(net, args))
+        text = finish(start(net.command(args)))
         rate = json.loads(text[text.index("{"):text.rindex("}") + 1])["end"]["sum_received"]["bits_per_second"]
         if rate <= 0:
             raise ValueError(f"nothing came within {seconds} s")
@@ -117,7 +112,7 @@ def iperf(net, seconds, reverse):
 
 
 def ping(net):
-    text = finish(start(net, [WORKLOAD, "ping", net.link.host, str(PINGS)]))
+    text = finish(start(net.command([WORKLOAD, "ping", net.link.host, str(PINGS)])))
     found = re.search(r"median (\d+)", text)
     if not found:
         raise Broken(f"{net.name}: ping: {text[:500]}")
@@ -126,7 +121,7 @@ def ping(net):
 
 def nginx(net, seconds):
     url = f"http://{net.link.guest.split('/')[0]}/"
-    child = start(net, ["nginx", "-c", "/bench/nginx.conf"])
+    child = start(net.command(["nginx", "-c", "/bench/nginx.conf"]))
     try:
         end = time.monotonic() + RUN_TIMEOUT / 2
         while True:
@@ -150,7 +145,7 @@ def nginx(net, seconds):
 
 def check_mtu(net):
     """Broken where the guest's NIC has not the MTU that the other's has: segments of another size are another comparison."""
-    text = finish(start(net, ["cat", "/sys/class/net/eth0/mtu"])).strip()  # passt's own words are before it
+    text = finish(start(net.command(["cat", "/sys/class/net/eth0/mtu"]))).strip()  # passt's own words are before it
     if not re.search(rf"^{USER_MTU}\s*$", text, re.M):
         raise Broken(f"{net.name}: an MTU of {USER_MTU} was wanted: {text[-500:]}")
 

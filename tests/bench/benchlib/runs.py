@@ -7,7 +7,6 @@ import signal
 import statistics
 import subprocess
 import tempfile
-import threading
 
 RUN_TIMEOUT = 120  # seconds; a run that hangs is a failure, not a slow one
 TRIES = 4
@@ -37,25 +36,31 @@ def again_if_stuck(run):
     return patient
 
 
-def whole_output(child, cmd, silent=False):
-    """All that `child` prints, after which its stdin is closed; Stuck when that does not end in time, or (unless silent) is nothing."""
-    def kill():
-        late.append(True)
-        child.kill()
+def start(cmd):
+    """The command, its output a pipe. Its stdin is open and silent: at its end QEMU would close the port that the guest writes to."""
+    read, write = os.pipe()
+    child = subprocess.Popen(cmd, stdin=read, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    os.close(read)
+    child.silence = write
+    return child
 
-    late = []
-    timer = threading.Timer(RUN_TIMEOUT, kill)
-    timer.start()
+
+def whole_output(child, silent=False):
+    """All that a child of start() prints; Stuck when that does not end in time, or (unless silent) is nothing."""
+    cmd = " ".join(child.args)
     try:
-        text = child.stdout.read().decode(errors="replace")
-        child.wait()
+        text = child.communicate(timeout=RUN_TIMEOUT)[0].decode(errors="replace")
+    except subprocess.TimeoutExpired:
+        child.kill()
+        try:
+            child.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            cmd += " (which goes on after SIGKILL)"
+        raise Stuck(f"{cmd}: no end within {RUN_TIMEOUT} s") from None
     finally:
-        timer.cancel()
-        child.stdin.close()
-    if late:
-        raise Stuck(f"{' '.join(cmd)}: no end within {RUN_TIMEOUT} s: {text[:500]}")
+        os.close(child.silence)
     if "triple fault" in text or not (text or silent):  # QEMU says nothing when it is reset
-        raise Stuck(f"{' '.join(cmd)}: {text[:500] or 'it said nothing'}")
+        raise Stuck(f"{cmd}: {text[:500] or 'it said nothing'}")
     return text
 
 
