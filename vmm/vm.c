@@ -152,7 +152,7 @@ static int attach(struct vm *vm, struct virtio_dev *dev)
 	unsigned slot = vm->ndevices;
 	struct irq_line irq = { .raise = arch_irq_raise, .arg = vm, .pin = arch_virtio_pin(slot) };
 	struct virtio_mmio *mmio;
-	int err = virtio_mmio_new(dev, irq, &mmio);
+	int err = virtio_mmio_new(dev, irq, vm->registers + (size_t)slot * VIRTIO_MMIO_SIZE, &mmio);
 
 	if (err) {
 		log_error("%s: transport: %s", dev->name, strerror(-err));
@@ -272,6 +272,37 @@ static unsigned count_devices(const struct vmm_config *config)
 	       (config->flags & VMM_CONFIG_RNG ? 1U : 0U);
 }
 
+_Static_assert(VIRTIO_MMIO_SIZE == ARCH_DEVICE_SIZE, "the slots' pages lie side by side");
+
+/* What the guest reads of its devices' registers: memory that it may not write, so that no read leaves the guest. */
+static int make_registers(struct vm *vm)
+{
+	size_t size = (size_t)count_devices(vm->config) * VIRTIO_MMIO_SIZE;
+	struct kvm_userspace_memory_region slot = {
+		.slot = vm->mem->nregions,
+		.flags = KVM_MEM_READONLY,
+		.guest_phys_addr = arch_virtio_base(0),
+		.memory_size = size,
+	};
+	void *map;
+
+	if (!size)
+		return 0;
+	map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (map == MAP_FAILED) {
+		log_error("vm: memory for registers: %s", strerror(errno));
+		return -errno;
+	}
+	vm->registers = map;
+	vm->registers_size = size;
+	slot.userspace_addr = (uintptr_t)map;
+	if (ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &slot) < 0) {
+		log_error("vm: the memory slot of the registers: %s", strerror(errno));
+		return -errno;
+	}
+	return 0;
+}
+
 static int make_system_devices(struct vm *vm)
 {
 	struct irq_line irq = { .raise = arch_irq_raise, .arg = vm, .pin = ARCH_SERIAL_PIN };
@@ -354,6 +385,8 @@ static int build(struct vm *vm)
 	if (!err)
 		err = make_system_devices(vm);
 	if (!err)
+		err = make_registers(vm);
+	if (!err)
 		err = make_devices(vm);
 	if (!err)
 		err = make_vcpus(vm);
@@ -406,6 +439,8 @@ void vm_free(struct vm *vm)
 	for (unsigned i = 0; i < vm->nvcpus; i++)
 		vcpu_free(&vm->vcpus[i]);
 	free(vm->vcpus);
+	if (vm->registers)
+		(void)munmap(vm->registers, vm->registers_size);
 	serial_free(vm->serial);
 	arch_vm_fini(vm);
 	control_free(vm->control);

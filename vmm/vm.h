@@ -37,6 +37,8 @@ struct vm {
 	struct serial *serial;
 	struct virtio_mmio *devices[ARCH_VIRTIO_MAX];
 	unsigned ndevices;
+	uint8_t *registers; /* a page for each, VIRTIO_MMIO_SIZE: what the guest reads there, read-only memory to it */
+	size_t registers_size;
 	struct virtio_dev *vsock; /* borrowed from devices[]; NULL without */
 	struct virtio_dev *disks[VMM_DISKS_MAX]; /* borrowed, as many as the config has */
 	struct virtio_dev *nets[VMM_NETS_MAX]; /* borrowed, as many as the config has */

@@ -87,7 +87,9 @@ static void do_bind(void *arg)
 {
 	struct fake_driver *drv = arg;
 
-	need(virtio_mmio_new(drv->dev, (struct irq_line){ .raise = raise_irq, .arg = drv, .pin = 5 }, &drv->mmio) == 0,
+	memset(drv->page, 0, sizeof(drv->page));
+	need(virtio_mmio_new(drv->dev, (struct irq_line){ .raise = raise_irq, .arg = drv, .pin = 5 }, drv->page,
+			     &drv->mmio) == 0,
 	     "virtio_mmio_new");
 }
 

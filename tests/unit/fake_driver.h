@@ -50,6 +50,7 @@ struct fake_driver {
 	struct loop *loop;
 	pthread_t io_thread;
 	struct virtio_mmio *mmio;
+	_Alignas(uint32_t) uint8_t page[VIRTIO_MMIO_SIZE]; /* what registers and configuration read as */
 	struct virtio_dev *dev;
 	uint64_t features; /* negotiated */
 	gpa_t heap; /* next free guest address */

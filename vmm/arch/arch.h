@@ -21,7 +21,7 @@ struct vcpu;
 /* Where RAM may not be: [start, end) belongs to devices. */
 extern const gpa_t arch_hole_start, arch_hole_end;
 
-/* Device addresses; pins number interrupt lines from 1. virtio slot i has pin arch_virtio_pin(i). */
+/* Device addresses; pins number interrupt lines from 1. virtio slot i has pin arch_virtio_pin(i), and the slots lie side by side. */
 extern const gpa_t arch_serial_base, arch_poweroff_base, arch_panic_base;
 #define ARCH_DEVICE_SIZE 0x1000U
 #define ARCH_SERIAL_PIN  1U

@@ -101,7 +101,7 @@ static const struct jail_rule rules[] = {
 	IOCTL(KVM_CHECK_EXTENSION, ON_START, 0, "checks"),
 	IOCTL(KVM_CREATE_VM, ON_START, 0, "the VM: tied to its creator's memory, so made here"),
 	IOCTL(KVM_ENABLE_CAP, ON_START, 0, "split irqchip; no PMU"),
-	IOCTL(KVM_SET_USER_MEMORY_REGION, ON_START, 0, "guest memory"),
+	IOCTL(KVM_SET_USER_MEMORY_REGION, ON_START, 0, "guest memory; what it reads of its devices' registers"),
 	IOCTL(KVM_IOEVENTFD, ON_START, 0, "queue kicks"),
 	IOCTL(KVM_GET_VCPU_MMAP_SIZE, ON_START, 0, "run pages"),
 	IOCTL(KVM_CREATE_VCPU, ON_START, 0, "vCPUs"),

@@ -21,13 +21,72 @@
 
 #define SAVE_VERSION 1U
 
-static void interrupt(struct virtio_mmio *mmio, unsigned bit)
+static _Atomic uint32_t *word(struct virtio_mmio *mmio, uint64_t offset)
+{
+	return (_Atomic uint32_t *)(mmio->page + offset);
+}
+
+static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)
+{
+	const struct virtio_dev *dev = mmio->dev;
+	const struct virtqueue *vq = mmio->queue_sel < dev->ops->nqueues ? &dev->queues[mmio->queue_sel] : NULL;
+
+	switch (offset) {
+	case VIRTIO_MMIO_MAGIC_VALUE:
+		return MAGIC;
+	case VIRTIO_MMIO_VERSION:
+		return VERSION;
+	case VIRTIO_MMIO_DEVICE_ID:
+		return dev->ops->device_id;
+	case VIRTIO_MMIO_VENDOR_ID:
+		return VENDOR_ID;
+	case VIRTIO_MMIO_DEVICE_FEATURES:
+		if (mmio->device_features_sel > 1)
+			return 0;
+		return (uint32_t)(dev->features >> (32 * mmio->device_features_sel));
+	case VIRTIO_MMIO_QUEUE_NUM_MAX:
+		return vq ? vq->size_max : 0;
+	case VIRTIO_MMIO_QUEUE_READY:
+		return vq ? vq->ready : 0;
+	case VIRTIO_MMIO_STATUS:
+		return mmio->status | (dev->broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
+	case VIRTIO_MMIO_SHM_LEN_LOW: /* no shared memory regions: length and base read as -1 (§4.2.2) */
+	case VIRTIO_MMIO_SHM_LEN_HIGH:
+	case VIRTIO_MMIO_SHM_BASE_LOW:
+	case VIRTIO_MMIO_SHM_BASE_HIGH:
+		return UINT32_MAX;
+	case VIRTIO_MMIO_CONFIG_GENERATION:
+		return mmio->config_generation;
+	default:
+		return 0; /* never asked for */
+	}
+}
+
+/* Brings the page up to date: the configuration first, and last what says whether that changed (§2.5.2). (L) */
+static void show(struct virtio_mmio *mmio)
+{
+	static const uint8_t readable[] = {
+		VIRTIO_MMIO_MAGIC_VALUE,     VIRTIO_MMIO_VERSION,       VIRTIO_MMIO_DEVICE_ID,
+		VIRTIO_MMIO_VENDOR_ID,       VIRTIO_MMIO_STATUS,        VIRTIO_MMIO_DEVICE_FEATURES,
+		VIRTIO_MMIO_QUEUE_NUM_MAX,   VIRTIO_MMIO_QUEUE_READY,   VIRTIO_MMIO_SHM_LEN_LOW,
+		VIRTIO_MMIO_SHM_LEN_HIGH,    VIRTIO_MMIO_SHM_BASE_LOW,  VIRTIO_MMIO_SHM_BASE_HIGH,
+		VIRTIO_MMIO_CONFIG_GENERATION,
+	};
+	struct virtio_dev *dev = mmio->dev;
+
+	if (dev->ops->config_size)
+		dev->ops->config_read(dev, 0, mmio->page + VIRTIO_MMIO_CONFIG, dev->ops->config_size);
+	for (size_t i = 0; i < sizeof(readable) / sizeof(readable[0]); i++)
+		atomic_store(word(mmio, readable[i]), htole32(read_register(mmio, readable[i])));
+}
+
+static void interrupt(struct virtio_mmio *mmio, uint32_t bit)
 {
 	/*
 	 * The bit first, then an edge, and an edge even when the bit was set: the driver may have read
 	 * the old status before this bit and acknowledge it after, and one edge too many costs nothing.
 	 */
-	(void)atomic_fetch_or(&mmio->interrupt_status, bit);
+	(void)atomic_fetch_or(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), htole32(bit));
 	mmio->irq.raise(mmio->irq.arg, mmio->irq.pin);
 }
 
@@ -42,6 +101,7 @@ static void notify_config(struct virtio_dev *dev)
 	struct virtio_mmio *mmio = dev->transport;
 
 	mmio->config_generation++;
+	show(mmio);
 	/* §2.1.2, §3.1.1: no notification before DRIVER_OK; the driver reads configuration and status then anyway */
 	if (!(mmio->status & VIRTIO_CONFIG_S_DRIVER_OK))
 		return;
@@ -51,7 +111,7 @@ static void notify_config(struct virtio_dev *dev)
 
 void virtio_mmio_resend(struct virtio_mmio *mmio)
 {
-	if (atomic_load(&mmio->interrupt_status))
+	if (atomic_load(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS)))
 		mmio->irq.raise(mmio->irq.arg, mmio->irq.pin);
 }
 
@@ -107,7 +167,7 @@ static void kicks_free(struct virtio_mmio *mmio)
 			loop_remove(dev->loop, &mmio->kicks[q].source);
 }
 
-int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, struct virtio_mmio **ret_mmio)
+int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, void *page, struct virtio_mmio **ret_mmio)
 {
 	struct virtio_mmio *mmio = calloc(1, sizeof(*mmio));
 	int err;
@@ -116,6 +176,7 @@ int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, struct virtio_m
 		return -ENOMEM;
 	mmio->dev = dev;
 	mmio->irq = irq;
+	mmio->page = page;
 	err = kicks_new(mmio);
 	if (err) {
 		kicks_free(mmio);
@@ -125,6 +186,7 @@ int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, struct virtio_m
 	dev->transport = mmio;
 	dev->notify_used = notify_used;
 	dev->notify_config = notify_config;
+	show(mmio);
 	*ret_mmio = mmio;
 	return 0;
 }
@@ -153,7 +215,7 @@ static void reset(struct virtio_mmio *mmio)
 	dev->acked = 0;
 	mmio->driver_features = 0;
 	mmio->device_features_sel = mmio->driver_features_sel = mmio->queue_sel = 0;
-	atomic_store(&mmio->interrupt_status, 0);
+	atomic_store(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), 0);
 	mmio->status = 0;
 }
 
@@ -322,72 +384,23 @@ static void write_register(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 	}
 }
 
-static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)
-{
-	const struct virtio_dev *dev = mmio->dev;
-	const struct virtqueue *vq = mmio->queue_sel < dev->ops->nqueues ? &dev->queues[mmio->queue_sel] : NULL;
-
-	switch (offset) {
-	case VIRTIO_MMIO_MAGIC_VALUE:
-		return MAGIC;
-	case VIRTIO_MMIO_VERSION:
-		return VERSION;
-	case VIRTIO_MMIO_DEVICE_ID:
-		return dev->ops->device_id;
-	case VIRTIO_MMIO_VENDOR_ID:
-		return VENDOR_ID;
-	case VIRTIO_MMIO_DEVICE_FEATURES:
-		if (mmio->device_features_sel > 1)
-			return 0;
-		return (uint32_t)(dev->features >> (32 * mmio->device_features_sel));
-	case VIRTIO_MMIO_QUEUE_NUM_MAX:
-		return vq ? vq->size_max : 0;
-	case VIRTIO_MMIO_QUEUE_READY:
-		return vq ? vq->ready : 0;
-	case VIRTIO_MMIO_STATUS:
-		return mmio->status | (dev->broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0);
-	case VIRTIO_MMIO_SHM_LEN_LOW: /* no shared memory regions: length and base read as -1 (§4.2.2) */
-	case VIRTIO_MMIO_SHM_LEN_HIGH:
-	case VIRTIO_MMIO_SHM_BASE_LOW:
-	case VIRTIO_MMIO_SHM_BASE_HIGH:
-		return UINT32_MAX;
-	case VIRTIO_MMIO_CONFIG_GENERATION:
-		return mmio->config_generation;
-	default:
-		return 0; /* write-only and unknown registers */
-	}
-}
-
 /* Whether [offset, offset+len) lies in the device's configuration, whose first byte is at 0. */
 static bool in_config(const struct virtio_dev *dev, uint64_t offset, unsigned len)
 {
 	return offset <= dev->ops->config_size && len <= dev->ops->config_size - offset;
 }
 
+/* What the guest's own eyes see, for a read that KVM does not serve itself; the bus lets none cross the page's end. */
 static void mmio_read(void *opaque, uint64_t offset, void *data, unsigned len)
 {
 	struct virtio_mmio *mmio = opaque;
-	struct virtio_dev *dev = mmio->dev;
 	uint32_t value;
 
-	if (offset >= VIRTIO_MMIO_CONFIG) {
-		(void)pthread_mutex_lock(&dev->lock);
-		if (in_config(dev, offset - VIRTIO_MMIO_CONFIG, len))
-			dev->ops->config_read(dev, (uint32_t)(offset - VIRTIO_MMIO_CONFIG), data, len);
-		(void)pthread_mutex_unlock(&dev->lock);
+	if (len != sizeof(value) || offset % sizeof(value)) {
+		memcpy(data, mmio->page + offset, len);
 		return;
 	}
-	if (len != 4 || offset % 4) /* §4.2.2.2; data stays zero */
-		return;
-	if (offset == VIRTIO_MMIO_INTERRUPT_STATUS) {
-		/* read by every interrupt handler: never waits for a device at work */
-		value = atomic_load(&mmio->interrupt_status);
-	} else {
-		(void)pthread_mutex_lock(&dev->lock);
-		value = read_register(mmio, offset);
-		(void)pthread_mutex_unlock(&dev->lock);
-	}
-	value = htole32(value);
+	value = atomic_load(word(mmio, offset));
 	memcpy(data, &value, sizeof(value));
 }
 
@@ -399,8 +412,10 @@ static void mmio_write(void *opaque, uint64_t offset, const void *data, unsigned
 
 	if (offset >= VIRTIO_MMIO_CONFIG) {
 		(void)pthread_mutex_lock(&dev->lock);
-		if (dev->ops->config_write && !mmio->resetting && in_config(dev, offset - VIRTIO_MMIO_CONFIG, len))
+		if (dev->ops->config_write && !mmio->resetting && in_config(dev, offset - VIRTIO_MMIO_CONFIG, len)) {
 			dev->ops->config_write(dev, (uint32_t)(offset - VIRTIO_MMIO_CONFIG), data, len);
+			show(mmio);
+		}
 		(void)pthread_mutex_unlock(&dev->lock);
 		return;
 	}
@@ -409,13 +424,15 @@ static void mmio_write(void *opaque, uint64_t offset, const void *data, unsigned
 	memcpy(&value, data, sizeof(value));
 	value = le32toh(value);
 	if (offset == VIRTIO_MMIO_INTERRUPT_ACK) {
-		(void)atomic_fetch_and(&mmio->interrupt_status, ~value);
+		(void)atomic_fetch_and(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), htole32(~value));
 		return;
 	}
 	(void)pthread_mutex_lock(&dev->lock);
 	/* A reset drops the lock while it waits for the device; another vCPU's writes must not build on what is being torn down. */
-	if (!mmio->resetting)
+	if (!mmio->resetting) {
 		write_register(mmio, offset, value);
+		show(mmio);
+	}
 	(void)pthread_mutex_unlock(&dev->lock);
 }
 
@@ -465,7 +482,7 @@ void virtio_mmio_save(struct virtio_mmio *mmio, struct state_writer *w)
 	state_put_u32(w, mmio->driver_features_sel);
 	state_put_u32(w, mmio->queue_sel);
 	state_put_u32(w, mmio->config_generation);
-	state_put_u32(w, atomic_load(&mmio->interrupt_status));
+	state_put_u32(w, le32toh(atomic_load(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS))));
 	state_put_u64(w, mmio->driver_features);
 	for (unsigned q = 0; q < dev->ops->nqueues; q++)
 		vq_save(&dev->queues[q], w);
@@ -505,7 +522,7 @@ static int restore_registers(struct virtio_mmio *mmio, struct state_reader *r)
 	if (!state_ok(r) || !status_sound(mmio->status) || broken > 1 ||
 	    (interrupts & ~(uint32_t)(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG)))
 		return -EINVAL;
-	atomic_store(&mmio->interrupt_status, interrupts);
+	atomic_store(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), htole32(interrupts));
 	dev->broken = broken;
 	if (broken)
 		dev->broken_reason = "it was broken before the snapshot";
@@ -556,6 +573,7 @@ int virtio_mmio_restore(struct virtio_mmio *mmio, struct state_reader *r)
 	err = restore_registers(mmio, r);
 	if (!err)
 		err = restore_device(mmio, r);
+	show(mmio);
 	(void)pthread_mutex_unlock(&mmio->dev->lock);
 	return err;
 }

@@ -1,7 +1,10 @@
 /*
  * virtio-mmio version 2 transport (virtio 1.2 §4.2): registers, status machine, interrupts.
  *
- * Trust:   every register write is hostile: wrong widths ignored, unoffered features masked (and
+ * A read is no exit: what registers and configuration read as stands in a page of the VMM's that the guest has as read-only
+ * memory (KVM_MEM_READONLY), brought up to date by every write and every change. Only writes come here.
+ *
+ * Trust:   every register write is hostile: wrong widths ignored (a read may have any: it is memory), unoffered features masked (and
  *          FEATURES_OK refused), FAILED sticky until reset, queue registers ignored once DRIVER_OK.
  * Thread:  register access on vCPU threads under the device's lock, with the system calls of vcpu.h: so a
  *          device's config_read, config_write, activate and reset make no others.
@@ -41,14 +44,18 @@ struct virtio_mmio {
 	uint64_t driver_features;
 	uint32_t config_generation;
 	bool resetting; /* a reset waits for requests in flight; everything written meanwhile is ignored */
-	atomic_uint interrupt_status;
+	uint8_t *page; /* what the guest reads: written by show(), but for InterruptStatus, which is kept nowhere else */
 	struct mmio_kick kicks[VIRTIO_QUEUES_MAX];
 };
 
 extern const struct bus_ops virtio_mmio_bus_ops; /* dev = struct virtio_mmio * */
 
-/* Binds dev; makes its kick eventfds (exposed in dev->kick_fds for ioeventfd) and, unless own_kicks, adds them to the loop (if dev has one). I/O thread, or before it runs. */
-int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, struct virtio_mmio **ret_mmio);
+/*
+ * Binds dev; makes its kick eventfds (exposed in dev->kick_fds for ioeventfd) and, unless own_kicks, adds them to the loop (if dev
+ * has one). `page`: VIRTIO_MMIO_SIZE bytes of zeroes, aligned for words, the caller's, there for longer than the transport. I/O thread,
+ * or before it runs.
+ */
+int virtio_mmio_new(struct virtio_dev *dev, struct irq_line irq, void *page, struct virtio_mmio **ret_mmio);
 void virtio_mmio_free(struct virtio_mmio *mmio); /* frees the device too */
 
 /* Called when the pin is unmasked: an edge is sent again if InterruptStatus is not 0. */

@@ -11,7 +11,7 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, const 
 {
 	if (!ops->name || !ops->activate || !ops->reset || !ops->kick || !ops->save || !ops->restore || !ops->free)
 		return -EINVAL;
-	if (ops->config_size && !ops->config_read)
+	if (ops->config_size && (!ops->config_read || ops->config_size > VIRTIO_CONFIG_MAX))
 		return -EINVAL;
 	if (ops->nqueues == 0 || ops->nqueues > VIRTIO_QUEUES_MAX)
 		return -EINVAL;

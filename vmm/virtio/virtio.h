@@ -28,6 +28,7 @@
 #include "virtio/virtqueue.h"
 
 #define VIRTIO_QUEUES_MAX 4
+#define VIRTIO_CONFIG_MAX 256U /* bytes; a transport has room for them */
 
 struct virtio_dev;
 
@@ -39,10 +40,11 @@ struct virtio_ops {
 	/* The device waits for kicks itself: it may make kick_fds before it is bound; the transport leaves them out of the loop. */
 	bool own_kicks;
 
-	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len); /* (L) in bounds */
+	/* (L) in bounds. What it says changes in config_write, or is followed by notify_config(). */
+	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *data,
 			     unsigned len); /* (L) may be NULL */
-	uint32_t config_size; /* bytes; accesses beyond are answered by the transport */
+	uint32_t config_size; /* bytes, VIRTIO_CONFIG_MAX at most; accesses beyond are answered by the transport */
 
 	int (*activate)(struct virtio_dev *dev); /* (L) DRIVER_OK seen, queues started; -errno: device broken */
 	void (*reset)(struct virtio_dev

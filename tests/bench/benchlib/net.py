@@ -21,6 +21,13 @@ USER_CASES = {
     "user-out": ("--net user: iperf3, guest to a neighbour", "Mbit/s", 1e6),
     "user-in": ("--net user: iperf3, a neighbour to guest", "Mbit/s", 1e6),
 }
+COSTS = {  # KVM's counter, or the tap's: title
+    "exits": "exits of the vCPU",
+    "mmio_exits": "of them to the VMM",
+    "irq_injections": "interrupts",
+    "tx_packets": "packets back",
+}
+KVM_COUNTERS = "/sys/kernel/debug/kvm"
 PINGS = 500
 USER_MTU = 65520  # mvm's own with --net user, and passt's
 SMALLER_IS_BETTER = ("ping",)
@@ -150,6 +157,57 @@ def check_mtu(net):
         raise Broken(f"{net.name}: an MTU of {USER_MTU} was wanted: {text[-500:]}")
 
 
+def counters(net):
+    """What COSTS names, and the bytes that the guest has sent, so far."""
+    found = {}
+    for name in COSTS:
+        folder = f"/sys/class/net/{net.link.tap}/statistics" if name.endswith("packets") else KVM_COUNTERS
+        with open(os.path.join(folder, name), encoding="ascii") as f:
+            found[name] = int(f.read())
+    with open(f"/sys/class/net/{net.link.tap}/statistics/rx_bytes", encoding="ascii") as f:
+        found["bytes"] = int(f.read())
+    return found
+
+
+@again_if_stuck
+def costs(net, seconds):
+    """COSTS for each MiB that the guest sends, in `seconds` in the midst of an iperf3; OSError without KVM's counters."""
+    began = counters(net)["bytes"]
+    server = subprocess.Popen(["iperf3", "-s", "-1", "-B", net.link.host], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    try:
+        child = start(net.command(["iperf3", "-c", net.link.host, "-t", str(seconds + 4)]))
+        end = time.monotonic() + RUN_TIMEOUT / 2
+        while counters(net)["bytes"] < began + (16 << 20) and child.poll() is None and time.monotonic() < end:
+            time.sleep(0.1)
+        before = counters(net)
+        time.sleep(seconds)
+        after = counters(net)
+        text = finish(child)
+        sent = after["bytes"] - before["bytes"]
+        if sent < 1 << 20:
+            raise Stuck(f"{net.name}: iperf3: {sent} bytes in {seconds} s: {text[:500]}")
+        return {name: (after[name] - before[name]) * (1 << 20) / sent for name in COSTS}
+    finally:
+        server.kill()
+        server.wait()
+
+
+def compare_costs(nets, options, found, progress):
+    if not os.path.exists(f"{KVM_COUNTERS}/exits"):
+        subprocess.run(["mount", "-t", "debugfs", "none", "/sys/kernel/debug"], capture_output=True, check=False)
+    try:
+        results = interleave(nets, options.net_pairs, lambda name: costs(nets[name], options.net_seconds), progress)
+    except OSError as e:
+        found["skipped"]["costs"] = f"KVM's counters: {e}"
+        return
+    except Broken as e:
+        found["failed"].append(str(e))
+        return
+    found["costs"] = {name: {"name": nets[name].name} | {cost: summary([run[cost] for run in runs]) for cost in COSTS}
+                      for name, runs in results.items()}
+
+
 @again_if_stuck
 def measure(net, case, seconds):
     if case == "ping":
@@ -173,7 +231,7 @@ def compare(title, nets, cases, options, found, progress):
 def run(files, options, progress):
     nets = {"mvm": Networked(Mvm(files), 0), "qemu": Networked(Qemu(files), 1, vhost=False),
             "qemu-vhost": Networked(Qemu(files), 2, vhost=True)}
-    found = {"skipped": {}, "cases": {}, "commands": {}, "failed": []}
+    found = {"skipped": {}, "cases": {}, "costs": {}, "commands": {}, "failed": []}
     subprocess.run(["modprobe", "-a", "tun", "vhost_net", "veth"], capture_output=True, check=False)
     with tempfile.TemporaryDirectory(prefix="mvm-bench-") as folder:
         os.chmod(folder, 0o777)  # passt gives up root
@@ -189,6 +247,7 @@ def run(files, options, progress):
             for net in user.values():
                 check_mtu(net)
             compare("tap", nets, CASES, options, found, progress)
+            compare_costs(nets, options, found, progress)
             compare("user", user, USER_CASES, options, found, progress)
         finally:
             for net in (*nets.values(), *user.values()):
@@ -205,5 +264,9 @@ def show(found, out):
             table.append((title, row["name"], f"{row['median'] / scale:.0f} {unit}", f"{row['ratio']:.2f}",
                           "less is better" if case in SMALLER_IS_BETTER else ""))
     out.table(table)
+    if found["costs"]:
+        out.title("what a MiB from guest to host on a tap costs, medians")
+        out.table([("", *COSTS.values(), "")] + [(row["name"], *(f"{row[cost]['median']:.1f}" for cost in COSTS), "")
+                                                 for row in found["costs"].values()])
     for name, why in found["skipped"].items():
         out.line(f"{name} skipped: {why}")

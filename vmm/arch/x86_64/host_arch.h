@@ -51,6 +51,7 @@ static inline bool host_arch_is_virtual(void)
 /* What KVM must be capable of (KVM_CHECK_EXTENSION, api.rst §4.4): asked by the VMM, which fails, and by mvm doctor. */
 #define HOST_ARCH_KVM_CAPS(X)                                                                                          \
 	X(KVM_CAP_USER_MEMORY)                                                                                         \
+	X(KVM_CAP_READONLY_MEM)                                                                                        \
 	X(KVM_CAP_EXT_CPUID)                                                                                           \
 	X(KVM_CAP_SPLIT_IRQCHIP)                                                                                       \
 	X(KVM_CAP_SIGNAL_MSI)                                                                                          \
