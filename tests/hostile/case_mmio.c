@@ -1,7 +1,7 @@
 /* Register accesses that no driver makes: wrong widths, places, values; ports; interrupt controllers. */
 #include "guest.h"
 
-#define MAGIC       0x74726976U /* "virt" */
+#define MAGIC    0x74726976U /* "virt" */
 #define UNMAPPED (4ULL << 30) /* where the VMM's page tables map nothing */
 
 /* The registers' values stay what they were; a driver finds everything in order. */
@@ -213,11 +213,17 @@ static void mmio_execute(void)
 }
 
 const struct hostile_case mmio_cases[] = {
-	{ "mmio-width", mmio_width },     { "mmio-unaligned", mmio_unaligned },
-	{ "mmio-beyond", mmio_beyond },   { "mmio-straddle", mmio_straddle },
-	{ "mmio-garbage", mmio_garbage }, { "mmio-hole", mmio_hole },
-	{ "mmio-strings", mmio_strings }, { "mmio-ioapic", mmio_ioapic },
-	{ "mmio-lapic", mmio_lapic },     { "ports", ports },
-	{ "mmio-walk", mmio_walk },       { "mmio-execute", mmio_execute },
+	{ "mmio-width", mmio_width },
+	{ "mmio-unaligned", mmio_unaligned },
+	{ "mmio-beyond", mmio_beyond },
+	{ "mmio-straddle", mmio_straddle },
+	{ "mmio-garbage", mmio_garbage },
+	{ "mmio-hole", mmio_hole },
+	{ "mmio-strings", mmio_strings },
+	{ "mmio-ioapic", mmio_ioapic },
+	{ "mmio-lapic", mmio_lapic },
+	{ "ports", ports },
+	{ "mmio-walk", mmio_walk },
+	{ "mmio-execute", mmio_execute },
 	{ NULL, NULL },
 };

@@ -782,6 +782,7 @@ int main(void)
 		T(test_wrong_widths),
 		T(test_offered_features),
 		T(test_config_space),
+		T(test_write_only),
 		T(test_status_order),
 		T(test_features),
 		T(test_probe_and_echo),

@@ -44,7 +44,8 @@ struct virtio_mmio {
 	uint64_t driver_features;
 	uint32_t config_generation;
 	bool resetting; /* a reset waits for requests in flight; everything written meanwhile is ignored */
-	uint8_t *page; /* what the guest reads: written by show(), but for InterruptStatus, which is kept nowhere else */
+	uint8_t *
+		page; /* what the guest reads: written by show(), but for InterruptStatus, which is kept nowhere else */
 	struct mmio_kick kicks[VIRTIO_QUEUES_MAX];
 };
 
