@@ -161,8 +161,9 @@ static unsigned turn(void)
 	unsigned n = 0, there = 0;
 
 	proxy_prepare(&proxy, fds);
-	if (poll(fds, PROXY_FDS, 0) < 0)
-		abort();
+	while (poll(fds, PROXY_FDS, 0) < 0)
+		if (errno != EINTR) /* the fuzzer's own alarm */
+			abort();
 	for (unsigned i = 0; i < PROXY_FDS; i++) {
 		const struct far *f = i & 1 ? far_of(fds[i].fd) : NULL;
 

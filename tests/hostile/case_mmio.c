@@ -187,7 +187,7 @@ static void mmio_walk(void)
 {
 	uint64_t base = device_find(VIRTIO_ID_RNG, 0), *pdpt = (uint64_t *)(X86_PML4 + 0x1000);
 	uint64_t *directory = (uint64_t *)((address(data) + 4095) & ~4095ULL);
-	uint64_t there = 0x20, through = UNMAPPED + R_STATUS / 8 * 4096 + there;
+	uint64_t there = 0x20, through = UNMAPPED + R_STATUS / 8 * 4096ULL + there;
 	const uint32_t live = S_ACK | S_DRIVER | S_DRIVER_OK | S_FEATURES_OK;
 
 	device_up(base, 1, 8, F_VERSION_1);
