@@ -2,8 +2,8 @@
  * The stream of a hostile guest at a published UDP port: proto_next_datagram() on exact copies, then mvm-udp's own
  * reading of it, cut into pieces by the input. Each byte pair of the first part is a length of a piece.
  */
-#include <errno.h>
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdint.h>
