@@ -151,8 +151,9 @@ static int attach(struct vm *vm, struct virtio_dev *dev)
 {
 	unsigned slot = vm->ndevices;
 	struct irq_line irq = { .raise = arch_irq_raise, .arg = vm, .pin = arch_virtio_pin(slot) };
+	size_t page = (size_t)slot * VIRTIO_MMIO_SIZE;
 	struct virtio_mmio *mmio;
-	int err = virtio_mmio_new(dev, irq, vm->registers + (size_t)slot * VIRTIO_MMIO_SIZE, &mmio);
+	int err = page < vm->registers_size ? virtio_mmio_new(dev, irq, vm->registers + page, &mmio) : -ENOSPC;
 
 	if (err) {
 		log_error("%s: transport: %s", dev->name, strerror(-err));
@@ -272,6 +273,7 @@ static unsigned count_devices(const struct vmm_config *config)
 	       (config->flags & VMM_CONFIG_RNG ? 1U : 0U);
 }
 
+_Static_assert(VMM_DISKS_MAX + VMM_NETS_MAX + 2 <= ARCH_VIRTIO_MAX, "each device has a slot: vsock and rng as well");
 _Static_assert(VIRTIO_MMIO_SIZE == ARCH_DEVICE_SIZE, "the slots' pages lie side by side");
 
 /* What the guest reads of its devices' registers: memory that it may not write, so that no read leaves the guest. */

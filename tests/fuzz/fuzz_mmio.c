@@ -6,6 +6,7 @@
  * One operation is an opcode and its operands, below. Everything runs on one thread: the device gets no
  * loop, and the program itself decides when a kick is served.
  */
+#include <linux/virtio_config.h>
 #include <linux/virtio_mmio.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -244,6 +245,20 @@ static void step(struct program *p)
 	}
 }
 
+/* What the guest reads is what there is, whoever changed it. */
+static void shown(void)
+{
+	const struct virtio_dev *dev = mmio->dev;
+	const struct virtqueue *vq = mmio->queue_sel < dev->ops->nqueues ? &dev->queues[mmio->queue_sel] : NULL;
+	unsigned sel = mmio->device_features_sel;
+
+	need(get(VIRTIO_MMIO_STATUS) == (mmio->status | (dev->broken ? VIRTIO_CONFIG_S_NEEDS_RESET : 0)));
+	need(get(VIRTIO_MMIO_DEVICE_FEATURES) == (sel > 1 ? 0 : (uint32_t)(dev->features >> 32 * sel)));
+	need(get(VIRTIO_MMIO_QUEUE_NUM_MAX) == (vq ? vq->size_max : 0));
+	need(get(VIRTIO_MMIO_QUEUE_READY) == (vq && vq->ready));
+	need(get(VIRTIO_MMIO_CONFIG_GENERATION) == mmio->config_generation);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 {
 	struct program p = { bytes, bytes + len };
@@ -252,8 +267,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
 		need(guestmem_new(MEM, 0xc0000000, 0x100000000, &gm) == 0);
 	memset(gm->regions[0].hva, 0, MEM);
 	mmio = fresh();
-	for (unsigned i = 0; i < OPS_MAX && p.pos < p.end; i++)
+	for (unsigned i = 0; i < OPS_MAX && p.pos < p.end; i++) {
 		step(&p);
+		shown();
+	}
 	/* nothing of what was written is beyond the registers */
 	for (unsigned at = VIRTIO_MMIO_CONFIG; at < VIRTIO_MMIO_SIZE; at++)
 		need(mmio->page[at] == 0);

@@ -19,6 +19,8 @@
 	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |                          \
 	 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 
+#define INTERRUPTS ((uint32_t)(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG))
+
 #define SAVE_VERSION 1U
 
 static _Atomic uint32_t *word(struct virtio_mmio *mmio, uint64_t offset)
@@ -62,7 +64,7 @@ static uint32_t read_register(struct virtio_mmio *mmio, uint64_t offset)
 	}
 }
 
-/* Brings the page up to date: the configuration first, and last what says whether that changed (§2.5.2). (L) */
+/* Brings the page up to date: the configuration first, then what says that it changed. (L) */
 static void show(struct virtio_mmio *mmio)
 {
 	static const uint8_t readable[] = {
@@ -109,9 +111,15 @@ static void notify_config(struct virtio_dev *dev)
 	interrupt(mmio, VIRTIO_MMIO_INT_CONFIG);
 }
 
+/* InterruptStatus, by the bits that are its own. */
+static uint32_t interrupts_due(struct virtio_mmio *mmio)
+{
+	return le32toh(atomic_load(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS))) & INTERRUPTS;
+}
+
 void virtio_mmio_resend(struct virtio_mmio *mmio)
 {
-	if (atomic_load(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS)))
+	if (interrupts_due(mmio))
 		mmio->irq.raise(mmio->irq.arg, mmio->irq.pin);
 }
 
@@ -482,7 +490,7 @@ void virtio_mmio_save(struct virtio_mmio *mmio, struct state_writer *w)
 	state_put_u32(w, mmio->driver_features_sel);
 	state_put_u32(w, mmio->queue_sel);
 	state_put_u32(w, mmio->config_generation);
-	state_put_u32(w, le32toh(atomic_load(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS))));
+	state_put_u32(w, interrupts_due(mmio));
 	state_put_u64(w, mmio->driver_features);
 	for (unsigned q = 0; q < dev->ops->nqueues; q++)
 		vq_save(&dev->queues[q], w);
@@ -519,8 +527,7 @@ static int restore_registers(struct virtio_mmio *mmio, struct state_reader *r)
 	mmio->config_generation = state_get_u32(r);
 	interrupts = state_get_u32(r);
 	mmio->driver_features = state_get_u64(r);
-	if (!state_ok(r) || !status_sound(mmio->status) || broken > 1 ||
-	    (interrupts & ~(uint32_t)(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG)))
+	if (!state_ok(r) || !status_sound(mmio->status) || broken > 1 || (interrupts & ~INTERRUPTS))
 		return -EINVAL;
 	atomic_store(word(mmio, VIRTIO_MMIO_INTERRUPT_STATUS), htole32(interrupts));
 	dev->broken = broken;

@@ -40,7 +40,10 @@ struct virtio_ops {
 	/* The device waits for kicks itself: it may make kick_fds before it is bound; the transport leaves them out of the loop. */
 	bool own_kicks;
 
-	/* (L) in bounds. What it says changes in config_write, or is followed by notify_config(). */
+	/*
+	 * (L) in bounds. What it says changes in config_write, or is followed by notify_config(). A driver reads along: what changes
+	 * while one runs is one field, naturally aligned, of 4 bytes at most, which a copy of the whole stores at once.
+	 */
 	void (*config_read)(struct virtio_dev *dev, uint32_t offset, void *data, unsigned len);
 	void (*config_write)(struct virtio_dev *dev, uint32_t offset, const void *data,
 			     unsigned len); /* (L) may be NULL */
